@@ -1,0 +1,367 @@
+"""The bundle: the one thing that passes from export to every runtime.
+
+A folder `NAME.seggd/` with `bundle.json` (schema `seggd-bundle/1`), one ONNX graph a precision, and
+`check.safetensors`, the golden states by which every engine checks itself. The manifest names every other file with its
+SHA-256, so the bundle's hash is the SHA-256 of `bundle.json`. Files are hashed when they are first used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from seggd_rt.errors import BundleError, BundleVersionError, IntegrityError, ManifestError
+from seggd_rt.labels import LabelClass, MaskEncoding, check_classes, mask_channels
+from seggd_rt.onnx_data import external_locations
+from seggd_rt.samplers import Sampler
+from seggd_rt.schedule import NoiseSchedule
+
+SCHEMA = "seggd-bundle/1"
+MANIFEST = "bundle.json"
+MAX_MANIFEST_BYTES = 16 << 20
+MAX_PIXELS = 1 << 26
+"""Largest height times width a manifest may state: a bound on what a bundle can make a reader allocate."""
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of the manifest: immutable, and unknown keys are refused."""
+
+
+class Precision(StrEnum):
+    """What a graph computes in."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+
+
+class FileRef(_Record, frozen=True):
+    """A file of the bundle: its name in the folder, SHA-256 and size in bytes."""
+
+    path: str
+    sha256: str
+    size: int
+
+    def __post_init__(self) -> None:
+        """Refuse paths that leave the folder, and hashes that are none."""
+        if not _FILE_NAME.fullmatch(self.path) or self.path.endswith("."):
+            raise ValueError(f"path is {self.path!r}; it must be a plain file name inside the bundle's folder")
+        if not _SHA256.fullmatch(self.sha256):
+            raise ValueError(f"sha256 of {self.path} is {self.sha256!r}; it must be 64 lowercase hexadecimal digits")
+        if self.size < 0:
+            raise ValueError(f"size of {self.path} is {self.size}; it must not be negative")
+
+
+class ImageSpec(_Record, frozen=True):
+    """What the network draws: (channels, height, width), values in [-1, 1] mapped to [0, 1]."""
+
+    channels: int
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        """Check every field's range."""
+        if not 1 <= self.channels <= 64:
+            raise ValueError(f"image channels is {self.channels}; it must lie in [1, 64]")
+        if self.height < 1 or self.width < 1 or self.height * self.width > MAX_PIXELS:
+            raise ValueError(f"image size is {self.height}x{self.width}; it must have 1 to {MAX_PIXELS} pixels")
+
+
+class MaskSpec(_Record, frozen=True):
+    """How masks enter the network, and which of them it saw in training."""
+
+    encoding: MaskEncoding
+    trained_with_ablation: bool | None
+    """Whether classes were left out at random; null where the checkpoint does not tell."""
+    trained_with_empty_mask: bool | None
+
+
+class Parity(_Record, frozen=True):
+    """How a graph compares with PyTorch in fp32 along a recorded run."""
+
+    states: int
+    rel_l2: float
+    """Largest |d|_2 / |o|_2 over the states."""
+    rel_max: float
+    """Largest max|d| / max|o| over the states."""
+    limit: float
+    image_psnr_db: float | None
+    """PSNR of the whole image; null where it equals PyTorch's to the bit."""
+
+
+class Graph(_Record, frozen=True):
+    """One ONNX graph of the network, the graph's own file first, then its external data."""
+
+    precision: Precision
+    files: tuple[FileRef, ...]
+    opset: int
+    parity: Parity
+
+    def __post_init__(self) -> None:
+        """Check that there is a file."""
+        if not self.files:
+            raise ValueError(f"the {self.precision} graph names no file")
+
+
+class Check(_Record, frozen=True):
+    """The golden run: a DDIM run in PyTorch fp32 whose states and image lie in `file`."""
+
+    file: FileRef
+    steps: int
+
+
+class Defaults(_Record, frozen=True):
+    """What a generator does unless told otherwise."""
+
+    sampler: Sampler
+    steps: int
+
+
+class Provenance(_Record, frozen=True):
+    """Where the network comes from."""
+
+    checkpoint_sha256: str
+    checkpoint_format: str
+    versions: dict[str, str]
+    parameters: int
+    training_data: str | None = None
+    licence: str | None = None
+    intended_use: str | None = None
+    training: dict[str, Any] | None = None
+
+
+class Manifest(_Record, frozen=True):
+    """Everything `bundle.json` states."""
+
+    schema: str
+    name: str
+    image: ImageSpec
+    classes: tuple[LabelClass, ...]
+    mask: MaskSpec
+    schedule: NoiseSchedule
+    graphs: tuple[Graph, ...]
+    check: Check
+    defaults: Defaults
+    provenance: Provenance
+    modality: str | None = None
+    spacing_mm: tuple[float, float] | None = None
+    intensity_range: tuple[float, float] | None = None
+    segmenter: dict[str, Any] | None = None
+    dicom: dict[str, Any] | None = None
+    evaluation: dict[str, Any] | None = None
+    extensions: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        """Check what fields say of each other."""
+        check_classes(self.classes)
+        precisions = [g.precision for g in self.graphs]
+        if not precisions or len(set(precisions)) != len(precisions):
+            raise ValueError(f"graphs have precisions {precisions}; there must be at least one, each once")
+        names = [ref.path for graph in self.graphs for ref in graph.files] + [self.check.file.path]
+        if len(set(names)) != len(names) or MANIFEST in names:
+            raise ValueError(f"files {sorted(names)} must differ from each other and from {MANIFEST}")
+        for owner, steps in (("check", self.check.steps), ("defaults", self.defaults.steps)):
+            if not 1 <= steps <= self.schedule.train_steps:
+                raise ValueError(f"{owner}.steps is {steps}; it must lie in [1, {self.schedule.train_steps}]")
+
+    @property
+    def mask_channels(self) -> int:
+        """How many mask channels the network takes."""
+        return mask_channels(self.mask.encoding, len(self.classes))
+
+    def to_json(self) -> bytes:
+        """Return `bundle.json`'s bytes: the same for the same manifest."""
+        return msgspec.json.format(msgspec.json.encode(self, order="deterministic"), indent=2) + b"\n"
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """Read a manifest.
+
+    Raises
+    ------
+    BundleVersionError
+        It follows a newer schema.
+    ManifestError
+        It is not JSON, has an unknown key, lacks one, or a value is outside its range.
+    """
+    try:
+        schema = msgspec.json.decode(data, type=_Schema).schema
+        if schema != SCHEMA:
+            _refuse_schema(schema)
+        return msgspec.json.decode(data, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ManifestError(f"{MANIFEST}: {error}") from error
+
+
+class _Schema(msgspec.Struct, frozen=True):
+    schema: str
+
+
+def _refuse_schema(schema: str) -> None:
+    family, _, version = schema.partition("/")
+    if family == "seggd-bundle" and version.isdecimal() and int(version) > 1:
+        raise BundleVersionError(
+            f"this bundle follows schema {schema}; this seggd-rt reads {SCHEMA}: upgrade it (pip install -U seggd-rt)"
+        )
+    raise ManifestError(f"{MANIFEST}: schema is {schema!r}; it must be {SCHEMA!r}")
+
+
+@dataclass(frozen=True)
+class Golden:
+    """The golden run of a bundle, made by PyTorch in fp32 at export.
+
+    Attributes
+    ----------
+    label_map
+        (H, W) uint8.
+    noise
+        (C, H, W) float32: the start of the run.
+    states, outputs
+        (n, C, H, W) float32: states along the run, and the network's outputs there.
+    timesteps
+        (n,) int64: the states' timesteps.
+    image
+        (C, H, W) float32 in [0, 1]: the end of the run.
+    """
+
+    label_map: NDArray[np.uint8]
+    noise: NDArray[np.float32]
+    states: NDArray[np.float32]
+    outputs: NDArray[np.float32]
+    timesteps: NDArray[np.int64]
+    image: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle: its folder, its manifest and the manifest's SHA-256."""
+
+    path: Path
+    manifest: Manifest
+    sha256: str
+    _verified: dict[str, Path] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Bundle:
+        """Open a bundle's folder.
+
+        Raises
+        ------
+        BundleError
+            There is no bundle there, its manifest is not valid, or it follows a newer schema.
+        """
+        folder = Path(path)
+        manifest = folder / MANIFEST
+        if not folder.is_dir() or not manifest.is_file():
+            raise BundleError(f"{folder} is not a bundle: it must be a folder with {MANIFEST} in it (seggd-rt export)")
+        if manifest.stat().st_size > MAX_MANIFEST_BYTES:
+            raise ManifestError(f"{manifest} is over {MAX_MANIFEST_BYTES >> 20} MiB: it cannot be a manifest")
+        data = manifest.read_bytes()
+        return cls(folder, parse_manifest(data), hashlib.sha256(data).hexdigest())
+
+    def file(self, ref: FileRef) -> Path:
+        """Return the path of a file whose content is what the manifest says; hashed at the first call.
+
+        Raises
+        ------
+        IntegrityError
+            The file is missing, lies outside the folder, or its size or SHA-256 is another.
+        """
+        if ref.path not in self._verified:
+            path = self.path / ref.path
+            if not path.is_file():
+                raise IntegrityError(f"{path} is missing: copy or export the bundle again")
+            if path.resolve().parent != self.path.resolve():
+                raise IntegrityError(f"{path} is a link that leaves the bundle's folder: copy or export it again")
+            if path.stat().st_size != ref.size or sha256_of(path) != ref.sha256:
+                raise IntegrityError(f"{path} was changed after export (its SHA-256 differs): copy or export it again")
+            self._verified[ref.path] = path
+        return self._verified[ref.path]
+
+    def graph(self, precision: Precision) -> Graph:
+        """Return the graph of a precision.
+
+        Raises
+        ------
+        BundleError
+            The bundle has none; the message lists those it has.
+        """
+        for graph in self.manifest.graphs:
+            if graph.precision is precision:
+                return graph
+        there = ", ".join(g.precision for g in self.manifest.graphs)
+        raise BundleError(
+            f"{self.path.name} has no {precision} graph, only {there}: export it with --precision {precision}"
+        )
+
+    def graph_file(self, graph: Graph) -> Path:
+        """Return the path of a graph's ONNX file after verifying all its files.
+
+        Raises
+        ------
+        IntegrityError
+            A file is missing or changed, or the graph names external data that the manifest does not.
+        """
+        listed = {ref.path for ref in graph.files[1:]}
+        paths = [self.file(ref) for ref in graph.files]
+        unlisted = external_locations(paths[0]) - listed
+        if unlisted:
+            raise IntegrityError(f"{paths[0]} names external data the manifest does not: {', '.join(sorted(unlisted))}")
+        return paths[0]
+
+    @cached_property
+    def golden(self) -> Golden:
+        """The golden run.
+
+        Raises
+        ------
+        IntegrityError
+            Its file is missing or changed, or does not hold what the manifest says.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        path = self.file(self.manifest.check.file)
+        try:
+            golden = Golden(**load_file(path))
+        except (SafetensorError, TypeError) as error:
+            raise IntegrityError(f"{path} does not hold a golden run ({error}): export the bundle again") from error
+        image = self.manifest.image
+        shape = (image.channels, image.height, image.width)
+        states = golden.states.shape[:1]
+        expected = {
+            "label_map": (np.uint8, shape[1:]),
+            "noise": (np.float32, shape),
+            "states": (np.float32, states + shape),
+            "outputs": (np.float32, states + shape),
+            "timesteps": (np.int64, states),
+            "image": (np.float32, shape),
+        }
+        for name, (dtype, size) in expected.items():
+            array = getattr(golden, name)
+            if array.dtype != dtype or array.shape != size:
+                raise IntegrityError(f"{path}: {name} is {array.dtype} {array.shape}, not {np.dtype(dtype)} {size}")
+        return golden
+
+
+def sha256_of(path: Path) -> str:
+    """Return a file's SHA-256 in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_ref(path: Path) -> FileRef:
+    """Describe a file of a bundle's folder."""
+    return FileRef(path=path.name, sha256=sha256_of(path), size=path.stat().st_size)

@@ -1,0 +1,196 @@
+"""Label maps: check, resize, and encode them as a network's mask channels, with classes left out.
+
+A label map is (H, W) integers, one class id a pixel; id 0 is the background. Encoding is a table, (labels, mask
+channels) float32: a pixel of label k becomes row k. Leaving a class out ("ablation", arXiv 2402.05210, section 2.2)
+zeroes its row, so its pixels become background: just what random mask ablation does in training.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+
+import msgspec
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from seggd_rt.errors import LabelMapError, OptionError
+
+MAX_LABEL = 255
+"""Largest label id: label maps travel as uint8, and `label-over-255` has no room for more."""
+
+
+class MaskEncoding(StrEnum):
+    """How a label becomes mask channels."""
+
+    LABEL_OVER_255 = "label-over-255"
+    """One channel of id / 255: what the SegGuidedDiff reference trains."""
+    ONE_HOT = "one-hot"
+    """One channel for every foreground class, 1 where the pixel has it."""
+
+
+class LabelClass(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One class of a label map: its id, its name and its colour (red, green, blue in [0, 255])."""
+
+    id: int
+    name: str
+    color: tuple[int, int, int]
+
+    def __post_init__(self) -> None:
+        """Check every field's range."""
+        if not 0 <= self.id <= MAX_LABEL:
+            raise ValueError(f"class id is {self.id}; it must lie in [0, {MAX_LABEL}]")
+        if not self.name.strip() or "," in self.name or not self.name.isprintable():
+            raise ValueError(f"class name is {self.name!r}; it must be printable, not blank and without a comma")
+        if not all(0 <= value <= 255 for value in self.color):
+            raise ValueError(f"class color is {self.color}; each value must lie in [0, 255]")
+
+
+_PALETTE = (
+    (230, 75, 53), (77, 187, 213), (0, 160, 135), (243, 155, 127), (60, 84, 136),
+    (145, 209, 194), (132, 145, 180), (220, 0, 0), (126, 97, 72), (176, 156, 133),
+)  # fmt: skip
+
+
+def name_classes(names: Sequence[str]) -> tuple[LabelClass, ...]:
+    """Return classes of ids 0, 1, 2, ... with these names, background first, in distinct colours."""
+    return tuple(
+        LabelClass(id=i, name=name, color=_PALETTE[(i - 1) % len(_PALETTE)] if i else (0, 0, 0))
+        for i, name in enumerate(names)
+    )
+
+
+def check_classes(classes: Sequence[LabelClass]) -> None:
+    """Raise ValueError unless ids are 0, 1, 2, ... in order, names differ, and a foreground class exists."""
+    if [c.id for c in classes] != list(range(len(classes))) or len(classes) < 2:
+        raise ValueError(f"class ids are {[c.id for c in classes]}; they must be 0 (background), 1, 2, ... in order")
+    folded = [c.name.casefold() for c in classes]
+    if len(set(folded)) != len(folded):
+        raise ValueError(f"class names {[c.name for c in classes]} must differ by more than case")
+
+
+def mask_channels(encoding: MaskEncoding, num_classes: int) -> int:
+    """Return how many mask channels `num_classes` classes (background included) take."""
+    return num_classes - 1 if encoding is MaskEncoding.ONE_HOT else 1
+
+
+def encode_table(encoding: MaskEncoding, num_classes: int) -> NDArray[np.float32]:
+    """Return the encoding of every label, (num_classes, mask channels) float32; row 0, background, is zero."""
+    if encoding is MaskEncoding.ONE_HOT:
+        return np.eye(num_classes, dtype=np.float32)[:, 1:]
+    return (np.arange(num_classes, dtype=np.float32) / np.float32(255))[:, None]
+
+
+def ablate(table: NDArray[np.float32], keep: Iterable[int]) -> NDArray[np.float32]:
+    """Return a copy of an encode table with the rows of all classes but those of `keep` zeroed."""
+    kept = np.zeros_like(table)
+    ids = sorted(keep)
+    kept[ids] = table[ids]
+    return kept
+
+
+def encode(label_map: NDArray[np.uint8], table: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Encode a label map by a table.
+
+    Parameters
+    ----------
+    label_map
+        (..., H, W) uint8, every label below `len(table)`.
+    table
+        (labels, mask channels) float32.
+
+    Returns
+    -------
+    NDArray
+        (..., mask channels, H, W) float32.
+    """
+    return np.moveaxis(table[label_map], -1, -3)
+
+
+def select_classes(
+    classes: Sequence[LabelClass], *, keep: Iterable[str] | None = None, drop: Iterable[str] | None = None
+) -> tuple[int, ...]:
+    """Return the ids of the foreground classes that stay, rising.
+
+    Parameters
+    ----------
+    classes
+        The bundle's classes, background first.
+    keep, drop
+        Names of foreground classes, of which one list may be given: those to keep, or those to leave out.
+        Case does not matter. With neither, every class stays.
+
+    Raises
+    ------
+    OptionError
+        Both are given; a name is unknown, or the background's; or no class would stay.
+    """
+    if keep is not None and drop is not None:
+        raise OptionError("keep and drop exclude each other: give the classes to keep, or those to leave out")
+    foreground = [c for c in classes if c.id != 0]
+    if keep is None and drop is None:
+        return tuple(c.id for c in foreground)
+    named = {_find_class(name, classes) for name in (keep if keep is not None else drop or ())}
+    kept = tuple(c.id for c in foreground if (c.id in named) == (keep is not None))
+    if not kept:
+        word = "keep names no class" if keep is not None else "drop leaves no class"
+        raise OptionError(f"{word}: at least one of {_listed(foreground)} must stay")
+    return kept
+
+
+def check_label_map(label_map: ArrayLike, classes: Sequence[LabelClass]) -> NDArray[np.uint8]:
+    """Return a label map, or a stack of them, as uint8.
+
+    Parameters
+    ----------
+    label_map
+        (..., H, W) integers or booleans, each the id of one of `classes`.
+
+    Raises
+    ------
+    LabelMapError
+        The array is not of integers, has fewer than two axes or no pixel, or holds a label outside the classes.
+    """
+    array = np.asarray(label_map)
+    if array.dtype.kind not in "iub":
+        raise LabelMapError(f"a label map must hold integers, one class id a pixel; this one holds {array.dtype}")
+    if array.ndim < 2 or array.size == 0:
+        raise LabelMapError(f"a label map must have shape (H, W) with pixels in it; this one has {array.shape}")
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high >= len(classes):
+        present = set(np.unique(array).tolist())
+        unknown = sorted(present - {c.id for c in classes})
+        raise LabelMapError(
+            f"label {', '.join(map(str, unknown[:5]))} is outside the classes "
+            f"{', '.join(f'{c.id} {c.name}' for c in classes)}"
+        )
+    return array.astype(np.uint8)
+
+
+def resize_nearest(label_map: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Resize a label map, (H, W), to (height, width) by nearest neighbour, sampling at pixel centres."""
+    rows = (2 * np.arange(height) + 1) * label_map.shape[0] // (2 * height)
+    columns = (2 * np.arange(width) + 1) * label_map.shape[1] // (2 * width)
+    return label_map[rows[:, None], columns]
+
+
+def colorize(label_map: NDArray[np.uint8], classes: Sequence[LabelClass]) -> NDArray[np.uint8]:
+    """Paint a label map, (H, W), in its classes' colours: (H, W, 3) uint8."""
+    return np.array([c.color for c in classes], np.uint8)[label_map]
+
+
+def _find_class(name: str, classes: Sequence[LabelClass]) -> int:
+    by_name = {c.name.casefold(): c for c in classes}
+    found = by_name.get(name.strip().casefold())
+    if found is None:
+        near = difflib.get_close_matches(name.strip().casefold(), by_name, n=1, cutoff=0.4)
+        hint = f"did you mean '{by_name[near[0]].name}'?" if near else f"there are {_listed(classes[1:])}"
+        raise OptionError(f"there is no class '{name.strip()}': {hint}")
+    if found.id == 0:
+        raise OptionError(f"'{found.name}' is the background, which is always there: name foreground classes only")
+    return found.id
+
+
+def _listed(classes: Sequence[LabelClass]) -> str:
+    return ", ".join(f"'{c.name}'" for c in classes)
