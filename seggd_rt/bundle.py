@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from seggd_rt.errors import BundleError, BundleVersionError, IntegrityError, ManifestError
 from seggd_rt.labels import LabelClass, MaskEncoding, check_classes, mask_channels
 from seggd_rt.onnx_data import external_locations
+from seggd_rt.precision import Precision
 from seggd_rt.samplers import Sampler
 from seggd_rt.schedule import NoiseSchedule
 
@@ -37,14 +37,6 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A part of the manifest: immutable, and unknown keys are refused."""
-
-
-class Precision(StrEnum):
-    """What a graph computes in."""
-
-    FP32 = "fp32"
-    FP16 = "fp16"
-    BF16 = "bf16"
 
 
 class FileRef(_Record, frozen=True):

@@ -177,7 +177,8 @@ def resize_nearest(label_map: NDArray[np.uint8], height: int, width: int) -> NDA
 
 def colorize(label_map: NDArray[np.uint8], classes: Sequence[LabelClass]) -> NDArray[np.uint8]:
     """Paint a label map, (H, W), in its classes' colours: (H, W, 3) uint8."""
-    return np.array([c.color for c in classes], np.uint8)[label_map]
+    colors: NDArray[np.uint8] = np.array([c.color for c in classes], np.uint8)
+    return colors[label_map]
 
 
 def _find_class(name: str, classes: Sequence[LabelClass]) -> int:

@@ -93,7 +93,8 @@ class Blend:
 
 def guide(o_full: Array, o_ablated: Array, row: Array) -> Array:
     """Return the guided output of a full and an ablated network lane, all of one shape."""
-    return o_full + row[Column.G] * (o_full - o_ablated)
+    guided: Array = o_full + row[Column.G] * (o_full - o_ablated)
+    return guided
 
 
 def advance(x: Array, o: Array, x0: Array, row: Array, *, z: Array | None = None, blend: Blend | None = None) -> None:

@@ -82,6 +82,7 @@ class NoiseSchedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     def betas(self) -> NDArray[np.float64]:
         """Return beta_t, (T,) float64 in (0, 1]."""
         steps = self.train_steps
+        betas: NDArray[np.float64]
         if self.beta_curve is BetaCurve.LINEAR:
             betas = np.linspace(self.beta_start, self.beta_end, steps)
         elif self.beta_curve is BetaCurve.SCALED_LINEAR:
@@ -93,7 +94,8 @@ class NoiseSchedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     def alpha_bar(self) -> NDArray[np.float64]:
         """Return alpha_bar_t, (T,) float64 in [0, 1), falling."""
-        return np.cumprod(1.0 - self.betas())
+        alpha_bar: NDArray[np.float64] = np.cumprod(1.0 - self.betas())
+        return alpha_bar
 
     def final_alpha_bar(self) -> float:
         """Return the alpha_bar that the last inference step lands on: 1, or that of t = 0."""
@@ -111,6 +113,7 @@ class NoiseSchedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         if not 1 <= steps <= total:
             raise OptionError(f"steps is {steps}; it must lie in [1, {total}], the training steps of this model")
         spacing = spacing or self.spacing
+        times: NDArray[np.integer | np.floating]
         if spacing is Spacing.LEADING:
             times = np.arange(steps)[::-1] * (total // steps) + self.steps_offset
         elif spacing is Spacing.TRAILING:

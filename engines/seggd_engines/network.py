@@ -1,0 +1,213 @@
+"""The two contracts of this package, Network and Session, and what passes between them.
+
+A Network evaluates o = unet(concat(x, mask), t) on buffers it is given. A Session owns one run's buffers and drives a
+Network through a row table. A new engine is one file with one Network and one Engine; everything above is tested with
+`tests/engines/analytic.py`, which is a Network in a few lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seggd_rt.precision import Precision
+from seggd_rt.rows import RowTable
+
+
+@dataclass(frozen=True)
+class NetworkShape:
+    """The sizes a network is built for; the batch is free."""
+
+    image_channels: int
+    mask_channels: int
+    height: int
+    width: int
+
+    @property
+    def channels(self) -> int:
+        """Channels of the network's input: [x | mask]."""
+        return self.image_channels + self.mask_channels
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Memory of a session: contiguous float32 of a shape, at an address on the network's device."""
+
+    address: int
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, array: NDArray[np.float32]) -> Buffer:
+        """Describe a host array, which must outlive every use of the buffer."""
+        if array.dtype != np.float32 or not array.flags.c_contiguous:
+            raise ValueError(f"a buffer must be contiguous float32; this array is {array.dtype} {array.strides}")
+        return cls(array.ctypes.data, array.shape)
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What really runs: engine and version, device, and the precision it computes in."""
+
+    engine: str
+    version: str
+    device: str
+    device_name: str
+    precision: Precision
+    threads: int | None = None
+    notes: tuple[str, ...] = ()
+    """What was passed over on the way to it, and why."""
+
+
+class Network(Protocol):
+    """A UNet on one device, ready to run. Any number of threads may bind and call it."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """What really runs."""
+
+    @property
+    def shape(self) -> NetworkShape:
+        """The sizes it is built for."""
+
+    def bind(self, sample: Buffer, timestep: Buffer, out: Buffer) -> Callable[[], None]:
+        """Return a call that evaluates the network on these buffers, each time it is called.
+
+        Parameters
+        ----------
+        sample
+            (N, image_channels + mask_channels, H, W): [x | mask].
+        timestep
+            (N,): the training timestep of each image.
+        out
+            (N, image_channels, H, W): overwritten.
+        """
+
+    def close(self) -> None:
+        """Give back what the network holds; bound calls must not be used after it."""
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether an engine can run on a device here; if not, why, and what to do."""
+
+    usable: bool
+    version: str = ""
+    device_name: str = ""
+    precisions: tuple[Precision, ...] = ()
+    """What it can compute in, its own choice first."""
+    reason: str = ""
+
+
+class Engine(Protocol):
+    """A way of running graphs: opens Networks."""
+
+    name: str
+
+    def availability(self, device: str) -> Availability:
+        """Say whether it can run on a device ("cpu", "cuda:0") of this machine."""
+
+    def graph_precision(self, precision: Precision) -> Precision:
+        """Return the precision of the graph it wants in order to compute in `precision`."""
+
+    def open(
+        self, graph: Path, shape: NetworkShape, *, device: str, precision: Precision, threads: int | None
+    ) -> Network:
+        """Open a graph.
+
+        Raises
+        ------
+        EngineUnavailableError
+            The engine is not installed, or cannot run on this device or in this precision.
+        EngineError
+            The graph cannot be read or built.
+        """
+
+
+@dataclass(frozen=True)
+class Step:
+    """One finished step of a run."""
+
+    index: int
+    steps: int
+    timestep: int
+
+
+OnStep = Callable[[Step], None]
+"""Called after every step; raising ends the run."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a session needs to draw a batch of N images.
+
+    Attributes
+    ----------
+    table
+        Timesteps and update rows.
+    label_maps
+        (N, H, W) uint8.
+    encode_tables
+        (N, labels, mask_channels) float32: how each image's labels become mask channels.
+    seeds
+        N seeds in [0, 2^64).
+    noise
+        (N, C, H, W) float32 to start from in place of the seeds' own draw, or None.
+    """
+
+    table: RowTable
+    label_maps: NDArray[np.uint8]
+    encode_tables: NDArray[np.float32]
+    seeds: tuple[int, ...]
+    noise: NDArray[np.float32] | None = None
+
+
+class Session(Protocol):
+    """The buffers of one run on one device, for one thread at a time and one batch size."""
+
+    @property
+    def batch(self) -> int:
+        """How many images one run draws."""
+
+    def evaluate(self, x: NDArray[np.float32], mask: NDArray[np.float32], timestep: float) -> NDArray[np.float32]:
+        """Evaluate the network once.
+
+        Parameters
+        ----------
+        x
+            (N, C, H, W) float32.
+        mask
+            (N, mask_channels, H, W) float32.
+        timestep
+            The training timestep of all images.
+
+        Returns
+        -------
+        NDArray
+            (N, C, H, W) float32.
+        """
+
+    def run(self, run: Run, out: NDArray[np.float32], on_step: OnStep | None = None) -> None:
+        """Draw a batch.
+
+        Parameters
+        ----------
+        run
+            What to draw.
+        out
+            (N, H, W, C) float32, overwritten by images in [0, 1].
+        on_step
+            Called after every step.
+
+        Raises
+        ------
+        EngineError
+            The network's output was not finite.
+        """
+
+    def close(self) -> None:
+        """Give the buffers back."""
