@@ -1,0 +1,1 @@
+"""Training of segmentation-guided diffusion models: data, mask ablation, the loop, and what it saves. Needs PyTorch."""

@@ -1,0 +1,23 @@
+"""`seggd-rt slim`: a checkpoint small enough to ship."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seggd_rt.optional import require
+
+
+def slim(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of seggd-rt train.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .pt to write.")],
+    half: Annotated[bool, typer.Option("--half/--full", help="Store float16 or float32.")] = True,
+) -> None:
+    """Keep only the weights that sample best, the moving average where there is one, in float16."""
+    require("torch", extra="export", feature="seggd-rt slim")
+    from seggd_export.checkpoint import Checkpoint
+
+    Checkpoint.load(checkpoint).slim(half=half).save(output)
+    typer.echo(f"{output}  {output.stat().st_size / 1e6:.1f} MB")

@@ -1,0 +1,106 @@
+"""`seggd-rt train`: train a segmentation-guided diffusion model."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seggd_rt.errors import OptionError
+from seggd_rt.labels import MaskEncoding
+from seggd_rt.optional import require
+from seggd_rt.schedule import Prediction
+
+
+def train(
+    data: Annotated[Path, typer.Option(help="A folder with images/{train,val} and masks/all/{train,val}, or an .npz.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for checkpoints, log and samples.")],
+    classes: Annotated[
+        str | None, typer.Option(help="Names of all labels from 0, background first: a,b,c. Folders need it.")
+    ] = None,
+    image_size: Annotated[str | None, typer.Option(help="Resize to N or HxW.")] = None,
+    network: Annotated[str, typer.Option(help="tiny, small, reference, or a JSON file.")] = "small",
+    mask_encoding: Annotated[
+        MaskEncoding, typer.Option(help="How labels become mask channels.")
+    ] = MaskEncoding.ONE_HOT,
+    ablation: Annotated[bool, typer.Option(help="Train each image on a random subset of its classes.")] = True,
+    empty_subset: Annotated[float, typer.Option(help="Probability of training the empty mask.")] = 0.0,
+    augment: Annotated[bool, typer.Option(help="Rotate, scale and shift image and mask a little.")] = False,
+    prediction: Annotated[Prediction, typer.Option(help="What the network estimates.")] = Prediction.EPSILON,
+    min_snr: Annotated[float | None, typer.Option(help="Gamma of the min-SNR loss weighting.")] = None,
+    steps: Annotated[int, typer.Option(help="Steps of the optimiser.")] = 10_000,
+    batch_size: Annotated[int, typer.Option(help="Images a process takes at a time.")] = 16,
+    accumulate: Annotated[int, typer.Option(help="Batches a step adds up.")] = 1,
+    lr: Annotated[float, typer.Option(help="Learning rate after the warm-up, before the cosine.")] = 1e-4,
+    warmup_steps: Annotated[int, typer.Option(help="Steps over which the rate rises.")] = 500,
+    weight_decay: Annotated[float, typer.Option(help="AdamW's.")] = 0.01,
+    clip_norm: Annotated[float, typer.Option(help="Largest norm of the gradient.")] = 1.0,
+    ema_decay: Annotated[float, typer.Option(help="Decay of the weights' moving average.")] = 0.9999,
+    mixed_precision: Annotated[str, typer.Option(help="no, bf16 or fp16.")] = "no",
+    seed: Annotated[int, typer.Option(help="Of weights, order, noise, timesteps and subsets.")] = 0,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    sample_every: Annotated[int, typer.Option(help="Steps between sample grids; 0 for none.")] = 500,
+    validate_every: Annotated[int, typer.Option(help="Steps between validations; 0 for none.")] = 200,
+    checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 200,
+    stop_after: Annotated[int | None, typer.Option(help="Stop at this step of --steps, to resume later.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the output folder's run stopped.")] = False,
+    licence: Annotated[str | None, typer.Option(help="Licence of the weights, kept in the checkpoint.")] = None,
+    training_data: Annotated[str | None, typer.Option(help="Name of the data, kept in the checkpoint.")] = None,
+) -> None:
+    """Train a network that draws images from masks, or go on training it."""
+    for module in ("torch", "diffusers", "accelerate", "tensorboard"):
+        require(module, extra="train", feature="seggd-rt train")
+    from seggd_training.config import Precision, TrainOptions
+    from seggd_training.trainer import train as run
+
+    try:
+        precision = Precision(mixed_precision)
+    except ValueError as error:
+        raise OptionError(f"--mixed-precision is '{mixed_precision}'; it must be no, bf16 or fp16") from error
+    options = TrainOptions(
+        data=data,
+        output=output,
+        classes=tuple(classes.split(",")) if classes is not None else None,
+        image_size=_parse_size(image_size),
+        network=network,
+        encoding=mask_encoding,
+        ablation=ablation,
+        empty_subset=empty_subset,
+        augment=augment,
+        prediction=prediction,
+        min_snr=min_snr,
+        steps=steps,
+        batch_size=batch_size,
+        accumulate=accumulate,
+        lr=lr,
+        warmup_steps=warmup_steps,
+        weight_decay=weight_decay,
+        clip_norm=clip_norm,
+        ema_decay=ema_decay,
+        mixed_precision=precision,
+        seed=seed,
+        threads=threads,
+        sample_every=sample_every,
+        validate_every=validate_every,
+        checkpoint_every=checkpoint_every,
+        stop_after=stop_after,
+        resume=resume,
+        licence=licence,
+        training_data=training_data,
+    )
+    outcome = run(options, command=shlex.join(["seggd-rt", *sys.argv[1:]]))
+    if outcome.signal is not None:
+        raise typer.Exit(128 + outcome.signal)
+
+
+def _parse_size(text: str | None) -> tuple[int, int] | None:
+    """Read N or HxW."""
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdecimal() for part in parts):
+        raise OptionError(f"--image-size is '{text}'; give N or HxW, as 128 or 96x128")
+    return int(parts[0]), int(parts[-1])

@@ -1,0 +1,136 @@
+"""The options of a training run, checked when they are made."""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from seggd_rt.errors import OptionError
+from seggd_rt.labels import MaskEncoding
+from seggd_rt.schedule import NoiseSchedule, Prediction
+
+
+class Precision(StrEnum):
+    """What autocast computes in."""
+
+    FP32 = "no"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
+_FREE = frozenset(
+    {
+        *("data", "output", "resume", "stop_after", "threads", "licence", "training_data"),
+        *("checkpoint_every", "sample_every", "validate_every"),
+    }
+)
+"""Options that a resumed run may change, because no weight depends on them. `data` is compared by content."""
+
+
+class TrainOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that is chosen about a training run.
+
+    Raises
+    ------
+    OptionError
+        A field is outside its range.
+    """
+
+    data: Path
+    output: Path
+    classes: tuple[str, ...] | None = None
+    image_size: tuple[int, int] | None = None
+    network: str = "small"
+    encoding: MaskEncoding = MaskEncoding.ONE_HOT
+    ablation: bool = True
+    empty_subset: float = 0.0
+    augment: bool = False
+    prediction: Prediction = Prediction.EPSILON
+    min_snr: float | None = None
+    steps: int = 10_000
+    batch_size: int = 16
+    accumulate: int = 1
+    lr: float = 1e-4
+    warmup_steps: int = 500
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    ema_decay: float = 0.9999
+    mixed_precision: Precision = Precision.FP32
+    seed: int = 0
+    threads: int | None = None
+    sample_every: int = 500
+    validate_every: int = 200
+    checkpoint_every: int = 200
+    stop_after: int | None = None
+    resume: bool = False
+    licence: str | None = None
+    training_data: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check every field's range."""
+        for field, low in {
+            "steps": 1, "batch_size": 1, "accumulate": 1, "warmup_steps": 0, "seed": 0,
+            "sample_every": 0, "validate_every": 0, "checkpoint_every": 1,
+        }.items():  # fmt: skip
+            if getattr(self, field) < low:
+                raise OptionError(f"{_flag(field)} is {getattr(self, field)}; it must be at least {low}")
+        for field in ("stop_after", "threads"):
+            value = getattr(self, field)
+            if value is not None and value < 1:
+                raise OptionError(f"{_flag(field)} is {value}; it must be at least 1")
+        for field in ("lr", "clip_norm", "min_snr"):
+            value = getattr(self, field)
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise OptionError(f"{_flag(field)} is {value}; it must be positive and finite")
+        if not 0 <= self.ema_decay < 1:
+            raise OptionError(f"--ema-decay is {self.ema_decay}; it must lie in [0, 1)")
+        if not 0 <= self.weight_decay < math.inf:
+            raise OptionError(f"--weight-decay is {self.weight_decay}; it must be 0 or more")
+        if not 0 <= self.empty_subset <= 1:
+            raise OptionError(f"--empty-subset is {self.empty_subset}; it must lie in [0, 1]")
+
+    def schedule(self) -> NoiseSchedule:
+        """Return the noise schedule to train with."""
+        return NoiseSchedule(prediction=self.prediction)
+
+    def learning_rate(self, step: int) -> float:
+        """Return the rate of step 0, 1, ...: a linear warm-up, then half a cosine to zero."""
+        if step < self.warmup_steps:
+            return self.lr * (step + 1) / self.warmup_steps
+        done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+        return self.lr * 0.5 * (1 + math.cos(math.pi * done))
+
+    def binding(self) -> dict[str, Any]:
+        """Return the options that decide the weights, as plain values: those a resumed run must repeat."""
+        values: dict[str, Any] = msgspec.to_builtins(self, enc_hook=str)
+        return {field: value for field, value in values.items() if field not in _FREE}
+
+
+def check_same_run(saved: dict[str, Any], options: TrainOptions) -> None:
+    """Compare a resume state's options with those given now.
+
+    Raises
+    ------
+    OptionError
+        One that decides the weights differs.
+    """
+    given = options.binding()
+    for field in sorted(saved.keys() | given.keys()):
+        old, new = saved.get(field), given.get(field)
+        if _plain(old) != _plain(new):
+            raise OptionError(
+                f"--resume continues a run with {_flag(field)} {old}, now it is {new}: "
+                "repeat the run's options, or start another in a new folder"
+            )
+
+
+def _flag(field: str) -> str:
+    return "--" + field.replace("_", "-")
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,284 @@
+"""Images with label maps from disk, checked, as arrays in memory.
+
+Two layouts are read:
+
+    ROOT/images/{train,val,test}/NAME       the SegGuidedDiff reference's folders: PNG (grey of 8 or 16 bit, RGB)
+    ROOT/masks/all/{train,val,test}/NAME    or .npy images; masks are PNG or .npy of integer labels, same names
+
+    FILE.npz    image (N, H, W[, C]) uint8, or float in [0, 1]; label (N, H, W) integers; split (N,) 0 train,
+                1 val, 2 test; class_names; optional patient (N,)
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from seggd_rt.errors import DataError, LabelMapError, OptionError
+from seggd_rt.labels import LabelClass, check_classes, check_label_map, name_classes, resize_nearest
+
+_SUFFIXES = {".png", ".npy"}
+_IMAGE_MODES = frozenset({"L", "RGB", "I", "I;16"})
+_MASK_MODES = frozenset({"1", "L", "P", "I", "I;16"})
+"""PIL's names: a palette's indices are labels, but no intensities; 16-bit grey is either of the last two."""
+
+
+class Split(StrEnum):
+    """A part of a data set."""
+
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
+
+
+_SPLIT_IDS = {Split.TRAIN: 0, Split.VAL: 1, Split.TEST: 2}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images with label maps of one size.
+
+    Attributes
+    ----------
+    images
+        (N, H, W, C) uint8.
+    label_maps
+        (N, H, W) uint8, ids of `classes`.
+    classes
+        Background first.
+    names
+        N names: the files', or `NPZ[index]`.
+    patients
+        (N,) of any type that compares, or None where the data does not say.
+    """
+
+    images: NDArray[np.uint8]
+    label_maps: NDArray[np.uint8]
+    classes: tuple[LabelClass, ...]
+    names: tuple[str, ...]
+    patients: NDArray[np.generic] | None = None
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self.images)
+
+
+def load_dataset(
+    path: Path,
+    *,
+    split: Split,
+    image_size: tuple[int, int] | None = None,
+    classes: Sequence[str] | None = None,
+) -> Dataset:
+    """Load one split of a folder or an `.npz`.
+
+    Parameters
+    ----------
+    path
+        A folder of the reference's layout, or an `.npz` file.
+    split
+        Which part.
+    image_size
+        (H, W) to resize to: images by area or antialiased bilinear, masks by nearest neighbour. None keeps the
+        size, which all images must then share.
+    classes
+        Names of all labels from 0, background first. Folders need them; an `.npz` brings its own.
+
+    Raises
+    ------
+    DataError
+        A file is missing, unreadable, of another size than its partner, or of a type that is not read.
+    LabelMapError
+        A mask holds a label outside the classes, or is not of integers.
+    OptionError
+        `classes` or `image_size` cannot be.
+    """
+    split = Split(split)
+    if image_size is not None and min(image_size) < 1:
+        raise OptionError(f"image size is {image_size[0]}x{image_size[1]}; both must be positive")
+    if path.is_dir():
+        return _load_folder(path, split, image_size, classes)
+    if not path.exists():
+        raise DataError(f"{path} does not exist: give a folder with images/ and masks/all/, or an .npz file")
+    if path.suffix.lower() != ".npz":
+        raise DataError(f"{path} is neither a folder with images/ and masks/all/ nor an .npz file")
+    return _load_npz(path, split, image_size, classes)
+
+
+def _load_folder(root: Path, split: Split, image_size: tuple[int, int] | None, names: Sequence[str] | None) -> Dataset:
+    if names is None:
+        raise OptionError(f"{root} is a folder, which does not name its classes: give --classes background,...")
+    classes = _name_classes(names)
+    pairs = _find_pairs(root, split)
+    images: list[NDArray[np.uint8]] = []
+    label_maps: list[NDArray[np.uint8]] = []
+    for image_path, mask_path in pairs:
+        image, label_map = _read_image(image_path), _read_mask(mask_path, classes)
+        if image.shape[:2] != label_map.shape:
+            raise DataError(
+                f"{mask_path} is {_size(label_map.shape)}, its image {image_path} is {_size(image.shape)}: "
+                "both must have one size"
+            )
+        image, label_map = _resize(image, label_map, image_size)
+        if images and image.shape != images[0].shape:
+            raise DataError(
+                f"{image_path} is {_size(image.shape)} with {image.shape[2]} channels, {pairs[0][0]} is "
+                f"{_size(images[0].shape)} with {images[0].shape[2]}: give --image-size, or images of one kind"
+            )
+        images.append(image)
+        label_maps.append(label_map)
+    return Dataset(
+        images=np.stack(images),
+        label_maps=np.stack(label_maps),
+        classes=classes,
+        names=tuple(image.name for image, _ in pairs),
+    )
+
+
+def _find_pairs(root: Path, split: Split) -> list[tuple[Path, Path]]:
+    image_dir, mask_dir = root / "images" / split, root / "masks" / "all" / split
+    for folder in (image_dir, mask_dir):
+        if not folder.is_dir():
+            raise DataError(f"{folder} is not there: images lie in images/{split}/, masks in masks/all/{split}/")
+    images, masks = (
+        {p.name: p for p in folder.iterdir() if not p.name.startswith(".")} for folder in (image_dir, mask_dir)
+    )
+    for path in (*images.values(), *masks.values()):
+        if path.suffix.lower() not in _SUFFIXES:
+            raise DataError(f"{path} is neither .png nor .npy: convert it or take it out")
+    if not images:
+        raise DataError(f"{image_dir} holds no image")
+    if lone := sorted(images.keys() - masks.keys()):
+        raise DataError(f"{images[lone[0]]} has no mask: {mask_dir / lone[0]} is missing ({len(lone)} such images)")
+    if lone := sorted(masks.keys() - images.keys()):
+        raise DataError(f"{masks[lone[0]]} has no image: {image_dir / lone[0]} is missing ({len(lone)} such masks)")
+    return [(images[name], masks[name]) for name in sorted(images)]
+
+
+def _load_npz(path: Path, split: Split, image_size: tuple[int, int] | None, names: Sequence[str] | None) -> Dataset:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in ("image", "label", "split", "class_names", "patient") if key in file}
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} cannot be read as an .npz of plain arrays: {error}") from error
+    required = {"image", "label", "split"} | ({"class_names"} if names is None else set())
+    if missing := sorted(required - arrays.keys()):
+        hint = ", or give --classes" if missing == ["class_names"] else ""
+        raise DataError(f"{path} has no array '{missing[0]}': it needs image, label, split and class_names{hint}")
+    classes = _name_classes(names if names is not None else [str(n) for n in np.atleast_1d(arrays["class_names"])])
+    images, label_maps, splits = arrays["image"], arrays["label"], arrays["split"]
+    images = images[..., None] if images.ndim == 3 else images
+    if images.ndim != 4 or label_maps.ndim != 3 or images.shape[:3] != label_maps.shape:
+        raise DataError(
+            f"{path} has image {arrays['image'].shape} and label {label_maps.shape}: "
+            "they must be (N, H, W) or (N, H, W, C), and (N, H, W)"
+        )
+    for key in ("split", "patient"):
+        if key in arrays and arrays[key].shape != images.shape[:1]:
+            raise DataError(
+                f"{path} has {key} {arrays[key].shape}: it must have one entry an image, {images.shape[:1]}"
+            )
+    chosen = np.flatnonzero(splits == _SPLIT_IDS[split])
+    if not chosen.size:
+        raise DataError(f"{path} holds no image of split {_SPLIT_IDS[split]}, '{split}'")
+    pixels = _to_uint8(images[chosen], str(path))
+    try:
+        labels = check_label_map(label_maps[chosen], classes)
+    except LabelMapError as error:
+        raise LabelMapError(f"{path}: {error}") from error
+    pairs = [_resize(image, label_map, image_size) for image, label_map in zip(pixels, labels, strict=True)]
+    return Dataset(
+        images=np.stack([image for image, _ in pairs]),
+        label_maps=np.stack([label_map for _, label_map in pairs]),
+        classes=classes,
+        names=tuple(f"{path.name}[{i}]" for i in chosen),
+        patients=arrays["patient"][chosen] if "patient" in arrays else None,
+    )
+
+
+def _name_classes(names: Sequence[str]) -> tuple[LabelClass, ...]:
+    try:
+        classes = name_classes([name.strip() for name in names])
+        check_classes(classes)
+    except ValueError as error:
+        raise OptionError(f"classes cannot be {', '.join(names)}: {error}") from error
+    return classes
+
+
+def _read_image(path: Path) -> NDArray[np.uint8]:
+    """Read (H, W, C) uint8."""
+    array = _read_array(path, _IMAGE_MODES)
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.size == 0:
+        raise DataError(f"{path} has shape {array.shape}: an image is (H, W) or (H, W, C)")
+    return _to_uint8(array, str(path))
+
+
+def _read_mask(path: Path, classes: Sequence[LabelClass]) -> NDArray[np.uint8]:
+    array = _read_array(path, _MASK_MODES)
+    if array.ndim != 2:
+        raise LabelMapError(f"{path} has shape {array.shape}: a mask is (H, W), one label a pixel")
+    try:
+        return check_label_map(array, classes)
+    except LabelMapError as error:
+        raise LabelMapError(f"{path}: {error}") from error
+
+
+def _read_array(path: Path, modes: frozenset[str]) -> NDArray[np.generic]:
+    try:
+        if path.suffix.lower() == ".npy":
+            array: NDArray[np.generic] = np.load(path, allow_pickle=False)
+            return array
+        with Image.open(path) as image:
+            if image.mode not in modes:
+                raise DataError(f"{path} is a PNG of mode {image.mode}; it must be one of {', '.join(sorted(modes))}")
+            pixels: NDArray[np.generic] = np.asarray(image)  # of a palette image, its indices
+            return pixels.astype(np.uint16) if image.mode == "I" else pixels
+    except DataError:
+        raise
+    except (ValueError, OSError, EOFError, SyntaxError, UnidentifiedImageError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def _to_uint8(images: NDArray[np.generic], where: str) -> NDArray[np.uint8]:
+    """Map uint8 as it is, 16 bit by its type's full range, and float from [0, 1], to uint8."""
+    if images.dtype == np.uint8:
+        return images.astype(np.uint8, copy=False)
+    if images.dtype == np.uint16:
+        return np.rint(images.astype(np.float32) / 257).astype(np.uint8)
+    if images.dtype.kind == "f":
+        values = images.astype(np.float64)
+        if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
+            raise DataError(
+                f"{where} has float values in [{values.min():g}, {values.max():g}]: they must lie in [0, 1]"
+            )
+        return np.rint(values * 255).astype(np.uint8)
+    raise DataError(f"{where} holds {images.dtype}: images are uint8, uint16, or float in [0, 1]")
+
+
+def _resize(
+    image: NDArray[np.uint8], label_map: NDArray[np.uint8], size: tuple[int, int] | None
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Resize an (H, W, C) image and its (H, W) label map."""
+    if size is None or size == label_map.shape:
+        return image, label_map
+    (height, width), (old_height, old_width) = size, label_map.shape
+    whole = old_height % height == 0 and old_width % width == 0
+    method = Image.Resampling.BOX if whole else Image.Resampling.BILINEAR  # both take in every pixel they shrink
+    channels = [
+        np.asarray(Image.fromarray(np.ascontiguousarray(image[..., c])).resize((width, height), method))
+        for c in range(image.shape[2])
+    ]
+    return np.stack(channels, axis=-1), resize_nearest(label_map, height, width)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]}x{shape[1]}"

@@ -1,0 +1,339 @@
+"""The training loop: draw, denoise, step, average; report, validate, save, and stop cleanly.
+
+A step's work is a pure function of the state before it and of its number, so a run that is stopped, killed or
+resumed gives the weights of one that was not. Accelerate places the network and averages its gradients; all states
+are saved here, as tensors and plain values.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from types import FrameType
+
+import msgspec
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from seggd_export.checkpoint import Checkpoint, CheckpointConfig, Provenance
+from seggd_rt.errors import DataError, OptionError, OutputError
+from seggd_rt.labels import mask_channels
+from seggd_training.batches import Batch, Batches
+from seggd_training.config import Precision, TrainOptions, check_same_run
+from seggd_training.data import Dataset, Split, load_dataset
+from seggd_training.ema import MovingAverage
+from seggd_training.loss import Objective
+from seggd_training.networks import build_unet, unet_config
+from seggd_training.progress import Reporter
+from seggd_training.resume import ResumeState, fingerprint
+from seggd_training.samples import sample_grid
+
+_LOG_EVERY = 10
+_VALIDATION_BATCH = 32
+_AUTOCAST = {Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: the steps done, and the signal that stopped it, if one did."""
+
+    step: int
+    signal: int | None = None
+
+
+def train(options: TrainOptions, *, command: str | None = None) -> Outcome:
+    """Train a network, or go on training it.
+
+    Writes `last.pt`, `best.pt` (by validation loss), `resume.pt`, `log.jsonl`, `tensorboard/` and `samples/` to
+    the output folder.
+
+    Parameters
+    ----------
+    options
+        The run.
+    command
+        The command line, for the checkpoint's provenance.
+
+    Raises
+    ------
+    OptionError
+        An option contradicts the data, the run to resume, or the machine.
+    DataError
+        The data cannot be trained on.
+    OutputError
+        The output folder cannot be written.
+    """
+    resume_path = options.output / "resume.pt"
+    if options.resume and not resume_path.exists():
+        raise OptionError(f"there is no {resume_path} to resume: leave --resume out to start")
+    if not options.resume and resume_path.exists():
+        raise OptionError(f"{resume_path} is there already: give --resume to go on, or another -o")
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    train_set, val_set = (
+        load_dataset(options.data, split=split, image_size=options.image_size, classes=options.classes)
+        for split in (Split.TRAIN, Split.VAL)
+    )
+    if train_set.images.shape[1:] != val_set.images.shape[1:]:
+        raise DataError(
+            f"{options.data} has training images {train_set.images.shape[1:]} and validation images "
+            f"{val_set.images.shape[1:]} (H, W, C): give --image-size, or images of one kind"
+        )
+    try:
+        (options.output / "samples").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{options.output} cannot be written: {error.strerror}") from error
+    return _Run(options, train_set, val_set, command).train()
+
+
+class _Run:
+    """The state of one run: network, optimiser, average, and how far they are."""
+
+    def __init__(self, options: TrainOptions, train_set: Dataset, val_set: Dataset, command: str | None) -> None:
+        self._options, self._val_set, self._command = options, val_set, command
+        self._accelerator = Accelerator(mixed_precision="no")  # autocast and scaling are ours, to save their state
+        self._device: torch.device = self._accelerator.device
+        self._world: int = self._accelerator.num_processes
+        self._schedule = options.schedule()
+        self._objective = Objective(self._schedule, min_snr=options.min_snr, device=self._device)
+        self._config = _checkpoint_config(options, train_set)
+        self._batches = Batches(
+            train_set,
+            options.encoding,
+            seed=options.seed,
+            train_steps=self._schedule.train_steps,
+            ablation=options.ablation,
+            empty_subset=options.empty_subset,
+            augment=options.augment,
+        )
+        self._val_batches = Batches(
+            val_set,
+            options.encoding,
+            seed=options.seed,
+            train_steps=self._schedule.train_steps,
+            ablation=False,
+            shuffle=False,
+        )
+        self._data_hash = fingerprint(train_set)
+
+        torch.manual_seed(options.seed)
+        self._network: nn.Module = build_unet(self._config.unet).to(self._device)
+        self._ema = MovingAverage(self._network, options.ema_decay)
+        self._optimizer = torch.optim.AdamW(
+            self._network.parameters(), lr=options.lr, weight_decay=options.weight_decay
+        )
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=options.mixed_precision is Precision.FP16)
+        self._step, self._elapsed_s = 0, 0.0
+        self._best: float | None = None
+        if options.resume:
+            self._restore(ResumeState.load(options.output / "resume.pt"))
+        self._parallel: nn.Module = self._accelerator.prepare_model(self._network)
+
+    def train(self) -> Outcome:
+        options = self._options
+        last = min(options.steps, options.stop_after or options.steps)
+        with (
+            _catch_signals() as caught,
+            Reporter(
+                options.output, steps=options.steps, start=self._step, enabled=self._accelerator.is_main_process
+            ) as reporter,
+        ):
+            before, began = self._elapsed_s, time.monotonic()
+            while self._step < last and not self._stopped(caught):
+                loss, norm = self._update()
+                self._step += 1
+                self._elapsed_s = before + time.monotonic() - began
+                reporter.step(self._step, loss)
+                self._report(reporter, loss, norm, done=self._step == last)
+            if self._accelerator.is_main_process:
+                self._save()
+        return Outcome(step=self._step, signal=caught[0] if caught else None)
+
+    def _update(self) -> tuple[float, float]:
+        """Take one step of the optimiser, and return the loss and the gradient's norm before clipping."""
+        options = self._options
+        torch.manual_seed(options.seed + self._step)  # for dropout, should the network have any
+        self._network.train()
+        total = torch.zeros((), device=self._device)
+        for part in range(options.accumulate):
+            batch = self._draw(part)
+            is_last = part == options.accumulate - 1
+            with nullcontext() if is_last else self._accelerator.no_sync(self._parallel):
+                loss = self._loss(self._parallel, batch).mean() / options.accumulate
+                torch.autograd.backward(self._scaler.scale(loss))
+            total += loss.detach()
+        for group in self._optimizer.param_groups:
+            group["lr"] = options.learning_rate(self._step)
+        self._scaler.unscale_(self._optimizer)
+        norm = nn.utils.clip_grad_norm_(self._network.parameters(), options.clip_norm)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._ema.update(self._step)
+        mean: Tensor = self._accelerator.reduce(total, reduction="mean")
+        return mean.item(), norm.item()
+
+    def _draw(self, part: int) -> Batch:
+        """Draw this process's share of one part of a step."""
+        size = self._options.batch_size
+        share = (self._step * self._options.accumulate + part) * self._world + self._accelerator.process_index
+        return self._place(self._batches.draw(share * size, size))
+
+    def _place(self, batch: Batch) -> Batch:
+        return Batch(*(tensor.to(self._device, non_blocking=True) for tensor in batch))
+
+    def _loss(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Return each image's loss, (B,) float32."""
+        x_t = self._objective.add_noise(batch.x0, batch.eps, batch.t)
+        with self._autocast():
+            output = network(torch.cat([x_t, batch.mask], dim=1), batch.t).sample
+        return self._objective.loss(output, batch.x0, batch.eps, batch.t)
+
+    def _autocast(self) -> torch.autocast | nullcontext[None]:
+        dtype = _AUTOCAST.get(self._options.mixed_precision)
+        return nullcontext() if dtype is None else torch.autocast(self._device.type, dtype)
+
+    def _report(self, reporter: Reporter, loss: float, norm: float, *, done: bool) -> None:
+        """Log, validate, sample and save where it is time to."""
+        options, step = self._options, self._step
+
+        def due(every: int) -> bool:
+            return every > 0 and (step % every == 0 or (done and step == options.steps))
+
+        if not self._accelerator.is_main_process:
+            return
+        figures = {}
+        if step % _LOG_EVERY == 0 or done:
+            figures = {"loss": loss, "grad_norm": norm, "lr": options.learning_rate(step - 1)}
+        if due(options.validate_every):
+            figures["val_loss"] = self._validate()
+        if figures:
+            images = step * options.batch_size * options.accumulate * self._world
+            reporter.scalars(step, {"images": images, **figures, "seconds": round(self._elapsed_s, 1)})
+        if due(options.sample_every):
+            grid = self._sample()
+            Image.fromarray(grid).save(options.output / "samples" / f"{step:07d}.png")
+            reporter.image(step, grid)
+        if "val_loss" in figures and (self._best is None or figures["val_loss"] < self._best):
+            self._best = figures["val_loss"]
+            self._checkpoint(figures["val_loss"]).save(options.output / "best.pt")
+        if due(options.checkpoint_every):
+            self._save()
+
+    @torch.no_grad()
+    def _validate(self) -> float:
+        """Return the averaged network's mean loss over the validation images, at fixed noise and timesteps."""
+        self._network.eval()
+        total, size = 0.0, len(self._val_batches)
+        with self._ema.applied():
+            for start in range(0, size, _VALIDATION_BATCH):
+                batch = self._val_batches.draw(start, min(_VALIDATION_BATCH, size - start))
+                total += self._loss(self._network, self._place(batch)).sum().item()
+        return total / size
+
+    def _sample(self) -> NDArray[np.uint8]:
+        self._network.eval()
+        with self._ema.applied(), self._autocast():
+            return sample_grid(
+                self._network, self._schedule, self._val_set, self._options.encoding, device=self._device
+            )
+
+    def _checkpoint(self, val_loss: float | None) -> Checkpoint:
+        options = self._options
+        provenance = Provenance(
+            training_data=options.training_data,
+            licence=options.licence,
+            step=self._step,
+            images_seen=self._step * options.batch_size * options.accumulate * self._world,
+            seed=options.seed,
+            command=self._command,
+            val_loss=val_loss,
+        )
+        return Checkpoint(
+            config=msgspec.structs.replace(self._config, provenance=provenance),
+            weights=_contiguous(self._network.state_dict()),
+            ema=_contiguous(self._ema.state_dict()),
+        )
+
+    def _save(self) -> None:
+        self._checkpoint(None).save(self._options.output / "last.pt")
+        ResumeState(
+            options=self._options.binding(),
+            data=self._data_hash,
+            step=self._step,
+            best_val_loss=self._best,
+            elapsed_s=self._elapsed_s,
+            world_size=self._world,
+            weights=self._network.state_dict(),
+            optimizer=self._optimizer.state_dict(),
+            ema=self._ema.state_dict(),
+            scaler=self._scaler.state_dict(),
+        ).save(self._options.output / "resume.pt")
+
+    def _restore(self, state: ResumeState) -> None:
+        check_same_run(state.options, self._options)
+        if state.data != self._data_hash:
+            raise OptionError(f"{self._options.data} has changed since the run to resume began: start another")
+        if state.world_size != self._world:
+            raise OptionError(f"the run to resume had {state.world_size} processes, this one has {self._world}")
+        self._network.load_state_dict(state.weights)
+        self._optimizer.load_state_dict(state.optimizer)
+        self._ema.load_state_dict(state.ema)
+        self._scaler.load_state_dict(state.scaler)
+        self._step, self._best, self._elapsed_s = state.step, state.best_val_loss, state.elapsed_s
+
+    def _stopped(self, caught: list[int]) -> bool:
+        """Return whether any process has caught a signal: all must stop at one step."""
+        if self._world == 1:
+            return bool(caught)
+        flag = torch.tensor(float(bool(caught)), device=self._device)
+        return bool(self._accelerator.reduce(flag, reduction="sum").item())
+
+
+def _checkpoint_config(options: TrainOptions, dataset: Dataset) -> CheckpointConfig:
+    height, width, channels = dataset.images.shape[1:]
+    masks = mask_channels(options.encoding, len(dataset.classes))
+    return CheckpointConfig(
+        unet=unet_config(options.network, image_channels=channels, mask_channels=masks, size=(height, width)),
+        image_channels=channels,
+        height=height,
+        width=width,
+        classes=dataset.classes,
+        encoding=options.encoding,
+        schedule=options.schedule(),
+        ablation=options.ablation,
+        empty_subset=options.empty_subset,
+    )
+
+
+def _contiguous(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+
+
+@contextmanager
+def _catch_signals() -> Iterator[list[int]]:
+    """Note the first Ctrl-C or SIGTERM in a list, so that the step in hand ends well; a second one acts at once."""
+    caught: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+        restore()
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield caught
+    finally:
+        restore()
