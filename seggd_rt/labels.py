@@ -172,7 +172,8 @@ def resize_nearest(label_map: NDArray[np.uint8], height: int, width: int) -> NDA
     """Resize a label map, (H, W), to (height, width) by nearest neighbour, sampling at pixel centres."""
     rows = (2 * np.arange(height) + 1) * label_map.shape[0] // (2 * height)
     columns = (2 * np.arange(width) + 1) * label_map.shape[1] // (2 * width)
-    return label_map[rows[:, None], columns]
+    resized: NDArray[np.uint8] = label_map[rows[:, None], columns]
+    return resized
 
 
 def colorize(label_map: NDArray[np.uint8], classes: Sequence[LabelClass]) -> NDArray[np.uint8]:

@@ -86,10 +86,10 @@ class NoiseSchedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         if self.beta_curve is BetaCurve.LINEAR:
             betas = np.linspace(self.beta_start, self.beta_end, steps)
         elif self.beta_curve is BetaCurve.SCALED_LINEAR:
-            betas = np.linspace(self.beta_start**0.5, self.beta_end**0.5, steps) ** 2
+            betas = np.square(np.linspace(self.beta_start**0.5, self.beta_end**0.5, steps, dtype=np.float64))
         else:
             edges = np.cos((np.arange(steps + 1) / steps + 0.008) / 1.008 * np.pi / 2) ** 2
-            betas = np.minimum(1 - edges[1:] / edges[:-1], 0.999)
+            betas = np.minimum(1 - edges[1:] / edges[:-1], 0.999).astype(np.float64)
         return _zero_terminal_snr(betas) if self.zero_terminal_snr else betas
 
     def alpha_bar(self) -> NDArray[np.float64]:

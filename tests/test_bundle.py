@@ -1,0 +1,148 @@
+"""The manifest's bytes, what it refuses, and what an opened bundle verifies."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seggd_rt.bundle import MANIFEST, SCHEMA, Bundle, Manifest, parse_manifest
+from seggd_rt.errors import BundleError, BundleVersionError, IntegrityError, ManifestError
+from seggd_rt.precision import Precision
+
+
+def edited(bundle: Path, change: dict[str, Any]) -> bytes:
+    """Return a bundle's manifest with values set at dotted paths; ... removes the key."""
+    manifest = json.loads((bundle / MANIFEST).read_bytes())
+    for path, value in change.items():
+        *parents, last = (int(part) if part.isdecimal() else part for part in path.split("."))
+        place = manifest
+        for parent in parents:
+            place = place[parent]
+        if value is ...:
+            del place[last]
+        else:
+            place[last] = value
+    return json.dumps(manifest).encode()
+
+
+def test_round_trip_is_the_same_bytes(tiny_bundle: Path) -> None:
+    data = (tiny_bundle / MANIFEST).read_bytes()
+    assert parse_manifest(data).to_json() == data
+    assert json.loads(data)["schema"] == SCHEMA
+
+
+def test_golden_run_and_graph(tiny_bundle: Path) -> None:
+    bundle = Bundle.open(tiny_bundle)
+    golden = bundle.golden
+    assert golden.image.min() >= 0
+    assert golden.image.max() <= 1
+    assert set(golden.label_map.flat) == {c.id for c in bundle.manifest.classes}
+    assert bundle.graph_file(bundle.graph(Precision.FP32)).suffix == ".onnx"
+
+
+def test_hash_is_that_of_the_manifest(tiny_bundle: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.seggd"
+    shutil.copytree(tiny_bundle, copy)
+    assert Bundle.open(copy).sha256 == Bundle.open(tiny_bundle).sha256
+    (copy / MANIFEST).write_bytes(edited(copy, {"name": "other"}))
+    assert Bundle.open(copy).sha256 != Bundle.open(tiny_bundle).sha256
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"colour": 1}, "colour"),
+        ({"image.depth": 3}, "depth"),
+        ({"graphs.0.parity.note": "x"}, "note"),
+        ({"classes": ...}, "classes"),
+        ({"classes.1.id": 2}, "in order"),
+        ({"classes.1.color": [0, 0]}, "length"),
+        ({"image.height": 0}, "image size"),
+        ({"image.width": 1 << 40}, "image size"),
+        ({"image.channels": 65}, "channels"),
+        ({"mask.encoding": "two-hot"}, "two-hot"),
+        ({"schedule.beta_end": 2.0}, "beta_end"),
+        ({"check.steps": 0}, "steps"),
+        ({"defaults.steps": 1001}, "steps"),
+        ({"defaults.sampler": "euler"}, "euler"),
+        ({"graphs": []}, "at least one"),
+        ({"graphs.0.files": []}, "names no file"),
+        ({"graphs.0.files.0.path": "../unet.onnx"}, "plain file name"),
+        ({"graphs.0.files.0.path": "/etc/passwd"}, "plain file name"),
+        ({"graphs.0.files.0.path": "a\\b"}, "plain file name"),
+        ({"graphs.0.files.0.path": ".."}, "plain file name"),
+        ({"graphs.0.files.0.path": "bundle.json"}, "differ"),
+        ({"graphs.0.files.0.sha256": "0" * 63}, "64 lowercase"),
+        ({"graphs.0.files.0.size": -1}, "negative"),
+        ({"schema": "seggd-bundle/0"}, "schema"),
+        ({"schema": "other/1"}, "schema"),
+        ({"schema": 1}, "str"),
+    ],
+)
+def test_what_the_manifest_refuses(tiny_bundle: Path, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ManifestError, match=message):
+        parse_manifest(edited(tiny_bundle, change))
+
+
+def test_a_newer_schema_asks_for_an_upgrade(tiny_bundle: Path) -> None:
+    with pytest.raises(BundleVersionError, match="upgrade"):
+        parse_manifest(edited(tiny_bundle, {"schema": "seggd-bundle/2", "unheard": "of"}))
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_refused_in_words(data: bytes) -> None:
+    with pytest.raises(ManifestError):
+        parse_manifest(data)
+
+
+def test_not_a_bundle(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(BundleError, match="is not a bundle"):
+            Bundle.open(path)
+
+
+@pytest.fixture
+def copy(tiny_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "copy.seggd"))
+
+
+def graph_path(bundle: Path) -> Path:
+    return bundle / Bundle.open(bundle).manifest.graphs[0].files[0].path
+
+
+def open_graph(bundle: Path) -> None:
+    opened = Bundle.open(bundle)
+    opened.graph_file(opened.manifest.graphs[0])
+
+
+def test_a_changed_byte_is_noticed(copy: Path) -> None:
+    path = graph_path(copy)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(IntegrityError, match="changed"):
+        open_graph(copy)
+
+
+def test_a_missing_file_is_noticed(copy: Path) -> None:
+    graph_path(copy).unlink()
+    with pytest.raises(IntegrityError, match="missing"):
+        open_graph(copy)
+
+
+def test_a_link_out_of_the_folder_is_refused(copy: Path, tmp_path: Path) -> None:
+    path = graph_path(copy)
+    path.rename(tmp_path / "outside.onnx")
+    path.symlink_to(tmp_path / "outside.onnx")
+    with pytest.raises(IntegrityError, match="leaves"):
+        open_graph(copy)
+
+
+def test_manifest_is_frozen(tiny_bundle: Path) -> None:
+    manifest: Manifest = Bundle.open(tiny_bundle).manifest
+    with pytest.raises(AttributeError):
+        manifest.name = "other"
