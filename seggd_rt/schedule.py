@@ -84,7 +84,7 @@ class NoiseSchedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         steps = self.train_steps
         betas: NDArray[np.float64]
         if self.beta_curve is BetaCurve.LINEAR:
-            betas = np.linspace(self.beta_start, self.beta_end, steps)
+            betas = np.linspace(self.beta_start, self.beta_end, steps, dtype=np.float64)
         elif self.beta_curve is BetaCurve.SCALED_LINEAR:
             betas = np.square(np.linspace(self.beta_start**0.5, self.beta_end**0.5, steps, dtype=np.float64))
         else:

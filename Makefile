@@ -1,0 +1,57 @@
+# Two commands do all the set-up on a fresh machine with Python and git: `make demo` and `make test`.
+
+PYTHON ?= python3
+BIN := .venv/bin
+CORE := .venv-core/bin
+DEMO := demo-output
+
+.PHONY: demo test lint types imports unit core wheel clean
+
+demo: .venv/ready
+	$(BIN)/seggd-rt export examples/cardiac/cardiac.pt -o $(DEMO)/cardiac.seggd --force
+	$(BIN)/seggd-rt generate $(DEMO)/cardiac.seggd --mask examples/cardiac/masks -o $(DEMO)/images --seed 0
+	$(BIN)/seggd-rt generate $(DEMO)/cardiac.seggd --mask examples/cardiac/masks -o $(DEMO)/ablated --seed 0 \
+		--keep "LV cavity,myocardium"
+	$(BIN)/python examples/contact_sheet.py $(DEMO)
+
+test: lint types imports unit core wheel
+
+lint: .venv/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: .venv/ready
+	$(BIN)/mypy
+
+imports: .venv/ready
+	$(BIN)/lint-imports
+
+unit: .venv/ready
+	$(BIN)/pytest
+
+# The runtime alone, from the built wheel, in an environment that has neither torch nor diffusers.
+core: .venv-core/ready
+	! $(CORE)/python -c "import torch" 2>/dev/null
+	$(CORE)/pytest --ignore tests/export --ignore tests/training
+
+wheel: .venv-core/ready
+	$(BIN)/python tests/check_wheel.py dist/core/*.whl
+
+# The lower bounds of pyproject.toml are for users; constraints.txt pins what a plain range would make gigabytes.
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[cpu,export,train,eval]" --group dev
+	touch $@
+
+.venv-core/ready: .venv/ready $(shell find seggd_rt engines export training -name '*.py' -o -name py.typed)
+	rm -rf dist/core
+	$(BIN)/python -m build --quiet --wheel --outdir dist/core .
+	test -x $(CORE)/pip || $(PYTHON) -m venv .venv-core
+	$(CORE)/pip install --quiet --upgrade "pip>=25.1"
+	$(CORE)/pip install --quiet "$$(ls dist/core/*.whl)[cpu]" hypothesis pytest
+	$(CORE)/pip install --quiet --force-reinstall --no-deps dist/core/*.whl
+	touch $@
+
+clean:
+	rm -rf .venv .venv-core build dist $(DEMO)
