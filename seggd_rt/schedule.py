@@ -86,7 +86,8 @@ class NoiseSchedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         if self.beta_curve is BetaCurve.LINEAR:
             betas = np.linspace(self.beta_start, self.beta_end, steps, dtype=np.float64)
         elif self.beta_curve is BetaCurve.SCALED_LINEAR:
-            betas = np.square(np.linspace(self.beta_start**0.5, self.beta_end**0.5, steps, dtype=np.float64))
+            roots = np.linspace(self.beta_start**0.5, self.beta_end**0.5, steps, dtype=np.float64)
+            betas = roots * roots
         else:
             edges = np.cos((np.arange(steps + 1) / steps + 0.008) / 1.008 * np.pi / 2) ** 2
             betas = np.minimum(1 - edges[1:] / edges[:-1], 0.999).astype(np.float64)
@@ -94,7 +95,7 @@ class NoiseSchedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     def alpha_bar(self) -> NDArray[np.float64]:
         """Return alpha_bar_t, (T,) float64 in [0, 1), falling."""
-        alpha_bar: NDArray[np.float64] = np.cumprod(1.0 - self.betas())
+        alpha_bar: NDArray[np.float64] = np.cumprod(1.0 - self.betas(), dtype=np.float64)
         return alpha_bar
 
     def final_alpha_bar(self) -> float:
