@@ -1,0 +1,103 @@
+"""`seggd-rt generate`: images from label maps."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from msgspec.structs import replace
+
+from seggd_rt.bundle import Bundle
+from seggd_rt.errors import OptionError
+
+if TYPE_CHECKING:
+    from seggd_engines.network import EngineInfo
+    from seggd_rt import Generator
+    from seggd_rt.cli.run_progress import RunProgress
+    from seggd_rt.plan import Plan
+
+
+def generate(
+    bundle: Annotated[Path, typer.Argument(help="The bundle's folder, NAME.seggd.")],
+    mask: Annotated[Path, typer.Option("--mask", "-m", help="A label map, .png or .npy, or a folder of them.")],
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="A .png, an .npy of all images, or a folder for one PNG an image.")
+    ],
+    seed: Annotated[int, typer.Option(help="Seed of the only image; of several, each gets its own from it.")] = 0,
+    count: Annotated[int, typer.Option(help="Images of every label map.")] = 1,
+    steps: Annotated[int | None, typer.Option(help="Steps of the sampler.  [default: the bundle's]")] = None,
+    eta: Annotated[float, typer.Option(help="In [0, 1]: how much noise each step adds.")] = 0.0,
+    keep: Annotated[str | None, typer.Option(help="The classes to keep in the label maps: a,b.")] = None,
+    drop: Annotated[str | None, typer.Option(help="The classes to leave out of the label maps: a,b.")] = None,
+    noise: Annotated[
+        Path | None, typer.Option(help="A .npy of (N, C, H, W) float32 to start from, one for each image.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="openvino, onnxruntime or auto: seggd-rt doctor lists them.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, fp16, bf16 or auto.")] = "auto",
+    device: Annotated[str, typer.Option(help="cpu or auto.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads.  [default: the engine's choice]")] = None,
+    batch: Annotated[int, typer.Option(help="Images drawn at a time; they are the same with any.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for every image.")] = False,
+) -> None:
+    """Draw images that follow label maps.
+
+    A folder gets one PNG an image, named after label map and seed, and manifest.jsonl with how each was made.
+    """
+    import seggd_rt
+    from seggd_rt.cli.run_progress import RunProgress
+    from seggd_rt.plan import plan_run
+
+    if batch < 1:
+        raise OptionError(f"--batch is {batch}; it must be at least 1")
+    plan = plan_run(
+        Bundle.open(bundle),
+        mask,
+        output,
+        seed=seed,
+        count=count,
+        steps=steps,
+        eta=eta,
+        keep=_names(keep),
+        drop=_names(drop),
+        noise=noise,
+    )
+    with (
+        seggd_rt.load(bundle, engine=engine, precision=precision, device=device, threads=threads) as generator,
+        RunProgress(len(plan)) as progress,
+    ):
+        typer.echo(describe(generator.engine), err=True)
+        _draw(plan, generator, batch, progress, as_json=as_json)
+
+
+def _draw(plan: Plan, generator: Generator, batch: int, progress: RunProgress, *, as_json: bool) -> None:
+    from seggd_rt.dataset import run
+
+    started, finished = time.perf_counter(), 0
+    try:
+        # Closed at once when anything ends the loop, so that nothing unfinished is left in the output.
+        with closing(run(plan, generator, batch=batch, on_progress=progress.show)) as records:
+            for record in records:
+                finished += 1
+                path = plan.output.path / record.file if plan.output.is_folder else plan.output.path
+                if as_json:
+                    typer.echo(replace(record, file=str(path)).to_json())
+                elif plan.output.is_folder or finished == 1:
+                    typer.echo(path)
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted: {finished} of {len(plan)} images are finished and kept", err=True)
+        raise
+    typer.echo(f"{finished} image{'s' * (finished > 1)} in {time.perf_counter() - started:.1f} s", err=True)
+
+
+def describe(info: EngineInfo) -> str:
+    """Say in one line what really runs."""
+    threads = "" if info.threads is None else f", {info.threads} thread{'s' * (info.threads > 1)}"
+    notes = f" (passed over: {'; '.join(info.notes)})" if info.notes else ""
+    return f"{info.engine} {info.version} in {info.precision} on {info.device}: {info.device_name}{threads}{notes}"
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]

@@ -1,0 +1,121 @@
+"""Files that appear whole or not at all.
+
+A new file is written beside its place as `.NAME.part` and moved there when it is complete: a reader, or a run that
+is killed, sees the old file or the new one. A `.part` left by a killed process is overwritten by the next try.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from types import TracebackType
+
+from seggd_rt.errors import OutputError
+
+
+class NewFile:
+    """A file being written. Use it as a context manager: an error in its block leaves nothing behind."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._part = path.with_name(f".{path.name}.part")
+
+    def __enter__(self) -> NewFile:
+        """Open the part.
+
+        Raises
+        ------
+        OutputError
+            It cannot be made.
+        """
+        try:
+            self._part.unlink(missing_ok=True)
+            # O_EXCL: never write through a link that someone else put here.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+            self._file = os.fdopen(os.open(self._part, flags, 0o666), "wb")
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+        return self
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append bytes.
+
+        Raises
+        ------
+        OutputError
+            They cannot be written: the disk is full, say.
+        """
+        try:
+            self._file.write(data)
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Move the part to its place, or remove it."""
+        whole = False
+        try:
+            self._file.close()
+            if kind is None:
+                self._part.replace(self.path)
+                whole = True
+        except OSError as failure:
+            if kind is None:
+                raise unwritable(self.path, failure) from failure
+        finally:
+            if not whole:
+                self._part.unlink(missing_ok=True)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a whole file.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written.
+    """
+    with NewFile(path) as file:
+        file.write(data)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, unless it is there.
+
+    Raises
+    ------
+    OutputError
+        It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
+def check_writable(folder: Path) -> None:
+    """Find out whether files can be put into a folder, or a folder made that is not there yet; leave no trace.
+
+    Raises
+    ------
+    OutputError
+        They cannot.
+    """
+    there = folder
+    while not there.exists() and not there.is_symlink() and there != there.parent:
+        there = there.parent
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+        if there != folder:
+            with tempfile.TemporaryDirectory(dir=there):
+                pass
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> OutputError:
+    """Say that a path cannot be written, why, and what to do."""
+    return OutputError(f"{path} cannot be written ({error.strerror or error}): free or choose another place with -o")

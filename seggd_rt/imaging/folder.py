@@ -1,0 +1,79 @@
+"""Many label maps: one file, or all of a folder."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from seggd_rt.errors import DataError
+from seggd_rt.imaging.contract import LabelMapFile
+from seggd_rt.imaging.formats import READERS, find_reader, require_reader
+
+_SHOWN = 3
+_CLUTTER = {"thumbs.db", "desktop.ini"}
+
+
+class SkippedFilesWarning(UserWarning):
+    """A folder of label maps holds other things too, which are not read."""
+
+
+@dataclass(frozen=True)
+class LabelMapSet:
+    """Label map files in the order of their names, and how many maps they hold together."""
+
+    files: tuple[LabelMapFile, ...]
+
+    def __len__(self) -> int:
+        """Return how many label maps there are."""
+        return sum(len(file) for file in self.files)
+
+    @classmethod
+    def open(cls, path: Path) -> LabelMapSet:
+        """Open a file, or all files of a folder whose suffix is that of a label map format.
+
+        Names are ordered by their characters' code points, the same on every machine. Hidden files are left out
+        silently, everything else with a warning.
+
+        Raises
+        ------
+        DataError
+            There is no such path, the folder has no label map in it, or a file is damaged.
+        LabelMapError
+            What a file holds cannot be a label map.
+        """
+        if not path.is_dir():
+            if not path.is_file():
+                raise DataError(f"{_printable(path)} is not there: give a label map, or a folder of them")
+            return cls((_open(path),))
+        try:
+            entries = sorted(path.iterdir(), key=lambda entry: entry.name)
+        except OSError as error:
+            raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
+        entries = [e for e in entries if not e.name.startswith(".") and e.name.lower() not in _CLUTTER]
+        files = [entry for entry in entries if find_reader(entry) is not None and entry.is_file()]
+        if not files:
+            known = ", ".join(suffix for reader in READERS for suffix in reader.suffixes)
+            raise DataError(f"{path} has no label map in it: put files there that end in {known}")
+        chosen = set(files)
+        skipped = [entry.name for entry in entries if entry not in chosen]
+        if skipped:
+            shown = ", ".join(skipped[:_SHOWN]) + (", ..." if len(skipped) > _SHOWN else "")
+            warnings.warn(
+                f"{len(skipped)} of {len(entries)} entries of {path} are not label maps and are skipped: {shown}",
+                SkippedFilesWarning,
+                stacklevel=2,
+            )
+        return cls(tuple(_open(file) for file in files))
+
+
+def _open(path: Path) -> LabelMapFile:
+    try:
+        path.name.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"the name of {_printable(path)} is not Unicode, as manifest.jsonl needs: rename it") from error
+    return require_reader(path).open(path)
+
+
+def _printable(path: Path) -> str:
+    return str(path).encode("utf-8", "backslashreplace").decode()

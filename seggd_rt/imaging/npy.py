@@ -1,0 +1,159 @@
+"""NumPy's .npy: label maps, one or a stack, and images as a stack of float32."""
+
+from __future__ import annotations
+
+import tokenize
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy_format
+from numpy.typing import NDArray
+
+from seggd_rt.errors import DataError, LabelMapError
+from seggd_rt.imaging.atomic import NewFile
+from seggd_rt.imaging.contract import ImageFile, ImageStack, check_integers, check_size
+
+_HEADERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
+
+
+@dataclass(frozen=True, slots=True)
+class NpyArray:
+    """An array in a .npy file, known by its header, which states no more than the file holds."""
+
+    path: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @classmethod
+    def open(cls, path: Path) -> NpyArray:
+        """Read a file's header.
+
+        Raises
+        ------
+        DataError
+            It is not a .npy, holds Python objects, is not as long as its header says, or cannot be read.
+        """
+        try:
+            with path.open("rb") as file:
+                header = _HEADERS.get(npy_format.read_magic(file))
+                if header is None:
+                    raise ValueError("its format is newer than 2.0")
+                shape, _, dtype = header(file)
+                start = file.tell()
+            size = path.stat().st_size - start
+        except OSError as error:
+            raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError, tokenize.TokenError) as error:
+            raise DataError(f"{path} is not a .npy file, or not a whole one: save it again with numpy.save") from error
+        if dtype.hasobject:
+            raise DataError(f"{path} holds Python objects, which are not safe to load: save it as an array of numbers")
+        count = 1
+        for length in shape:
+            count *= length  # Python's integers do not overflow
+        if min(shape, default=1) < 0 or count * dtype.itemsize != size:
+            raise DataError(
+                f"{path} states {dtype} {shape} and holds {size} bytes of it: copy it again, or save it again"
+            )
+        return cls(path, shape, dtype)
+
+    def read(self, index: int | None = None) -> NDArray[Any]:
+        """Return a copy of the array, or of its part at an index of the first axis.
+
+        Raises
+        ------
+        DataError
+            The file was changed since it was opened, or cannot be read.
+        """
+        try:
+            mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.path} cannot be read any more ({error})") from error
+        if mapped.shape != self.shape or mapped.dtype != self.dtype:
+            raise DataError(f"{self.path} was changed while it was in use: start again")
+        return np.array(mapped if index is None else mapped[index])
+
+
+@dataclass(frozen=True, slots=True)
+class NpyLabelMaps:
+    """A .npy of one label map, (H, W), or a stack, (N, H, W)."""
+
+    array: NpyArray
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self.array.path
+
+    @property
+    def stacked(self) -> bool:
+        """Whether there is an axis of maps."""
+        return len(self.array.shape) == 3
+
+    def __len__(self) -> int:
+        """Return the length of that axis, or 1."""
+        return self.array.shape[0] if self.stacked else 1
+
+    def read(self, index: int) -> NDArray[np.integer]:
+        """Return one label map: see `LabelMapFile.read`."""
+        pixels = self.array.read(index if self.stacked else None)
+        return pixels.astype(np.uint8) if pixels.dtype == np.bool_ else pixels
+
+
+class NpyReader:
+    """Reads label maps from .npy."""
+
+    suffixes: tuple[str, ...] = (".npy",)
+
+    def open(self, path: Path) -> NpyLabelMaps:
+        """Open a .npy by its header: see `LabelMapReader.open`."""
+        array = NpyArray.open(path)
+        check_integers(path, array.dtype)
+        if len(array.shape) not in (2, 3):
+            raise LabelMapError(f"{path} has shape {array.shape}; label maps have (H, W), a stack of them (N, H, W)")
+        if len(array.shape) == 3 and array.shape[0] == 0:
+            raise LabelMapError(f"{path} is a stack of no label maps: it has shape {array.shape}")
+        check_size(path, *array.shape[-2:])
+        return NpyLabelMaps(array)
+
+
+class NpyWriter:
+    """Writes images as one .npy, (N, H, W) or, with several channels, (N, H, W, C), float32 in [0, 1]."""
+
+    suffixes: tuple[str, ...] = (".npy",)
+    holds_many = True
+
+    def check(self, stack: ImageStack) -> None:
+        """Accept all: see `ImageWriter.check`."""
+
+    @contextmanager
+    def create(self, path: Path, stack: ImageStack) -> Iterator[ImageFile]:
+        """Start a .npy: see `ImageWriter.create`."""
+        shape: tuple[int, ...] = (stack.count, stack.height, stack.width)
+        shape = shape if stack.channels == 1 else (*shape, stack.channels)
+        with NewFile(path) as file:
+            images = _NpyImages(file, shape)
+            yield images
+            images.check_whole()
+
+
+class _NpyImages:
+    """Writes the header at once and image after image: a mapped file would die of a full disk, not say so."""
+
+    def __init__(self, file: NewFile, shape: tuple[int, ...]) -> None:
+        self._file, self._shape, self._written = file, shape, 0
+        dtype = np.dtype("<f4")
+        npy_format.write_array_header_1_0(
+            file, {"descr": npy_format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        )
+
+    def append(self, image: NDArray[np.float32]) -> None:
+        self._file.write(image.astype("<f4").reshape(self._shape[1:]).tobytes())
+        self._written += 1
+
+    def check_whole(self) -> None:
+        if self._written != self._shape[0]:
+            raise ValueError(f"{self._written} images were written of {self._shape[0]}")

@@ -1,0 +1,120 @@
+"""PNG: label maps of 1 to 16 bits, grey or palette; images of 8 bits, grey or RGB."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seggd_rt.errors import DataError, LabelMapError, OptionError
+from seggd_rt.imaging.atomic import NewFile
+from seggd_rt.imaging.contract import ImageFile, ImageStack, check_size
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+_GREY, _PALETTE = 0, 3
+_COLORS = {2: "RGB", 4: "grey and alpha", 6: "RGBA"}
+_DEPTHS = {_GREY: (1, 2, 4, 8, 16), _PALETTE: (1, 2, 4, 8)}
+
+
+@dataclass(frozen=True, slots=True)
+class PngLabelMap:
+    """A PNG of one label map: the values of grey pixels, or the palette's indices, are class ids."""
+
+    path: Path
+    height: int
+    width: int
+    depth: int
+    palette: bool
+    stacked: bool = False
+
+    def __len__(self) -> int:
+        """Return 1."""
+        return 1
+
+    def read(self, index: int) -> NDArray[np.integer]:
+        """Return the label map: see `LabelMapFile.read`."""
+        from PIL import Image
+
+        try:
+            with Image.open(self.path, formats=("PNG",)) as image:
+                frames = getattr(image, "n_frames", 1)
+                pixels = np.asarray(image)
+        # What Pillow raises for damaged files: SyntaxError is its own choice.
+        except (OSError, SyntaxError, ValueError, EOFError, zlib.error) as error:
+            raise DataError(f"{self.path} cannot be read as PNG ({error}): save it again") from error
+        if frames > 1 or pixels.shape != (self.height, self.width):
+            raise DataError(f"{self.path} is not one PNG image of {self.height}x{self.width}: save it again")
+        if pixels.dtype == np.bool_:
+            return pixels.astype(np.uint8)
+        if self.depth in (2, 4) and not self.palette:
+            # Pillow spreads the few grey levels over 0 to 255.
+            return pixels // np.uint8(255 // (2**self.depth - 1))
+        return pixels
+
+
+class PngReader:
+    """Reads label maps from PNG."""
+
+    suffixes: tuple[str, ...] = (".png",)
+
+    def open(self, path: Path) -> PngLabelMap:
+        """Open a PNG by its header: see `LabelMapReader.open`."""
+        try:
+            with path.open("rb") as file:
+                header = file.read(26)
+        except OSError as error:
+            raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
+        if len(header) < 26 or not header.startswith(_SIGNATURE):
+            raise DataError(f"{path} is not a PNG file, or not a whole one: save it again")
+        width, height = int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")
+        depth, color = header[24], header[25]
+        if color in _COLORS:
+            raise LabelMapError(
+                f"{path} is a {_COLORS[color]} image; a label map has one class id a pixel: save it as 8-bit grey or "
+                "palette PNG, or as .npy of integers"
+            )
+        if depth not in _DEPTHS.get(color, ()):
+            raise DataError(f"{path} states a colour type that PNG does not have: save it again")
+        check_size(path, height, width)
+        return PngLabelMap(path, height, width, depth, color == _PALETTE)
+
+
+class PngWriter:
+    """Writes one image as PNG of 8 bits: grey, or RGB where it has three channels."""
+
+    suffixes: tuple[str, ...] = (".png",)
+    holds_many = False
+
+    def check(self, stack: ImageStack) -> None:
+        """Say whether a PNG can hold these images: see `ImageWriter.check`."""
+        if stack.channels not in (1, 3):
+            raise OptionError(f"PNG holds 1 or 3 channels, and this bundle draws {stack.channels}: write a .npy")
+        if stack.count != 1:
+            raise OptionError(f"a PNG holds one image, and this run draws {stack.count}: write a folder or a .npy")
+
+    @contextmanager
+    def create(self, path: Path, stack: ImageStack) -> Iterator[ImageFile]:
+        """Start a PNG: see `ImageWriter.create`."""
+        with NewFile(path) as file:
+            yield _PngImage(file)
+
+
+@dataclass(frozen=True)
+class _PngImage:
+    file: NewFile
+
+    def append(self, image: NDArray[np.float32]) -> None:
+        from PIL import Image
+
+        pixels = np.rint(image * np.float32(255)).astype(np.uint8)
+        if pixels.ndim == 3 and pixels.shape[2] == 1:
+            pixels = pixels[:, :, 0]
+        data = io.BytesIO()
+        Image.fromarray(pixels).save(data, format="PNG")
+        self.file.write(data.getbuffer())

@@ -1,0 +1,123 @@
+"""What is kept of every image a run draws: one record an image, as a line of JSON in `manifest.jsonl`."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from seggd_rt.errors import DataError
+from seggd_rt.imaging.atomic import unwritable, write_file
+
+MANIFEST = "manifest.jsonl"
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """How one image was made, and where it is: enough to make it again.
+
+    Attributes
+    ----------
+    file, file_index
+        The image's file, and its index in there where it holds several.
+    mask, mask_index
+        The name of the label map's file, and the map's index in there where it is a stack.
+    seed
+        The image's own seed.
+    noise
+        The name of the file that gave the starting noise in the seed's place, None without one.
+    classes
+        Names of the classes that were kept.
+    steps, eta
+        Of the sampler.
+    engine, precision
+        What computed it.
+    bundle
+        SHA-256 of the bundle.
+    """
+
+    file: str
+    file_index: int | None
+    mask: str
+    mask_index: int | None
+    seed: int
+    noise: str | None
+    classes: tuple[str, ...]
+    steps: int
+    eta: float
+    engine: str
+    precision: str
+    bundle: str
+
+    def to_json(self) -> str:
+        """Return the record as one line of JSON."""
+        return msgspec.json.encode(self).decode()
+
+
+class ManifestFile:
+    """A folder's `manifest.jsonl`. Every line of it names a file that is complete."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / MANIFEST
+
+    def records(self) -> list[Record]:
+        """Return the records; a last line that a killed process left unfinished is left out.
+
+        Raises
+        ------
+        DataError
+            The file cannot be read, or a line in it is no record.
+        """
+        return [record for _, record in self._lines()]
+
+    def forget(self, files: Iterable[str]) -> None:
+        """Remove the records of files that are about to be written again, and an unfinished line.
+
+        Raises
+        ------
+        DataError
+            See `records`.
+        OutputError
+            The file cannot be written.
+        """
+        if not self.path.exists():
+            return
+        again = set(files)
+        kept = [line for line, record in self._lines() if record.file not in again]
+        write_file(self.path, b"".join(line + b"\n" for line in kept))
+
+    def append(self, record: Record) -> None:
+        """Add a record, in one write, after its file is complete.
+
+        Raises
+        ------
+        OutputError
+            It cannot be written.
+        """
+        line = f"{record.to_json()}\n".encode()
+        try:
+            with self.path.open("ab", buffering=0) as file:
+                if file.write(line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+
+    def _lines(self) -> list[tuple[bytes, Record]]:
+        """Return every finished line with what it says."""
+        try:
+            lines = self.path.read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise DataError(f"{self.path} cannot be read ({error.strerror or error})") from error
+        found = []
+        for number, line in enumerate(lines[:-1], start=1):  # what follows the last line feed is not finished
+            try:
+                found.append((line, msgspec.json.decode(line, type=Record)))
+            except msgspec.DecodeError as error:
+                raise DataError(
+                    f"{self.path}, line {number}, is no record of seggd-rt ({error}): write to another folder"
+                ) from error
+        return found
