@@ -1,0 +1,34 @@
+"""The PyTorch side: checkpoints of any form -> UNet -> ONNX -> a bundle that has proven itself.
+
+    from seggd_export import export_bundle
+
+    export_bundle("cardiac.pt")  # writes cardiac.seggd beside it
+
+Importing it loads nothing heavy: training uses `seggd_export.checkpoint` without an ONNX package installed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from seggd_export.export import ExportWarning, Progress, export_bundle
+    from seggd_export.forms import Source, read_checkpoint
+
+_HOMES = {
+    "ExportWarning": "seggd_export.export",
+    "Progress": "seggd_export.export",
+    "Source": "seggd_export.forms",
+    "export_bundle": "seggd_export.export",
+    "read_checkpoint": "seggd_export.forms",
+}
+
+__all__ = ["ExportWarning", "Progress", "Source", "export_bundle", "read_checkpoint"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'seggd_export' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,323 @@
+"""From a checkpoint to a bundle that has proven itself."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import diffusers
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import onnxscript
+import torch
+from safetensors.numpy import save
+
+import seggd_rt
+from seggd_export import golden, parity
+from seggd_export.forms import Source, read_checkpoint
+from seggd_export.half import OPSETS, to_half
+from seggd_export.network import Network
+from seggd_export.spec import Spec, settle
+from seggd_export.trace import trace
+from seggd_export.unet import build_unet
+from seggd_rt.bundle import (
+    MANIFEST,
+    SCHEMA,
+    Check,
+    Defaults,
+    Graph,
+    ImageSpec,
+    Manifest,
+    MaskSpec,
+    Parity,
+    Provenance,
+    file_ref,
+)
+from seggd_rt.errors import ExportError, OptionError, OutputError
+from seggd_rt.labels import MaskEncoding, encode_table
+from seggd_rt.precision import IMAGE_PSNR_DB, Precision
+from seggd_rt.samplers import Sampler, sampler_rows
+
+CHECK_FILE = "check.safetensors"
+DEFAULT_PRECISIONS = (Precision.FP32, Precision.FP16)
+DEFAULT_STEPS = 50
+INLINE_BYTES = (1 << 31) - (1 << 24)
+"""Largest weights kept in the ONNX file itself: protobuf ends at 2 GiB, and the graph needs some of it."""
+
+_PACKAGES: Mapping[str, ModuleType] = {
+    "seggd-rt": seggd_rt,
+    "torch": torch,
+    "diffusers": diffusers,
+    "onnx": onnx,
+    "onnxscript": onnxscript,
+    "onnxruntime": onnxruntime,
+}
+
+
+class ExportWarning(UserWarning):
+    """Something about an export that its user should know, and that does not stop it."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where an export stands: what it does now, and how much of that is done."""
+
+    doing: str
+    done: int = 0
+    total: int | None = None
+
+
+def export_bundle(
+    checkpoint: str | Path,
+    output: str | Path | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    precisions: Sequence[Precision] = DEFAULT_PRECISIONS,
+    image_size: tuple[int, int] | None = None,
+    mask_encoding: MaskEncoding | None = None,
+    unet_config: Mapping[str, Any] | None = None,
+    training_data: str | None = None,
+    licence: str | None = None,
+    intended_use: str | None = None,
+    force: bool = False,
+    progress: Callable[[Progress], None] = lambda _: None,
+    inline_bytes: int = INLINE_BYTES,
+) -> Path:
+    """Export a checkpoint as a bundle, and prove every graph against PyTorch.
+
+    The same checkpoint, with the same packages on the same machine, gives the same bytes.
+
+    Parameters
+    ----------
+    checkpoint
+        Our `.pt`, a bare state dict, a network's folder (the reference's NAME/unet), or a pipeline's folder.
+    output
+        The bundle's folder; by default beside the checkpoint, with the suffix `.seggd`.
+    classes
+        Names of every label from 0, background first; needed where the checkpoint does not know them.
+    precisions
+        Which graphs to make.
+    image_size
+        (height, width); needed where the checkpoint does not tell.
+    mask_encoding
+        Needed where the checkpoint does not tell.
+    unet_config
+        Parts of the network's configuration, by diffusers' names, that a bare state dict cannot show.
+    training_data, licence, intended_use
+        For the manifest; the checkpoint's own by default.
+    force
+        Replace a bundle that is there.
+    progress
+        Called at every step.
+    inline_bytes
+        Weights larger than this lie in a file beside the ONNX file.
+
+    Returns
+    -------
+    Path
+        The bundle's folder.
+
+    Raises
+    ------
+    CheckpointError
+        The checkpoint is damaged, unsafe, unknown, or of a network that seggd-rt cannot run.
+    OptionError
+        An option is missing, contradicts the checkpoint, or is outside its range.
+    ExportError
+        The export failed, or a graph missed its parity limit.
+    OutputError
+        The bundle cannot be written, or there is one already.
+    """
+    checkpoint = Path(checkpoint)
+    target = Path(output) if output is not None else default_output(checkpoint)
+    if not precisions or len(set(precisions)) != len(precisions):
+        raise OptionError(f"precisions are {list(map(str, precisions))}; there must be at least one, each once")
+    _check_target(target, force)
+    progress(Progress("reading the checkpoint"))
+    source = read_checkpoint(checkpoint, unet_config)
+    spec = settle(source, classes=classes, image_size=image_size, encoding=mask_encoding)
+    unet = build_unet(source.unet, source.weights)
+    if source.assumed:
+        listed = ", ".join(f"{key}={value}" for key, value in source.assumed.items())
+        warnings.warn(
+            f"the weights do not show {listed}: these are diffusers' defaults. If images look wrong, "
+            "give the true ones by --unet-config",
+            ExportWarning,
+            stacklevel=2,
+        )
+    with _written_whole(target, force) as folder:
+        writer = _Writer(source, spec, unet, folder, progress, inline_bytes)
+        manifest = writer.write(
+            tuple(precisions),
+            name=target.stem,
+            training_data=training_data or source.training_data,
+            licence=licence or source.licence,
+            intended_use=intended_use,
+        )
+        (folder / MANIFEST).write_bytes(manifest.to_json())
+    for graph in manifest.graphs:
+        psnr = graph.parity.image_psnr_db
+        if psnr is not None and psnr < IMAGE_PSNR_DB:
+            warnings.warn(
+                f"the {graph.precision} graph's image has a PSNR of {psnr:.1f} dB against PyTorch's, under "
+                f"{IMAGE_PSNR_DB:.0f}: its single steps agree, but this network amplifies rounding, as untrained do",
+                ExportWarning,
+                stacklevel=2,
+            )
+    return target
+
+
+def default_output(checkpoint: Path) -> Path:
+    """Return where a checkpoint's bundle goes: beside it. NAME/unet is taken for NAME."""
+    resolved = checkpoint.resolve()
+    named = resolved.parent if resolved.name == "unet" and resolved.is_dir() else resolved
+    stem = named.name if named.is_dir() else named.stem
+    beside = named.parent if named != resolved else checkpoint.parent
+    return beside / f"{stem}.seggd"
+
+
+class _Writer:
+    """Fills a bundle's folder."""
+
+    def __init__(
+        self,
+        source: Source,
+        spec: Spec,
+        unet: diffusers.UNet2DModel,
+        folder: Path,
+        progress: Callable[[Progress], None],
+        inline_bytes: int,
+    ) -> None:
+        self.source, self.spec, self.unet, self.folder = source, spec, unet, folder
+        self.progress, self.inline_bytes = progress, inline_bytes
+        self.steps = min(golden.STEPS, source.schedule.train_steps)
+        self.table = sampler_rows(Sampler.DDIM, source.schedule, self.steps)
+        self.label_map = golden.example_label_map(spec.height, spec.width, len(spec.classes))
+        self.mask = golden.encoded(self.label_map, encode_table(spec.encoding, len(spec.classes)))
+
+    def write(self, precisions: Sequence[Precision], *, name: str, **provenance: str | None) -> Manifest:
+        """Write graphs and golden run, and return the manifest."""
+        self.progress(Progress("tracing the network"))
+        network = Network(self.unet)
+        traced = trace(network, self.spec.height, self.spec.width)
+        run = golden.record(
+            self.unet,
+            self.mask,
+            self.table,
+            self.spec.image_channels,
+            self._counter("running PyTorch in fp32", self.steps),
+        )
+        graphs = []
+        for precision in precisions:
+            is_traced = precision is Precision.FP32
+            model = traced if is_traced else to_half(traced, precision, network.float32_modules())
+            files = self._save(model, precision)
+            proven = self._prove(files[0], precision, run)
+            refs = tuple(file_ref(file) for file in files)
+            graphs.append(Graph(precision=precision, files=refs, opset=OPSETS[precision], parity=proven))
+        (self.folder / CHECK_FILE).write_bytes(save(asdict(run.golden(self.label_map))))
+        return self._manifest(name, tuple(graphs), provenance)
+
+    def _save(self, model: ir.Model, precision: Precision) -> list[Path]:
+        """Write a graph, its weights beside it where they are too many, and return the files."""
+        path = self.folder / f"unet.{precision}.onnx"
+        size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
+        data = self.folder / f"{path.name}.data"
+        ir.save(model, path, external_data=data.name if size > self.inline_bytes else None)
+        try:
+            onnx.checker.check_model(path, full_check=True)
+        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+            raise ExportError(f"the {precision} graph is not valid ONNX: {' '.join(str(error).split())}") from error
+        return [path, data] if data.exists() else [path]
+
+    def _prove(self, graph: Path, precision: Precision, run: golden.Run) -> Parity:
+        count = self._counter(f"proving the {precision} graph", parity.evaluations(self.steps))
+        return parity.prove(graph, precision, run, self.mask, self.table, count)
+
+    def _counter(self, doing: str, total: int) -> Callable[[], None]:
+        done = 0
+
+        def count() -> None:
+            nonlocal done
+            done += 1
+            self.progress(Progress(doing, done, total))
+
+        self.progress(Progress(doing, 0, total))
+        return count
+
+    def _manifest(self, name: str, graphs: tuple[Graph, ...], provenance: Mapping[str, str | None]) -> Manifest:
+        source, spec = self.source, self.spec
+        return Manifest(
+            schema=SCHEMA,
+            name=name,
+            image=ImageSpec(channels=spec.image_channels, height=spec.height, width=spec.width),
+            classes=spec.classes,
+            mask=MaskSpec(
+                encoding=spec.encoding,
+                trained_with_ablation=source.trained_with_ablation,
+                trained_with_empty_mask=source.trained_with_empty_mask,
+            ),
+            schedule=source.schedule,
+            graphs=graphs,
+            check=Check(file=file_ref(self.folder / CHECK_FILE), steps=self.steps),
+            defaults=Defaults(sampler=Sampler.DDIM, steps=min(DEFAULT_STEPS, source.schedule.train_steps)),
+            provenance=Provenance(
+                checkpoint_sha256=source.sha256,
+                checkpoint_format=source.format,
+                versions={name: str(module.__version__) for name, module in _PACKAGES.items()},
+                parameters=sum(math.prod(tensor.shape) for tensor in source.weights.values()),
+                training=None if source.training is None else dict(source.training),
+                **provenance,
+            ),
+        )
+
+
+def _check_target(target: Path, force: bool) -> None:
+    """Refuse to replace what is there, unless it is a bundle and may be."""
+    if not target.exists():
+        return
+    if not (target / MANIFEST).is_file():
+        raise OutputError(f"{target} exists and is no bundle: choose another name by -o")
+    if not force:
+        raise OutputError(f"{target} exists: choose another name by -o, or replace it by --force")
+
+
+@contextmanager
+def _written_whole(target: Path, force: bool) -> Iterator[Path]:
+    """Lend a folder beside `target` that becomes it if the block succeeds, and disappears if it does not."""
+    folder = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir()
+        yield folder
+        _check_target(target, force)
+        _replace(folder, target)
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(f"{target} cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _replace(folder: Path, target: Path) -> None:
+    if not target.exists():
+        folder.rename(target)
+        return
+    old = folder.with_suffix(".old")
+    target.rename(old)
+    try:
+        folder.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    shutil.rmtree(old)

@@ -1,0 +1,125 @@
+"""`seggd-rt export`: from a checkpoint to a bundle that has proven itself."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from seggd_rt.errors import OptionError
+from seggd_rt.labels import MaskEncoding
+from seggd_rt.optional import require
+from seggd_rt.precision import Precision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from seggd_export import Progress
+
+
+def export(
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            help="Our .pt, a bare state dict, NAME/unet of the reference, or a diffusers pipeline's folder."
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The bundle's folder; CKPT.seggd beside the checkpoint by default."),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Every label from 0, background first: a,b,c. Needed where the checkpoint has none."),
+    ] = None,
+    precision: Annotated[str, typer.Option(help="Which graphs to make, of fp32, fp16 and bf16.")] = "fp32,fp16",
+    image_size: Annotated[str | None, typer.Option(help="N or HxW, where the checkpoint does not tell.")] = None,
+    mask_encoding: Annotated[
+        MaskEncoding | None, typer.Option(help="How labels become mask channels, where the checkpoint does not tell.")
+    ] = None,
+    unet_config: Annotated[
+        Path | None, typer.Option(help="JSON of UNet2DModel settings that a bare state dict cannot show.")
+    ] = None,
+    training_data: Annotated[str | None, typer.Option(help="What it was trained on, for the manifest.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the weights, for the manifest.")] = None,
+    intended_use: Annotated[str | None, typer.Option(help="What the model is meant for, for the manifest.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
+) -> None:
+    """Export a checkpoint as a bundle, and prove each of its graphs against PyTorch."""
+    for module in ("torch", "diffusers", "onnx", "onnxscript"):
+        require(module, extra="export", feature="seggd-rt export")
+    require("onnxruntime", extra="cpu", feature="seggd-rt export, which proves its graphs,")
+    from seggd_export import export_bundle
+    from seggd_rt.bundle import Bundle
+    from seggd_rt.cli.inspect import graphs_table
+
+    with _shown_progress() as progress:
+        bundle = export_bundle(
+            checkpoint,
+            output,
+            classes=None if classes is None else classes.split(","),
+            precisions=_parse_precisions(precision),
+            image_size=None if image_size is None else _parse_size(image_size),
+            mask_encoding=mask_encoding,
+            unet_config=None if unet_config is None else _read_config(unet_config),
+            training_data=training_data,
+            licence=licence,
+            intended_use=intended_use,
+            force=force,
+            progress=progress,
+        )
+    from rich.console import Console
+
+    typer.echo(bundle)
+    Console().print(graphs_table(Bundle.open(bundle).manifest))
+
+
+@contextmanager
+def _shown_progress() -> Iterator[Callable[[Progress], None]]:
+    """Show every step of an export, with a bar for those that can be counted, on stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(progress: Progress) -> None:
+            if progress.doing not in tasks:
+                for task in bars.tasks:
+                    if task.total is None:
+                        bars.update(task.id, total=1, completed=1)
+                tasks[progress.doing] = bars.add_task(progress.doing, total=progress.total)
+            bars.update(tasks[progress.doing], completed=progress.done)
+
+        yield show
+
+
+def _parse_precisions(text: str) -> tuple[Precision, ...]:
+    try:
+        return tuple(Precision(name.strip()) for name in text.split(","))
+    except ValueError as error:
+        raise OptionError(f"--precision is '{text}'; it must list {', '.join(Precision)}") from error
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    numbers = text.lower().split("x")
+    if len(numbers) > 2 or not all(number.isdecimal() and int(number) > 0 for number in numbers):
+        raise OptionError(f"--image-size is '{text}'; it must be N or HxW, as in 256 or 256x192")
+    return int(numbers[0]), int(numbers[-1])
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_bytes())
+    except OSError as error:
+        raise OptionError(f"--unet-config {path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise OptionError(f"--unet-config {path} is not JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise OptionError(f"--unet-config {path} must hold a JSON object of UNet2DModel settings")
+    return config

@@ -1,0 +1,130 @@
+"""`seggd-rt inspect`: show what a bundle states of itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from seggd_rt.bundle import Bundle, Manifest
+
+
+def inspect(
+    bundle: Annotated[Path, typer.Argument(help="The bundle's folder.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON, and the bundle's hash.")] = False,
+) -> None:
+    """Show a bundle's manifest: image, classes, graphs with their parity, and provenance."""
+    from seggd_rt.bundle import Bundle
+
+    opened = Bundle.open(bundle)
+    if as_json:
+        import msgspec
+
+        manifest = msgspec.to_builtins(opened.manifest)
+        typer.echo(msgspec.json.format(msgspec.json.encode({"sha256": opened.sha256, "manifest": manifest}), indent=2))
+        return
+    from rich.console import Console
+
+    console = Console()
+    for table in (
+        _summary(opened),
+        _classes(opened.manifest),
+        graphs_table(opened.manifest),
+        _provenance(opened.manifest),
+    ):
+        console.print(table)
+
+
+def graphs_table(manifest: Manifest) -> Table:
+    """Return the bundle's graphs, with how each compares with PyTorch in fp32."""
+    from rich.table import Table
+
+    table = Table(
+        "Graph", "Opset", "MB", "|d|/|o|", "max|d|/max|o|", "Limit", "Image PSNR", title="Graphs against PyTorch fp32"
+    )
+    for graph in manifest.graphs:
+        parity = graph.parity
+        psnr = "equal" if parity.image_psnr_db is None else f"{parity.image_psnr_db:.1f} dB"
+        table.add_row(
+            graph.precision,
+            str(graph.opset),
+            f"{sum(file.size for file in graph.files) / 1e6:.1f}",
+            f"{parity.rel_l2:.1e}",
+            f"{parity.rel_max:.1e}",
+            f"{parity.limit:.0e}",
+            psnr,
+        )
+    return table
+
+
+def _summary(bundle: Bundle) -> Table:
+    manifest = bundle.manifest
+    image, mask, schedule = manifest.image, manifest.mask, manifest.schedule
+    clip = "no clip" if schedule.clip_x0 is None else f"clip {schedule.clip_x0:g}"
+    rows = {
+        "Path": str(bundle.path),
+        "SHA-256": bundle.sha256,
+        "Image": f"{image.channels} x {image.height} x {image.width} (channels x height x width)",
+        "Mask": f"{mask.encoding}, {manifest.mask_channels} channel(s)",
+        "Trained with classes left out": _known(mask.trained_with_ablation),
+        "Trained with empty masks": _known(mask.trained_with_empty_mask),
+        "Noise schedule": f"{schedule.train_steps} steps, {schedule.beta_curve}, {schedule.prediction} prediction, "
+        f"{schedule.spacing} spacing, {clip}",
+        "Defaults": f"{manifest.defaults.sampler}, {manifest.defaults.steps} steps",
+        "Modality": manifest.modality,
+        "Spacing": None if manifest.spacing_mm is None else "{:g} x {:g} mm".format(*manifest.spacing_mm),
+    }
+    return _facts(manifest.name, rows)
+
+
+def _classes(manifest: Manifest) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("Id", "Name", "Colour", title="Classes")
+    for known in manifest.classes:
+        red, green, blue = known.color
+        colour = Text("    ", style=f"on rgb({red},{green},{blue})").append(
+            f" #{red:02x}{green:02x}{blue:02x}", style="default on default"
+        )
+        table.add_row(str(known.id), Text(known.name), colour)
+    return table
+
+
+def _provenance(manifest: Manifest) -> Table:
+    provenance = manifest.provenance
+    rows = {
+        "Checkpoint": f"{provenance.checkpoint_format}, SHA-256 {provenance.checkpoint_sha256}",
+        "Parameters": f"{provenance.parameters:,}",
+        "Training data": provenance.training_data,
+        "Licence": provenance.licence,
+        "Intended use": provenance.intended_use,
+        "Exported with": ", ".join(f"{name} {version}" for name, version in provenance.versions.items()),
+        **{
+            f"Training: {key}": None if value is None else str(value)
+            for key, value in (provenance.training or {}).items()
+        },
+    }
+    return _facts("Provenance", rows)
+
+
+def _facts(title: str, rows: dict[str, str | None]) -> Table:
+    """Return a table of what is known; text from the bundle is shown as it is, never as markup."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title), show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        if value is not None:
+            table.add_row(Text(name), Text(value))
+    return table
+
+
+def _known(value: bool | None) -> str:
+    return {True: "yes", False: "no", None: "unknown"}[value]
