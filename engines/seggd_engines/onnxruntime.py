@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from seggd_engines.cpu import this_cpu
 from seggd_engines.network import Availability, Buffer, EngineInfo, Network, NetworkShape
 from seggd_rt.errors import EngineError, EngineUnavailableError
 from seggd_rt.optional import require
 from seggd_rt.precision import Precision
+
+_BUILDS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
+"""Packages that fill the folder `onnxruntime`."""
+
+
+def installed_builds() -> tuple[str, ...]:
+    """Return which packages that hold ONNX Runtime are installed: of more than one, none is whole."""
+    found = []
+    for name in _BUILDS:
+        try:
+            importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        found.append(name)
+    return tuple(found)
 
 
 class OnnxRuntimeEngine:
@@ -28,8 +43,15 @@ class OnnxRuntimeEngine:
             return Availability(False, reason="not installed: pip install 'seggd-rt[cpu]'")
         if device != "cpu":
             return Availability(False, reason=f"this engine runs on the CPU, not on {device}")
-        version = importlib.metadata.version("onnxruntime")
-        return Availability(True, version, platform.processor() or platform.machine(), (Precision.FP32,))
+        builds = installed_builds()
+        if len(builds) > 1:
+            return Availability(
+                False,
+                reason=f"{' and '.join(builds)} are installed together and fill one folder, so none is whole: "
+                f"pip uninstall -y {' '.join(builds)}, then pip install 'seggd-rt[cpu]' or 'seggd-rt[cuda]'",
+            )
+        version = importlib.metadata.version(builds[0]) if builds else "of unknown version"
+        return Availability(True, version, this_cpu().name, (Precision.FP32,))
 
     def graph_precision(self, precision: Precision) -> Precision:
         """Return the graph's precision: the one asked for."""
