@@ -1,0 +1,115 @@
+"""Files appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import resource
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from seggd_rt.errors import OutputError
+from seggd_rt.imaging.atomic import NewFile, check_writable, make_folder, write_file
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """Let no file grow beyond a size: to a writer, the disk is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@contextmanager
+def unprivileged() -> Iterator[Path]:
+    """Give a folder that may be read but not written, also where the tests run as root."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o555)
+        root = os.geteuid() == 0
+        if root:
+            os.seteuid(65534)
+        try:
+            yield Path(name)
+        finally:
+            if root:
+                os.seteuid(0)
+            Path(name).chmod(0o755)
+
+
+def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with NewFile(path) as file:
+        file.write(b"new")
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, GeneratorExit])
+def test_an_error_leaves_nothing(error: type[BaseException], tmp_path: Path) -> None:
+    with pytest.raises(error), NewFile(tmp_path / "file") as file:
+        file.write(b"half")
+        raise error
+    assert not list(tmp_path.iterdir())
+
+
+def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
+    write_file(tmp_path / "file", b"")
+    (tmp_path / "usual").touch()
+    modes = {stat.S_IMODE(entry.stat().st_mode) for entry in tmp_path.iterdir()}
+    assert len(modes) == 1
+
+
+def test_a_part_left_by_a_killed_process_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / ".file.part").write_bytes(b"left over, and longer")
+    write_file(tmp_path / "file", b"whole")
+    assert (tmp_path / "file").read_bytes() == b"whole"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"safe")
+    (tmp_path / ".file.part").symlink_to(victim)
+    write_file(tmp_path / "file", b"whole")
+    assert victim.read_bytes() == b"safe"
+
+
+@pytest.mark.parametrize("size", [100, 100_000])
+def test_a_full_disk(size: int, tmp_path: Path) -> None:
+    # Small data fail when the file is closed, large ones when they are written.
+    with file_size_limit(10), pytest.raises(OutputError, match=r"cannot be written \(File too large\)"):
+        write_file(tmp_path / "file", bytes(size))
+    assert not list(tmp_path.iterdir())
+
+
+def test_folders_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/seggd")):
+        with pytest.raises(OutputError, match=r"cannot be written .*choose another place with -o"):
+            check_writable(folder)
+        with pytest.raises(OutputError):
+            make_folder(folder)
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(OutputError):
+        check_writable(tmp_path / "link")
+    with unprivileged() as folder:
+        for place in (folder, folder / "new"):
+            with pytest.raises(OutputError, match="Permission denied"):
+                check_writable(place)
+        with pytest.raises(OutputError, match="Permission denied"):
+            write_file(folder / "file", b"")
+
+
+def test_finding_out_leaves_no_trace(tmp_path: Path) -> None:
+    check_writable(tmp_path)
+    check_writable(tmp_path / "a" / "b")
+    assert not list(tmp_path.iterdir())
