@@ -1,0 +1,79 @@
+"""`seggd-rt evaluate`: how well a bundle's images show their masks."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seggd_rt.errors import OptionError
+from seggd_rt.optional import require
+
+
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help="A bundle's folder.")],
+    data: Annotated[
+        Path, typer.Option(help="A folder with images/{train,val} and masks/all/{train,val}, or an .npz: real images.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for report, sheet and segmenter.")],
+    split: Annotated[str, typer.Option(help="Whose masks are drawn: val or test.")] = "val",
+    segmenter: Annotated[
+        Path | None, typer.Option(help="A segmenter of an earlier run, in place of training one.")
+    ] = None,
+    segmenter_steps: Annotated[int | None, typer.Option(help="Steps to train the segmenter for.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Sampling steps; the bundle's default.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the run: image i has a seed derived from it and i.")] = 0,
+    batch: Annotated[int, typer.Option(help="Images drawn at a time.")] = 8,
+    limit: Annotated[int | None, typer.Option(help="A quick look: only so many masks, evenly spread.")] = None,
+    engine: Annotated[str, typer.Option(help="onnxruntime, openvino or auto.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, fp16, bf16 or auto.")] = "auto",
+    device: Annotated[str, typer.Option(help="cpu or auto.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Draw one image for every real mask, segment it, and compare; the segmenter has seen real images only."""
+    for module in ("torch", "monai"):
+        require(module, extra="eval", feature="seggd-rt evaluate")
+    from rich.console import Console
+
+    from seggd_training.data import Split
+    from seggd_training.evaluation import EvaluateOptions
+    from seggd_training.evaluation import evaluate as run
+    from seggd_training.evaluation_report import report_table
+
+    if split not in list(Split):
+        raise OptionError(f"--split is '{split}'; it must be val or test")
+    options = EvaluateOptions(
+        bundle=bundle,
+        data=data,
+        output=output,
+        split=Split(split),
+        segmenter=segmenter,
+        segmenter_steps=segmenter_steps,
+        steps=steps,
+        seed=seed,
+        batch=batch,
+        limit=limit,
+        engine=engine,
+        precision=precision,
+        device=device,
+        threads=threads,
+    )
+    report = run(
+        options,
+        command=shlex.join(["seggd-rt", *sys.argv[1:]]),
+        say=lambda line: typer.echo(line, err=True),
+    )
+    if as_json:
+        typer.echo(report.to_json().decode(), nl=False)
+        return
+    console = Console()
+    console.print(report_table(report))
+    for note in report.notes:
+        console.print(f"note: {note}", markup=False, highlight=False)
+    for name in ("report.json", "sheet.png", "segmenter.pt"):
+        if (output / name).exists():
+            console.print(str(output / name), markup=False, highlight=False, soft_wrap=True)

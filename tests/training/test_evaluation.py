@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from bundles import TINY, copy_bundle, edit_manifest
+from grey_hearts import CLASSES, draw_hearts, trained_segmenter, write_npz
+from numpy.typing import NDArray
+from PIL import Image
+
+pytest.importorskip("monai", reason="needs the extra `eval`")
+
+import typer
+from typer.testing import CliRunner
+
+import seggd_rt
+from seggd_rt.bundle import sha256_of
+from seggd_rt.cli.evaluate import evaluate as command
+from seggd_rt.errors import CheckpointError, DataError, OptionError, OutputError
+from seggd_rt.noise import derive_seed
+from seggd_training.data import Split, load_dataset
+from seggd_training.evaluation import EvaluateOptions, choose_cases, evaluate
+from seggd_training.evaluation_report import parse_report
+from seggd_training.faithfulness import draw_images, measure_faithfulness
+from seggd_training.sheet import spread_cases
+
+pytestmark = pytest.mark.usefixtures("needs_onnxruntime")
+
+Make = Callable[..., EvaluateOptions]
+
+
+@pytest.fixture(scope="module")
+def hearts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An .npz of the tiny bundle's size and classes."""
+    return write_npz(tmp_path_factory.mktemp("hearts") / "hearts.npz")
+
+
+@pytest.fixture
+def segmenter(tmp_path: Path) -> Path:
+    """The file of a small segmenter of those images that works."""
+    path = tmp_path / "small.pt"
+    trained_segmenter()[0].save(path)
+    return path
+
+
+@pytest.fixture
+def options(hearts: Path, segmenter: Path, tmp_path: Path) -> Make:
+    def make(**changes: Any) -> EvaluateOptions:
+        settings: dict[str, Any] = {
+            "bundle": TINY, "data": hearts, "output": tmp_path / "out", "segmenter": segmenter,
+            "engine": "onnxruntime", "precision": "fp32", "threads": 1, "steps": 8,
+        }  # fmt: skip
+        return EvaluateOptions(**{**settings, **changes})
+
+    return make
+
+
+def test_a_bundle_that_follows_its_masks_scores_high(options: Make, hearts: Path, tmp_path: Path) -> None:
+    report = evaluate(options(), command="seggd-rt evaluate ...")
+    assert report.real.dice.mean > 0.8
+    assert report.generated.dice.mean > 0.8
+    assert report.generated.dice.low <= report.generated.dice.mean <= report.generated.dice.high
+    assert (report.data.images, report.data.of_images, report.data.patients) == (12, 12, 4)
+    assert report.data.sha256 == sha256_of(hearts)
+    assert report.bundle.sha256 == seggd_rt.Bundle.open(TINY).sha256
+    assert report.generation.engine.engine == "onnxruntime"
+    assert report.segmenter.trained_on_this_data and report.notes == ()
+    assert parse_report((tmp_path / "out" / "report.json").read_bytes()) == report
+    with Image.open(tmp_path / "out" / "sheet.png") as sheet:
+        assert sheet.mode == "RGB" and sheet.width > 5 * 128 and sheet.height > 12 * 96
+
+
+def test_images_of_other_masks_score_low(hearts: Path) -> None:
+    cases = choose_cases(load_dataset(hearts, split=Split.VAL))
+    wrong = np.flip(cases.images, axis=2).copy()
+    outcome = measure_faithfulness(trained_segmenter()[0], wrong, cases)
+    assert outcome.generated.dice.mean < outcome.real.dice.mean - 0.2
+
+
+def test_each_mask_is_drawn_once_by_its_own_seed_whatever_the_batch(hearts: Path) -> None:
+    cases = choose_cases(load_dataset(hearts, split=Split.VAL), 5)
+    assert cases.indices.tolist() == [0, 2, 4, 7, 9]
+    calls: list[tuple[int, ...]] = []
+
+    def fake(mask: NDArray[np.uint8], /, *, seeds: Sequence[int], steps: int | None) -> NDArray[np.float32]:
+        assert steps == 7 and len(mask) == len(seeds)
+        calls.append(tuple(seeds))
+        return mask.astype(np.float32) / 3
+
+    done: list[int] = []
+    images = draw_images(fake, cases, seed=9, steps=7, batch=2, on_images=done.append)
+    assert [len(seeds) for seeds in calls] == [2, 2, 1] and done == [2, 4, 5]
+    assert [seed for seeds in calls for seed in seeds] == [derive_seed(9, i) for i in (0, 2, 4, 7, 9)]
+    assert np.array_equal(images[..., 0], cases.label_maps.astype(np.float32) / 3)
+
+
+def test_the_segmenter_is_trained_kept_and_trained_again_where_it_does_not_fit(
+    options: Make, hearts: Path, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    settings = {"segmenter": None, "segmenter_steps": 2, "limit": 2, "steps": 2}
+    first = evaluate(options(**settings), say=said.append)
+    assert first.segmenter.source == "trained in this run" and said == []
+    assert "2 of 12" in first.notes[0]
+    second = evaluate(options(**settings), say=said.append)
+    assert second.segmenter.source == "kept from an earlier run" and "used again" in said[0]
+    assert second.generated == first.generated
+    third = evaluate(options(**settings | {"segmenter_steps": 1}), say=said.append)
+    assert third.segmenter.source == "trained in this run" and "training another" in said[1]
+    images, labels = draw_hearts(38, seed=5)
+    other = write_npz(tmp_path / "other.npz", image=images, label=labels)
+    fourth = evaluate(options(**settings | {"segmenter_steps": 1, "data": other}), say=said.append)
+    assert fourth.segmenter.source == "trained in this run" and len(said) == 3
+
+
+def test_what_a_reader_must_know_is_noted(options: Make, tmp_path: Path) -> None:
+    images, labels = draw_hearts(38, seed=2)
+    labels[24] = 0  # the first validation mask
+    data = tmp_path / "anonymous.npz"
+    split = np.repeat([0, 1], [24, 14])
+    np.savez(data, image=images, label=labels, split=split, class_names=np.array(CLASSES))
+    report = evaluate(options(data=data, steps=2))
+    assert report.data.patients is None and report.data.empty_masks == 1
+    assert [note for note in report.notes if "patients" in note]
+    assert [note for note in report.notes if "no foreground" in note]
+    assert [note for note in report.notes if "other images" in note], "the segmenter was trained on other data"
+    assert report.generated.dice.count == 14, "a mask without foreground counts where the segmenter finds some"
+
+
+def test_the_sheets_cases_are_spread_over_patients() -> None:
+    patients = np.repeat(np.arange(10), 18)
+    chosen = spread_cases(patients, 12)
+    assert len(set(chosen.tolist())) == 12 and len(set(patients[chosen].tolist())) == 10
+    assert len(set((chosen % 18).tolist())) > 4, "not the same slice of every patient"
+    assert spread_cases(np.arange(3), 12).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"limit": 0}, "--limit is 0"),
+        ({"batch": 0}, "--batch is 0"),
+        ({"threads": 0}, "--threads is 0"),
+        ({"segmenter_steps": 5}, "exclude each other"),
+        ({"split": Split.TRAIN}, "val or test"),
+        ({"seed": -1}, "seed"),
+        ({"steps": 0}, "steps"),
+        ({"steps": 1001}, "steps"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_before_any_work(
+    options: Make, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(OptionError, match=message):
+        evaluate(options(**changes))
+    assert not (tmp_path / "out").exists()
+
+
+def test_data_of_another_kind_is_refused(options: Make, tmp_path: Path) -> None:
+    images, labels = draw_hearts(38)
+    names = write_npz(tmp_path / "names.npz", class_names=np.array(["background", "lv", "myo", "rv"]))
+    rgb = write_npz(tmp_path / "rgb.npz", image=np.repeat(images[..., None], 3, axis=3))
+    empty = write_npz(tmp_path / "empty.npz", label=np.zeros_like(labels))
+    train_only = write_npz(tmp_path / "train.npz", split=np.zeros(38, np.uint8))
+    for data, message in (
+        (names, "the bundle has background, cavity"),
+        (rgb, "3 channels; the bundle draws 1"),
+        (empty, "no mask with foreground"),
+        (train_only, "no image of split"),
+        (tmp_path / "none.npz", "does not exist"),
+    ):
+        with pytest.raises(DataError, match=message):
+            evaluate(options(data=data))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_segmenter_or_folder_that_does_not_serve_is_refused(
+    options: Make, hearts: Path, segmenter: Path, tmp_path: Path
+) -> None:
+    bundle = copy_bundle(TINY, tmp_path)
+    edit_manifest(bundle, {"classes.1.name": "lv"})
+    names = np.array(["background", "lv", "myocardium", "right ventricle"])
+    renamed = write_npz(tmp_path / "renamed.npz", class_names=names)
+    with pytest.raises(OptionError, match="segmenter for classes"):
+        evaluate(options(bundle=bundle, data=renamed))
+    with pytest.raises(CheckpointError, match="does not exist"):
+        evaluate(options(segmenter=tmp_path / "none.pt"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        evaluate(options(output=tmp_path / "file"))
+
+
+def test_the_command_prints_a_table_or_json(options: Make, tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(command)
+    plain = options()
+    arguments = [
+        str(plain.bundle), "--data", str(plain.data), "-o", str(plain.output), "--segmenter", str(plain.segmenter),
+        "--engine", "onnxruntime", "--precision", "fp32", "--threads", "1", "--steps", "2", "--limit", "4",
+    ]  # fmt: skip
+    table = CliRunner().invoke(app, arguments, env={"COLUMNS": "120"})
+    assert table.exit_code == 0, table.output
+    assert "right ventricle" in table.stdout and "mean" in table.stdout and "a quick look: 4 of 12" in table.stdout
+    printed = CliRunner().invoke(app, [*arguments, "--json"])
+    report = json.loads(printed.stdout)
+    assert report["generation"]["steps"] == 2 and len(report["generated"]["classes"]) == 3
+    wrong = CliRunner().invoke(app, [*arguments, "--split", "validation"])
+    assert isinstance(wrong.exception, OptionError)

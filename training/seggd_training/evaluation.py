@@ -1,0 +1,287 @@
+"""The whole of `seggd-rt evaluate`: a segmenter from real images, one generated image a mask, scores, report."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+import seggd_rt
+from seggd_rt.bundle import Bundle, Manifest, sha256_of
+from seggd_rt.errors import DataError, OptionError, OutputError
+from seggd_rt.noise import check_seed
+from seggd_rt.samplers import Sampler, sampler_rows
+from seggd_training.data import Dataset, Split, load_dataset
+from seggd_training.evaluation_report import (
+    SCHEMA,
+    BundleRecord,
+    DataRecord,
+    GenerationRecord,
+    Report,
+    SegmenterRecord,
+    write_bytes,
+)
+from seggd_training.faithfulness import Cases, draw_images, measure_faithfulness
+from seggd_training.resume import fingerprint
+from seggd_training.segmenter import Segmenter, SegmenterConfig
+from seggd_training.segmenter_training import train_segmenter
+from seggd_training.sheet import png_bytes, render_sheet, spread_cases
+
+SHEET_CASES = 12
+_PACKAGES = ("seggd-rt", "numpy", "torch", "monai")
+
+Say = Callable[[str], None]
+"""Takes a line for the user."""
+
+
+class EvaluateOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that is chosen about an evaluation.
+
+    Raises
+    ------
+    OptionError
+        A field is outside its range, or two exclude each other.
+    """
+
+    bundle: Path
+    data: Path
+    output: Path
+    split: Split = Split.VAL
+    segmenter: Path | None = None
+    segmenter_steps: int | None = None
+    steps: int | None = None
+    seed: int = 0
+    batch: int = 8
+    limit: int | None = None
+    engine: str = "auto"
+    precision: str = "auto"
+    device: str = "auto"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check every field's range."""
+        for field in ("segmenter_steps", "batch", "limit", "threads"):
+            value = getattr(self, field)
+            if value is not None and value < 1:
+                raise OptionError(f"--{field.replace('_', '-')} is {value}; it must be at least 1")
+        if self.segmenter is not None and self.segmenter_steps is not None:
+            raise OptionError("--segmenter and --segmenter-steps exclude each other: a given segmenter is not trained")
+        if self.split is Split.TRAIN:
+            raise OptionError("--split is train, which the segmenter is trained on: evaluate val or test")
+        check_seed(self.seed)
+
+
+def evaluate(options: EvaluateOptions, *, command: str = "", say: Say = lambda line: None) -> Report:
+    """Evaluate a bundle on real masks, and write `report.json`, `sheet.png` and `segmenter.pt` to the output folder.
+
+    Parameters
+    ----------
+    options
+        The evaluation.
+    command
+        The command line, for the report.
+    say
+        Told what is done on the way.
+
+    Raises
+    ------
+    OptionError, DataError
+        The data is not of the bundle's classes or channels, or an option is outside its range.
+    BundleError, EngineError
+        The bundle cannot be run.
+    CheckpointError
+        The given segmenter cannot be read.
+    OutputError
+        The output folder cannot be written.
+    """
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    bundle = Bundle.open(options.bundle)
+    manifest = bundle.manifest
+    steps = manifest.defaults.steps if options.steps is None else options.steps
+    sampler_rows(Sampler.DDIM, manifest.schedule, steps)  # refuses what cannot be, before minutes of training
+    measured, train_set = (_load(options.data, split, manifest) for split in (options.split, Split.TRAIN))
+    cases = choose_cases(measured, options.limit)
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{options.output} cannot be written: {error.strerror}") from error
+
+    with seggd_rt.load(
+        options.bundle,
+        engine=options.engine,
+        precision=options.precision,
+        device=options.device,
+        threads=options.threads,
+    ) as generator:
+        origin = _segmenter(options, train_set, say)
+        began = time.monotonic()
+        with _progress("generating", len(cases.indices)) as advance:
+            images = draw_images(
+                generator, cases, seed=options.seed, steps=steps, batch=options.batch, on_images=advance
+            )
+        seconds = time.monotonic() - began
+        engine = generator.engine
+    outcome = measure_faithfulness(origin.segmenter, images, cases)
+
+    notes = _notes(measured, cases, origin)
+    report = Report(
+        schema=SCHEMA,
+        command=command,
+        versions={
+            "python": platform.python_version(),
+            **{package: importlib.metadata.version(package) for package in _PACKAGES},
+        },
+        bundle=BundleRecord(name=manifest.name, sha256=bundle.sha256),
+        data=DataRecord(
+            name=options.data.name,
+            sha256=sha256_of(options.data) if options.data.is_file() else None,
+            content_sha256=fingerprint(measured),
+            split=options.split.value,
+            images=len(cases.indices),
+            of_images=len(measured),
+            empty_masks=int((~cases.label_maps.any(axis=(1, 2))).sum()),
+            patients=len(np.unique(cases.patients)) if measured.patients is not None else None,
+            height=manifest.image.height,
+            width=manifest.image.width,
+        ),
+        generation=GenerationRecord(
+            sampler=Sampler.DDIM.value,
+            steps=steps,
+            seed=options.seed,
+            batch=options.batch,
+            engine=engine,
+            seconds=round(seconds, 3),
+            seconds_per_image=round(seconds / len(cases.indices), 4),
+        ),
+        segmenter=SegmenterRecord(
+            config=origin.segmenter.config,
+            source=origin.source,
+            data_sha256=origin.segmenter.data,
+            trained_on_this_data=origin.on_this_data,
+            parameters=sum(p.numel() for p in origin.segmenter.network.parameters()),
+            seconds=round(origin.seconds, 1),
+        ),
+        generated=outcome.generated,
+        real=outcome.real,
+        notes=notes,
+    )
+    sheet = render_sheet(cases, outcome, spread_cases(cases.patients, SHEET_CASES), measured.classes)
+    write_bytes(options.output / "sheet.png", png_bytes(sheet))
+    write_bytes(options.output / "report.json", report.to_json())
+    return report
+
+
+def choose_cases(dataset: Dataset, limit: int | None = None) -> Cases:
+    """Return all cases of a split, or `limit` of them, evenly spread; without patients each image is one of its own."""
+    total = len(dataset)
+    count = total if limit is None else min(limit, total)
+    indices = (np.arange(count) * total // count).astype(np.int64)
+    patients = np.arange(total) if dataset.patients is None else dataset.patients
+    return Cases(
+        indices=indices,
+        label_maps=dataset.label_maps[indices],
+        images=dataset.images[indices].astype(np.float32) / np.float32(255),
+        patients=patients[indices],
+        class_names=tuple(c.name for c in dataset.classes),
+    )
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """A segmenter, and where it comes from."""
+
+    segmenter: Segmenter
+    source: str
+    on_this_data: bool
+    seconds: float = 0.0
+
+
+def _load(path: Path, split: Split, manifest: Manifest) -> Dataset:
+    """Load a split at the bundle's size, and check that it is what the bundle draws."""
+    names = tuple(c.name for c in manifest.classes)
+    image = manifest.image
+    dataset = load_dataset(
+        path, split=split, image_size=(image.height, image.width), classes=names if path.is_dir() else None
+    )
+    own = tuple(c.name for c in dataset.classes)
+    if own != names:
+        raise DataError(
+            f"{path} has the classes {', '.join(own)}; the bundle has {', '.join(names)}: they must be the same"
+        )
+    if dataset.images.shape[3] != image.channels:
+        raise DataError(f"{path} has images of {dataset.images.shape[3]} channels; the bundle draws {image.channels}")
+    if not dataset.label_maps.any():
+        raise DataError(f"{path} has no mask with foreground in split {split}: there is nothing to measure")
+    return dataset
+
+
+def _segmenter(options: EvaluateOptions, train_set: Dataset, say: Say) -> _Origin:
+    """Load the segmenter given, or the fitting one of an earlier run, or train one."""
+    height, width, channels = train_set.images.shape[1:]
+    config = SegmenterConfig(
+        channels=channels, height=height, width=width, classes=tuple(c.name for c in train_set.classes)
+    )
+    if options.segmenter_steps is not None:
+        config = msgspec.structs.replace(config, steps=options.segmenter_steps)
+    data = fingerprint(train_set)
+    if options.segmenter is not None:
+        found = Segmenter.load(options.segmenter)
+        _check_fits(found.config, config, options.segmenter)
+        return _Origin(found, f"loaded from {options.segmenter}", found.data == data)
+    kept = options.output / "segmenter.pt"
+    if kept.exists():
+        found = Segmenter.load(kept)
+        if found.config == config and found.data == data:
+            say(f"segmenter: {kept} was trained on this data with these settings, and is used again")
+            return _Origin(found, "kept from an earlier run", on_this_data=True)
+        say(f"segmenter: {kept} was trained on other data or with other settings; training another")
+    began = time.monotonic()
+    with _progress("training the segmenter", config.steps) as advance:
+        trained = train_segmenter(train_set, config, on_step=lambda step, loss: advance(step))
+    trained.save(kept)
+    return _Origin(trained, "trained in this run", on_this_data=True, seconds=time.monotonic() - began)
+
+
+def _check_fits(found: SegmenterConfig, wanted: SegmenterConfig, path: Path) -> None:
+    for field in ("channels", "height", "width", "classes"):
+        if getattr(found, field) != getattr(wanted, field):
+            raise OptionError(
+                f"{path} is a segmenter for {field} {getattr(found, field)}; bundle and data have "
+                f"{getattr(wanted, field)}: leave --segmenter out to train one"
+            )
+
+
+def _notes(measured: Dataset, cases: Cases, origin: _Origin) -> tuple[str, ...]:
+    notes = []
+    if len(cases.indices) < len(measured):
+        notes.append(f"a quick look: {len(cases.indices)} of {len(measured)} masks, evenly spread")
+    if measured.patients is None:
+        notes.append("the data does not name patients: each image counts as one")
+    if empty := int((~cases.label_maps.any(axis=(1, 2))).sum()):
+        notes.append(f"{empty} of {len(cases.indices)} masks have no foreground; what is predicted there is an error")
+    if not origin.on_this_data:
+        notes.append(
+            "the segmenter was trained on other images than this data's training split: "
+            "whether it has seen the images measured here is not known"
+        )
+    return tuple(notes)
+
+
+@contextmanager
+def _progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar with the time left on stderr; yields what takes the number done."""
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"))
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda done: bar.update(task, completed=done)
