@@ -269,8 +269,11 @@ def _open(
 ) -> Generator:
     """Open a bundle with one engine, in one precision or in its own choice of them."""
     there = engine.availability(device)
-    if not there.usable:
-        raise EngineUnavailableError(f"engine {engine.name}: {there.reason}")
+    unfit = _unfit(engine, precision, device)
+    if unfit is not None:
+        raise EngineUnavailableError(f"engine {engine.name}: {unfit}")
+    # Also where its outcome is recalled and the golden run is not read: a bundle that was changed must not pass.
+    bundle.file(bundle.manifest.check.file)
     check = SelfCheck(bundle)
     for candidate in (precision,) if precision else there.precisions:
         network = _network(bundle, engine, candidate, device, threads)

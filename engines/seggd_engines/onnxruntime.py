@@ -12,6 +12,7 @@ import numpy as np
 
 from seggd_engines.cpu import this_cpu
 from seggd_engines.network import Availability, Buffer, EngineInfo, Network, NetworkShape
+from seggd_engines.signature import check_signature
 from seggd_rt.errors import EngineError, EngineUnavailableError
 from seggd_rt.optional import require
 from seggd_rt.precision import Precision
@@ -74,6 +75,7 @@ class OnnxRuntimeEngine:
             session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except _failures(ort) as error:
             raise EngineError(f"ONNX Runtime cannot open {graph.name}: {error}") from error
+        check_signature(graph, {node.name: node.shape for node in session.get_inputs() + session.get_outputs()}, shape)
         info = EngineInfo(self.name, there.version, device, there.device_name, precision, threads)
         return OnnxRuntimeNetwork(session, shape, info, _failures(ort))
 

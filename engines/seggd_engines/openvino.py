@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seggd_engines.network import Availability, Buffer, EngineInfo, Network, NetworkShape
+from seggd_engines.signature import check_signature
 from seggd_rt.errors import EngineError, EngineUnavailableError
 from seggd_rt.optional import require
 from seggd_rt.precision import Precision
@@ -66,6 +67,7 @@ class OpenVinoEngine:
             compiled = _core().compile_model(graph, "CPU", options)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot open {graph.name}: {error}") from error
+        check_signature(graph, {port.any_name: _axes(port) for port in compiled.inputs + compiled.outputs}, shape)
         computed = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         if computed != {"f32": "f32", "bf16": "bf16"}[_HINTS[precision]]:
             raise EngineUnavailableError(f"OpenVINO was asked for {precision} and computes in {computed}")
@@ -112,6 +114,11 @@ class OpenVinoNetwork:
 @cache
 def _core() -> Any:
     return require("openvino", extra="cpu", feature="the openvino engine").Core()
+
+
+def _axes(port: Any) -> list[int | None]:
+    """Return the sizes of a port's axes, None for one that is free."""
+    return [axis.get_length() if axis.is_static else None for axis in port.partial_shape]
 
 
 def _host_array(buffer: Buffer) -> NDArray[np.float32]:

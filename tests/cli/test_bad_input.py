@@ -1,0 +1,265 @@
+"""Bad input ends in one clear line and exit code 2, before the network runs, with nothing written."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bundles import TINY, copy_bundle, edit_manifest, reseal_graph
+from commands import files_below, run_command
+from PIL import Image
+
+pytestmark = pytest.mark.usefixtures("needs_onnxruntime")
+
+Arrange = Callable[[Path], None]
+"""Puts files into a folder that has `tiny.seggd`, `mask.png`, `masks/` and `noise.npy`, all good."""
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A command line that must fail, after something was arranged; and words of its message."""
+
+    arguments: str
+    message: str
+    arrange: Arrange = lambda folder: None
+
+
+def save(name: str, array: np.ndarray) -> Arrange:
+    return lambda folder: np.save(folder / name, array)
+
+
+def picture(name: str, mode: str) -> Arrange:
+    return lambda folder: Image.new(mode, (32, 24)).save(folder / name)
+
+
+def data(name: str, content: bytes) -> Arrange:
+    def arrange(folder: Path) -> None:
+        (folder / name).write_bytes(content)
+
+    return arrange
+
+
+def manifest(**change: object) -> Arrange:
+    return lambda folder: edit_manifest(folder / "tiny.seggd", {key.replace("__", "."): change[key] for key in change})
+
+
+def cut_graph(length: int) -> Arrange:
+    """Cut the ONNX file and state its new hash, so that the hash does not give it away."""
+
+    def arrange(folder: Path) -> None:
+        graph = folder / "tiny.seggd" / "unet.fp32.onnx"
+        graph.write_bytes(graph.read_bytes()[:length])
+        reseal_graph(folder / "tiny.seggd")
+
+    return arrange
+
+
+def changed_byte(name: str) -> Arrange:
+    def arrange(folder: Path) -> None:
+        path = folder / "tiny.seggd" / name
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(bytes(content))
+
+    return arrange
+
+
+def outer_link(folder: Path) -> None:
+    graph = folder / "tiny.seggd" / "unet.fp32.onnx"
+    graph.rename(folder / "outside.onnx")
+    graph.symlink_to(folder / "outside.onnx")
+
+
+def external_data(folder: Path) -> None:
+    """Let the graph name a file outside the bundle: a TensorProto's external_data entry, appended as protobuf."""
+
+    def field(number: int, content: bytes) -> bytes:
+        return bytes([number << 3 | 2, len(content)]) + content
+
+    entry = field(1, b"location") + field(2, b"../../etc/passwd")
+    graph = folder / "tiny.seggd" / "unet.fp32.onnx"
+    with graph.open("ab") as file:
+        file.write(field(7, field(5, field(13, entry))))  # ModelProto.graph.initializer.external_data
+    reseal_graph(folder / "tiny.seggd")
+
+
+def other_network(folder: Path) -> None:
+    """Put a graph of other channel counts into the bundle."""
+    shutil.copy(TINY.parent / "tiny-rgb.seggd" / "unet.fp32.onnx", folder / "tiny.seggd" / "unet.fp32.onnx")
+    reseal_graph(folder / "tiny.seggd")
+
+
+def another_weight(folder: Path) -> None:
+    """Change a number of the network, and the hashes with it: the golden states must give it away."""
+    graph = folder / "tiny.seggd" / "unet.fp32.onnx"
+    content = graph.read_bytes()
+    half = struct.pack("<f", 0.5)
+    assert content.count(half) == 1
+    graph.write_bytes(content.replace(half, struct.pack("<f", 0.499)))
+    reseal_graph(folder / "tiny.seggd")
+
+
+def removed(name: str) -> Arrange:
+    def arrange(folder: Path) -> None:
+        (folder / "tiny.seggd" / name).unlink()
+
+    return arrange
+
+
+ZEROS = np.zeros((24, 32), np.uint8)
+LABEL_9 = np.where(np.arange(32) < 3, 9, ZEROS).astype(np.uint8)
+STACK = np.stack([ZEROS, LABEL_9])
+NOISE = np.zeros((1, 1, 24, 32), np.float32)
+CUT_PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0 \0\0\0\x18\x08\0\0\0\0"
+GO = "generate tiny.seggd -o out/"
+
+CASES = {
+    # Label maps
+    "a label outside the classes": Bad(f"{GO} -m m.npy", "m.npy: label 9 is outside", save("m.npy", LABEL_9)),
+    "a label above a byte": Bad(f"{GO} -m m.npy", "label 257 is outside", save("m.npy", ZEROS.astype("u2") + 257)),
+    "a negative label": Bad(f"{GO} -m m.npy", "label -1 is outside", save("m.npy", ZEROS.astype("i2") - 1)),
+    "one bad map of a folder": Bad(f"{GO} -m masks", "zz.npy[1]: label 9", save("masks/zz.npy", STACK)),
+    "a float mask": Bad(f"{GO} -m m.npy", "must hold integers", save("m.npy", ZEROS.astype(np.float32))),
+    "an RGB mask": Bad(f"{GO} -m m.png", "is a RGB image", picture("m.png", "RGB")),
+    "an RGBA mask": Bad(f"{GO} -m m.png", "save it as 8-bit grey", picture("m.png", "RGBA")),
+    "a mask of four axes": Bad(f"{GO} -m m.npy", "(N, H, W)", save("m.npy", ZEROS[None, None])),
+    "a mask of objects": Bad(f"{GO} -m m.npy", "Python objects", save("m.npy", ZEROS.astype(object))),
+    "a cut PNG": Bad(f"{GO} -m m.png", "cannot be read as PNG", data("m.png", CUT_PNG)),
+    "a text as PNG": Bad(f"{GO} -m m.png", "not a PNG", data("m.png", b"label map")),
+    "a text as NPY": Bad(f"{GO} -m m.npy", "not a .npy", data("m.npy", b"label map")),
+    "an unknown format": Bad(f"{GO} -m m.tif", "label maps are read from .png, .npy", data("m.tif", b"II*")),
+    "no mask there": Bad(f"{GO} -m nothing.png", "is not there"),
+    "a folder without masks": Bad(f"{GO} -m tiny.seggd", "has no label map in it"),
+    # Classes
+    "an unknown class": Bad(f"{GO} -m mask.png --keep cavty", "there is no class 'cavty': did you mean 'cavity'?"),
+    "an unknown class to drop": Bad(f"{GO} -m mask.png --drop cavity,lung", "there is no class 'lung'"),
+    "the background": Bad(f"{GO} -m mask.png --keep background", "is the background"),
+    "keep names no class": Bad(f"{GO} -m mask.png --keep ,", "keep names no class"),
+    "drop leaves no class": Bad(f"{GO} -m mask.png --drop 'cavity,myocardium,right ventricle'", "drop leaves no class"),
+    "keep and drop": Bad(f"{GO} -m mask.png --keep cavity --drop cavity", "exclude each other"),
+    # Settings
+    "steps 0": Bad(f"{GO} -m mask.png --steps 0", "steps is 0; it must lie in [1, 1000]"),
+    "steps over 1000": Bad(f"{GO} -m mask.png --steps 1001", "steps is 1001"),
+    "steps negative": Bad(f"{GO} -m mask.png --steps -5", "steps is -5"),
+    "eta over 1": Bad(f"{GO} -m mask.png --eta 1.5", "eta is 1.5"),
+    "eta nan": Bad(f"{GO} -m mask.png --eta nan", "eta is nan"),
+    "a negative seed": Bad(f"{GO} -m mask.png --seed -1", "seed is -1"),
+    "a seed of 65 bits": Bad(f"{GO} -m mask.png --seed {1 << 64}", "it must be a whole number in [0, 2^64)"),
+    "count 0": Bad(f"{GO} -m mask.png --count 0", "count is 0"),
+    "batch 0": Bad(f"{GO} -m mask.png --batch 0", "batch is 0"),
+    "threads 0": Bad(f"{GO} -m mask.png --threads 0", "threads is 0"),
+    "an unknown engine": Bad(f"{GO} -m mask.png --engine onnxrutime", "did you mean 'onnxruntime'?"),
+    "an unknown precision": Bad(f"{GO} -m mask.png --precision fp64", "there is no precision 'fp64'"),
+    "an unknown device": Bad(f"{GO} -m mask.png --device cuda:0", "there is no device 'cuda:0'"),
+    "a precision the engine lacks": Bad(
+        f"{GO} -m mask.png --engine onnxruntime --precision fp16", "computes in fp32 here, not in fp16"
+    ),
+    # Noise
+    "noise of other channels": Bad(
+        f"{GO} -m mask.png --noise n.npy", "(1, 1, 24, 32)", save("n.npy", NOISE.repeat(2, 1))
+    ),
+    "noise of another size": Bad(f"{GO} -m mask.png --noise n.npy", "must hold noise", save("n.npy", NOISE[..., :31])),
+    "noise for fewer images": Bad(f"{GO} -m mask.png --count 2 --noise noise.npy", "(2, 1, 24, 32)"),
+    "noise of integers": Bad(f"{GO} -m mask.png --noise n.npy", "int64", save("n.npy", NOISE.astype("i8"))),
+    "noise with NaN": Bad(f"{GO} -m mask.png --noise n.npy", "finite", save("n.npy", NOISE * np.nan)),
+    "noise that is no array": Bad(f"{GO} -m mask.png --noise mask.png", "not a .npy"),
+    "no noise there": Bad(f"{GO} -m mask.png --noise nothing.npy", "No such file"),
+    # Outputs
+    "a file in the folder's place": Bad(
+        "generate tiny.seggd -m mask.png -o noise", "Not a directory", data("noise", b"")
+    ),
+    "below a file": Bad("generate tiny.seggd -m mask.png -o mask.png/out.png", "Not a directory"),
+    "a folder nobody can write": Bad("generate tiny.seggd -m mask.png -o /proc/seggd/", "cannot be written"),
+    "a file nobody can write": Bad("generate tiny.seggd -m mask.png -o /proc/seggd.npy", "cannot be written"),
+    "many images in one PNG": Bad("generate tiny.seggd -m masks -o out.png", "holds one image, and this run draws 3"),
+    "two channels in a PNG": Bad(f"{GO} -m mask.png", "1 or 3 channels", manifest(image__channels=2)),
+    "an unknown output": Bad("generate tiny.seggd -m mask.png -o out.jpg", "give .png, .npy, or a folder"),
+    "onto the mask": Bad("generate tiny.seggd -m mask.png -o mask.png", "is where the label maps are"),
+    "among the masks": Bad("generate tiny.seggd -m masks -o masks", "is where the label maps are"),
+    "a file among the masks": Bad("generate tiny.seggd -m masks -o masks/out.npy", "is where the label maps are"),
+    # Bundles
+    "no bundle": Bad("generate masks -m mask.png -o out/", "is not a bundle"),
+    "no bundle there": Bad("generate nothing.seggd -m mask.png -o out/", "is not a bundle"),
+    "a manifest that is no JSON": Bad(f"{GO} -m mask.png", "bundle.json", data("tiny.seggd/bundle.json", b"{")),
+    "an unknown manifest key": Bad(f"{GO} -m mask.png", "unknown field `colour`", manifest(colour="red")),
+    "a path that leaves the folder": Bad(
+        f"{GO} -m mask.png", "plain file name", manifest(graphs__0__files__0__path="../x")
+    ),
+    "a newer schema": Bad(f"{GO} -m mask.png", "upgrade it", manifest(schema="seggd-bundle/2")),
+    "another schema": Bad(f"{GO} -m mask.png", "it must be 'seggd-bundle/1'", manifest(schema="cake/1")),
+    "a changed byte of the graph": Bad(f"{GO} -m mask.png", "was changed after export", changed_byte("unet.fp32.onnx")),
+    "a changed byte of the check": Bad(
+        f"{GO} -m mask.png", "was changed after export", changed_byte("check.safetensors")
+    ),
+    "a missing file": Bad(f"{GO} -m mask.png", "is missing", removed("check.safetensors")),
+    "a cut graph": Bad(f"{GO} -m mask.png", "not a whole ONNX file", cut_graph(1000)),
+    "an empty graph": Bad(f"{GO} -m mask.png", "is empty", cut_graph(0)),
+    "a link out of the folder": Bad(f"{GO} -m mask.png", "link that leaves", outer_link),
+    "external data outside": Bad(f"{GO} -m mask.png", "external data the manifest does not", external_data),
+    "a network of other channels": Bad(f"{GO} -m mask.png", "export the bundle again", other_network),
+    "another weight": Bad(f"{GO} -m mask.png", "misses the bundle's golden states by", another_weight),
+    "a precision not exported": Bad(
+        f"{GO} -m mask.png", "no fp32 graph, only fp16", manifest(graphs__0__precision="fp16")
+    ),
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, golden_mask: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of good inputs, which is the working directory."""
+    copy_bundle(TINY, tmp_path)
+    (tmp_path / "masks").mkdir()
+    for name in ("mask.png", "masks/a.png", "masks/b.png", "masks/c.png"):
+        Image.fromarray(golden_mask).save(tmp_path / name)
+    np.save(tmp_path / "noise.npy", NOISE)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_same_with_good_input_works(folder: Path) -> None:
+    done = run_command(*GO.split(), "-m", "masks", "--engine", "onnxruntime", "--threads", "1", "--steps", "2")
+    assert done.code == 0
+    assert len(files_below(folder / "out")) == 4
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_one_line_and_nothing_written(name: str, folder: Path) -> None:
+    case = CASES[name]
+    case.arrange(folder)
+    before = files_below(folder)
+    arguments = shlex.split(case.arguments)
+    if "--engine" not in arguments:
+        arguments += ["--engine", "onnxruntime"]
+    done = run_command(*arguments)
+    assert done.code == 2
+    assert done.out == ""
+    assert len(done.error_lines) == 1, done.err
+    assert done.error_lines[0].startswith("error: ")
+    assert case.message in done.error_lines[0]
+    assert files_below(folder) == before
+
+
+@pytest.mark.parametrize("length", range(100, 2899, 311))
+def test_a_graph_cut_anywhere(length: int, folder: Path) -> None:
+    cut_graph(length)(folder)
+    for engine in ("onnxruntime", "openvino", "auto"):
+        done = run_command(*GO.split(), "-m", "mask.png", "--engine", engine)
+        assert done.code == 2
+        assert len(done.error_lines) == 1, done.err
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", ["", "-m mask.png", "-m mask.png -o out/ --steps many", "-m mask.png -o out/ --cat"]
+)
+def test_a_wrong_command_line(arguments: str, folder: Path) -> None:
+    done = run_command("generate", "tiny.seggd", *arguments.split())
+    assert (done.code, done.out) == (2, "")
+    assert done.error_lines[-1].startswith("Error: ")
+    assert not (folder / "out").exists()

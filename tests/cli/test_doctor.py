@@ -1,0 +1,124 @@
+"""`seggd-rt doctor`: what it reports here, and on machines that lack things."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import run_command
+
+import seggd_rt
+from seggd_engines import cpu, onnxruntime
+from seggd_engines.onnxruntime import OnnxRuntimeEngine
+from seggd_rt.errors import EngineUnavailableError
+
+
+def install(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Make packages look installed, by their metadata."""
+    real = importlib.metadata.distribution
+
+    def distribution(name: str) -> Any:
+        return real("numpy") if name in names else real(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", distribution)
+
+
+def uninstall(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Make packages look absent, to whoever looks for their module or metadata."""
+    find, distribution = importlib.util.find_spec, importlib.metadata.distribution
+
+    def find_spec(name: str, package: str | None = None) -> Any:
+        return None if name in names else find(name, package)
+
+    def absent(name: str) -> Any:
+        if name in names:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return distribution(name)
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+    monkeypatch.setattr(importlib.metadata, "distribution", absent)
+
+
+def test_reports_this_machine() -> None:
+    done = run_command("doctor", "--json")
+    assert (done.code, done.err) == (0, "")
+    report = json.loads(done.out)
+    assert report["python"] == platform.python_version()
+    assert report["seggd_rt"] == seggd_rt.__version__
+    assert report["cpu_cores"] >= 1
+    versions = {package["name"]: package["version"] for package in report["packages"]}
+    assert versions["numpy"] == importlib.metadata.version("numpy")
+    assert {engine["name"] for engine in report["engines"]} >= {"onnxruntime", "openvino"}
+    for engine in report["engines"]:
+        assert engine["precisions"] if engine["usable"] else engine["reason"]
+
+
+def test_the_table_says_the_same() -> None:
+    done = run_command("doctor")
+    assert done.code == 0
+    for word in (platform.python_version(), "onnxruntime", "openvino", "CPU features", "package"):
+        assert word in done.out
+
+
+def test_says_why_not_and_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    uninstall(monkeypatch, "onnxruntime", "openvino", "torch")
+    report = json.loads(run_command("doctor", "--json").out)
+    assert [engine["usable"] for engine in report["engines"]] == [False, False]
+    assert {package["name"]: package["version"] for package in report["packages"]}["torch"] is None
+    advice = " ".join(report["advice"])
+    assert "no engine can run here" in advice
+    assert "torch not installed" in advice
+    shown = run_command("doctor")
+    assert shown.code == 0
+    assert "openvino: not installed: pip install 'seggd-rt[cpu]'" in shown.out
+
+
+@pytest.mark.usefixtures("needs_onnxruntime")
+def test_two_builds_of_onnxruntime_are_noticed(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> None:
+    install(monkeypatch, "onnxruntime", "onnxruntime-gpu")
+    report = json.loads(run_command("doctor", "--json").out)
+    engine = next(engine for engine in report["engines"] if engine["name"] == "onnxruntime")
+    assert not engine["usable"]
+    assert "onnxruntime and onnxruntime-gpu are installed together" in engine["reason"]
+    assert "pip uninstall -y onnxruntime onnxruntime-gpu" in " ".join(report["advice"])
+    with pytest.raises(EngineUnavailableError, match="installed together"):
+        seggd_rt.load(tiny_bundle, engine="onnxruntime")
+
+
+def test_the_gpu_build_alone_has_its_version(monkeypatch: pytest.MonkeyPatch, needs_onnxruntime: None) -> None:
+    monkeypatch.setattr(onnxruntime, "installed_builds", lambda: ("numpy",))  # any name that is installed
+    assert OnnxRuntimeEngine().availability("cpu").version == importlib.metadata.version("numpy")
+
+
+def test_looking_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from seggd_rt.cli.doctor import examine; examine();"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "diffusers", "onnx", "onnxruntime", "PIL", "monai", "accelerate"} & set(loaded)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "features"),
+    [
+        ("processor: 0\nmodel name\t: Fast 3\nflags\t\t: sse avx2 amx_bf16\n", "Fast 3", ("AVX2", "AMX bf16")),
+        ("processor: 0\nFeatures\t: fp asimd bf16\n", None, ("NEON", "NEON bf16")),
+        ("", None, None),
+    ],
+)
+def test_cpuinfo(
+    text: str, name: str | None, features: tuple[str, ...] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpuinfo").write_text(text)
+    monkeypatch.setattr(cpu, "_CPUINFO", tmp_path / "cpuinfo")
+    found = cpu.this_cpu.__wrapped__()
+    assert found.name == (name or platform.processor() or platform.machine())
+    assert found.features == features

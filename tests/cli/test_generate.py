@@ -1,0 +1,234 @@
+"""`seggd-rt generate`: outputs, seeds, batches, what is said, and what an interrupt leaves."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import files_below, run_command, start_command
+from numpy.typing import NDArray
+from PIL import Image
+
+import seggd_rt
+from seggd_rt.noise import derive_seed
+
+pytestmark = pytest.mark.usefixtures("needs_onnxruntime")
+ORT = ("--engine", "onnxruntime", "--threads", "1", "--steps", "5")
+
+
+@pytest.fixture
+def masks(tmp_path: Path, golden_mask: NDArray[np.uint8]) -> Path:
+    """A folder of two label maps and a stack of two."""
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    Image.fromarray(golden_mask).save(folder / "a.png")
+    np.save(folder / "b.npy", np.stack([golden_mask[::-1], golden_mask[:, ::-1]]))
+    palette = Image.fromarray(np.where(golden_mask == 2, 0, golden_mask).astype(np.uint8), "P")
+    palette.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 9, 9])
+    palette.save(folder / "c.png")
+    return folder
+
+
+@pytest.fixture
+def mask(masks: Path) -> Path:
+    """One label map."""
+    return masks / "a.png"
+
+
+def test_one_png_has_the_runs_own_seed(
+    tiny_bundle: Path, tiny_generator: seggd_rt.Generator, mask: Path, golden_mask: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    path = tmp_path / "new" / "image.png"
+    done = run_command("generate", tiny_bundle, "--mask", mask, "-o", path, "--seed", "7", *ORT)
+    assert (done.code, done.out) == (0, f"{path}\n")
+    expected = tiny_generator(golden_mask, seed=7, steps=5)
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), np.rint(expected * 255))
+
+
+def test_a_folder_gets_an_image_a_mask_and_a_manifest(
+    tiny_bundle: Path, tiny_generator: seggd_rt.Generator, masks: Path, golden_mask: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    arguments = ("--count", "2", "--seed", "5", "--eta", "0.5", "--drop", "myocardium")
+    done = run_command("generate", tiny_bundle, "-m", masks, "-o", out, *arguments, *ORT)
+    assert done.code == 0, done.err
+    maps = [("a", "a.png", None), ("b_0", "b.npy", 0), ("b_1", "b.npy", 1), ("c", "c.png", None)]
+    expected = []
+    for place, (name, mask, index) in enumerate(maps):
+        for copy in range(2):
+            seed = derive_seed(5, place, copy)
+            expected.append(
+                {
+                    "file": f"{name}_{seed}.png",
+                    "file_index": None,
+                    "mask": mask,
+                    "mask_index": index,
+                    "seed": seed,
+                    "noise": None,
+                    "classes": ["cavity", "right ventricle"],
+                    "steps": 5,
+                    "eta": 0.5,
+                    "engine": "onnxruntime",
+                    "precision": "fp32",
+                    "bundle": tiny_generator.bundle.sha256,
+                }
+            )
+    assert [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()] == expected
+    assert sorted(files_below(out)) == sorted([*(str(record["file"]) for record in expected), "manifest.jsonl"])
+    assert done.out.splitlines() == [str(out / str(record["file"])) for record in expected]
+    # b_1's second copy, drawn alone.
+    alone = tiny_generator(golden_mask[:, ::-1], seed=derive_seed(5, 2, 1), steps=5, eta=0.5, drop=["myocardium"])
+    written = np.asarray(Image.open(out / str(expected[5]["file"])))
+    assert np.abs(written - np.rint(alone * 255)).max() <= 1
+
+
+def test_what_runs_is_said_on_stderr(tiny_bundle: Path, mask: Path, tmp_path: Path) -> None:
+    done = run_command("generate", tiny_bundle, "-m", mask, "-o", tmp_path / "i.png", *ORT)
+    assert done.error_lines[0].startswith("onnxruntime ")
+    assert "in fp32 on cpu" in done.error_lines[0]
+
+
+def test_json_is_a_line_an_image(tiny_bundle: Path, masks: Path, tmp_path: Path) -> None:
+    path = tmp_path / "images.npy"
+    done = run_command("generate", tiny_bundle, "-m", masks, "-o", path, "--json", *ORT)
+    lines = [json.loads(line) for line in done.out.splitlines()]
+    assert [(line["file"], line["file_index"]) for line in lines] == [(str(path), i) for i in range(4)]
+    assert [(line["mask"], line["mask_index"]) for line in lines][1:3] == [("b.npy", 0), ("b.npy", 1)]
+
+
+@pytest.mark.parametrize("size", ["1", "3", "4", "100"])
+def test_batches_give_equal_images(size: str, tiny_bundle: Path, masks: Path, tmp_path: Path) -> None:
+    for name, batch in (("one", "1"), ("many", size)):
+        done = run_command("generate", tiny_bundle, "-m", masks, "-o", tmp_path / f"{name}.npy", "--batch", batch, *ORT)
+        assert done.code == 0
+    one, many = np.load(tmp_path / "one.npy"), np.load(tmp_path / "many.npy")
+    assert one.shape == (4, 24, 32)
+    assert one.dtype == np.float32
+    assert np.abs(one - many).max() <= 1e-5
+
+
+def test_rgb_and_channels_last(tiny_rgb_bundle: Path, mask: Path, tmp_path: Path) -> None:
+    for name in ("image.png", "images.npy"):
+        done = run_command("generate", tiny_rgb_bundle, "-m", mask, "-o", tmp_path / name, *ORT)
+        assert done.code == 0
+        assert "1 of 1 masks are not 16x20" in done.err
+        assert "nearest neighbour (24x32: 1)" in done.err
+    images = np.load(tmp_path / "images.npy")
+    assert images.shape == (1, 16, 20, 3)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "image.png")), np.rint(images[0] * 255))
+
+
+def test_another_process_gives_the_same_bytes(tiny_bundle: Path, masks: Path, tmp_path: Path) -> None:
+    arguments = ("--seed", "3", "--count", "2", *ORT)
+    assert run_command("generate", tiny_bundle, "-m", masks, "-o", tmp_path / "here", *arguments).code == 0
+    process = start_command("generate", tiny_bundle, "-m", masks, "-o", tmp_path / "there", *arguments)
+    assert process.wait(60) == 0
+    process.communicate()
+    assert files_below(tmp_path / "here") == files_below(tmp_path / "there")
+
+
+def test_given_noise_takes_the_seeds_place(
+    tiny_bundle: Path, tiny_generator: seggd_rt.Generator, mask: Path, golden_mask: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    noise = np.random.default_rng(1).standard_normal((3, 1, 24, 32)).astype(np.float32)
+    np.save(tmp_path / "noise.npy", noise)
+    np.save(tmp_path / "one.npy", noise[0])
+    arguments = ("generate", tiny_bundle, "-m", mask, *ORT)
+    three = run_command(
+        *arguments, "-o", tmp_path / "three.npy", "--count", "3", "--noise", tmp_path / "noise.npy", "--json"
+    )
+    one = run_command(*arguments, "-o", tmp_path / "image.npy", "--noise", tmp_path / "one.npy")
+    assert (three.code, one.code) == (0, 0)
+    images = np.load(tmp_path / "three.npy")
+    expected = tiny_generator(golden_mask, noise=noise, steps=5)
+    np.testing.assert_allclose(images, expected, atol=1e-5)
+    np.testing.assert_allclose(np.load(tmp_path / "image.npy"), images[:1], atol=1e-5)
+    assert {json.loads(line)["noise"] for line in three.out.splitlines()} == {"noise.npy"}
+
+
+def test_keep_and_drop_change_the_image_where_the_class_is(
+    tiny_bundle: Path, mask: Path, golden_mask: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    common = ("generate", tiny_bundle, "-m", mask, *ORT)
+    for name, arguments in {
+        "all": (),
+        "kept": ("--keep", "Myocardium, right ventricle"),
+        "dropped": ("--drop", "cavity"),
+    }.items():
+        assert run_command(*common, "-o", tmp_path / f"{name}.npy", *arguments).code == 0
+    whole, kept, dropped = (np.load(tmp_path / f"{name}.npy")[0] for name in ("all", "kept", "dropped"))
+    np.testing.assert_array_equal(kept, dropped)
+    cavity = golden_mask == 1
+    assert whole[cavity].mean() - dropped[cavity].mean() > 0.3  # back to the background's grey
+
+
+def test_an_all_background_mask_works_with_a_warning(tiny_bundle: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "empty.npy", np.zeros((24, 32), np.uint8))
+    done = run_command("generate", tiny_bundle, "-m", tmp_path / "empty.npy", "-o", tmp_path / "i.png", *ORT)
+    assert done.code == 0
+    warned = [line for line in done.err.splitlines() if line.startswith("warning:")]
+    assert len(warned) == 1
+    assert "no foreground, which this network was not trained with" in warned[0]
+    assert (tmp_path / "i.png").is_file()
+
+
+def test_a_second_run_replaces_its_files_and_keeps_the_others(tiny_bundle: Path, mask: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for seed in ("1", "2", "1"):
+        assert run_command("generate", tiny_bundle, "-m", mask, "-o", f"{out}/", "--seed", seed, *ORT).code == 0
+    lines = [json.loads(line)["file"] for line in (out / "manifest.jsonl").read_text().splitlines()]
+    assert sorted(lines) == ["a_1.png", "a_2.png"]
+    assert sorted(files_below(out)) == ["a_1.png", "a_2.png", "manifest.jsonl"]
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
+def test_what_is_finished_stays(stop: signal.Signals, tiny_bundle: Path, mask: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    # Far more images than are drawn before the signal.
+    process = start_command(
+        "generate", tiny_bundle, "-m", mask, "-o", out, "--count", "5000", "--engine", "onnxruntime", "--threads", "1"
+    )
+    assert process.stdout is not None
+    first = [process.stdout.readline() for _ in range(3)]
+    process.send_signal(stop)
+    rest, err = process.communicate(timeout=60)
+    assert process.returncode == (130 if stop is signal.SIGINT else -signal.SIGKILL)
+    printed = [Path(line) for line in "".join([*first, rest]).splitlines()]
+    assert len(printed) >= 3
+    assert all(path.is_file() for path in printed)
+    for path in out.glob("*.png"):
+        Image.open(path).load()
+    recorded = [json.loads(line)["file"] for line in (out / "manifest.jsonl").read_text().splitlines()]
+    assert set(recorded) <= {path.name for path in out.glob("*.png")}
+    if stop is signal.SIGINT:
+        assert not list(out.glob(".*"))
+        assert "Traceback" not in err
+        # The signal may fall between an image's end and the printing of its path.
+        said = re.search(r"interrupted: (\d+) of 5000 images are finished and kept", err)
+        assert said is not None
+        assert int(said[1]) - len(printed) in (0, 1)
+
+
+def test_an_interrupt_leaves_no_half_stack(tiny_bundle: Path, mask: Path, tmp_path: Path) -> None:
+    arguments = ("--count", "5000", "--engine", "onnxruntime", "--threads", "1")
+    process = start_command("generate", tiny_bundle, "-m", mask, "-o", tmp_path / "images.npy", *arguments)
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("onnxruntime")  # now it draws
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert sorted(files_below(tmp_path)) == ["masks", "masks/a.png", "masks/b.npy", "masks/c.png"]
+
+
+def test_neither_torch_nor_onnx_is_needed(tiny_bundle: Path, mask: Path, tmp_path: Path) -> None:
+    block = "import sys; sys.modules.update(dict.fromkeys(['torch', 'diffusers', 'onnx', 'onnxscript', 'accelerate']));"
+    arguments = ["generate", tiny_bundle, "-m", mask, "-o", tmp_path / "i.png", *ORT]
+    code = f"{block} from seggd_rt.cli import main; sys.argv = {['seggd-rt', *map(str, arguments)]!r}; main()"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True)
+    assert (tmp_path / "i.png").is_file()
