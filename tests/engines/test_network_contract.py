@@ -1,0 +1,186 @@
+"""One written contract, run over every Network. A new engine is one line in GRAPHS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from analytic import AnalyticNetwork
+from bundles import TINY, TINY_RGB
+from numpy.typing import NDArray
+
+from seggd_engines.catalog import ENGINES, find_engine
+from seggd_engines.network import Buffer, Network, NetworkShape
+from seggd_rt.bundle import Bundle
+from seggd_rt.errors import EngineError, EngineUnavailableError
+from seggd_rt.labels import encode, encode_table
+from seggd_rt.precision import PARITY_LIMIT, Precision, relative_errors
+
+SHAPE = NetworkShape(1, 3, 24, 32)
+GRAPHS = [("onnxruntime", Precision.FP32), ("openvino", Precision.FP32), ("openvino", Precision.BF16)]
+"""Engines, and the precisions they have on some machine."""
+ROW_LIMIT = {Precision.FP32: 1e-5, Precision.FP16: 1e-2, Precision.BF16: 5e-2}
+"""How far an image may lie from itself in another batch: another order of sums, at the precision's resolution."""
+
+
+def open_graph(engine_name: str, precision: Precision, bundle: Path = TINY, shape: NetworkShape = SHAPE) -> Network:
+    """Open a bundle's graph, or skip because this machine cannot, saying why."""
+    engine = find_engine(engine_name)
+    there = engine.availability("cpu")
+    if not there.usable:
+        pytest.skip(f"{engine_name}: {there.reason}")
+    if precision not in there.precisions:
+        pytest.skip(f"{engine_name} computes in {', '.join(there.precisions)} on this {there.device_name}")
+    opened = Bundle.open(bundle)
+    graph = opened.graph_file(opened.graph(engine.graph_precision(precision)))
+    return engine.open(graph, shape, device="cpu", precision=precision, threads=1)
+
+
+@pytest.fixture(scope="module", params=[("analytic", Precision.FP32), *GRAPHS], ids=" ".join)
+def network(request: pytest.FixtureRequest) -> Iterator[Network]:
+    name, precision = request.param
+    opened = AnalyticNetwork(SHAPE, std=0.2) if name == "analytic" else open_graph(name, precision)
+    yield opened
+    opened.close()
+
+
+class Bound:
+    """Buffers of a batch, and the network's call on them."""
+
+    def __init__(self, network: Network, batch: int) -> None:
+        shape = network.shape
+        self.sample = np.zeros((batch, shape.channels, shape.height, shape.width), np.float32)
+        self.timestep = np.zeros(batch, np.float32)
+        self.out = np.full((batch, shape.image_channels, shape.height, shape.width), np.nan, np.float32)
+        buffers = (Buffer.of(self.sample), Buffer.of(self.timestep), Buffer.of(self.out))
+        self.call: Callable[[], None] = network.bind(*buffers)
+
+    def evaluate(self, sample: NDArray[np.float32], timestep: NDArray[np.float32]) -> NDArray[np.float32]:
+        self.sample[...], self.timestep[...] = sample, timestep
+        self.out[...] = np.nan
+        self.call()
+        return self.out.copy()
+
+
+def draw(batch: int, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return inputs [x | mask] and a timestep for each image."""
+    rng = np.random.default_rng(seed)
+    sample = rng.standard_normal((batch, SHAPE.channels, SHAPE.height, SHAPE.width)).astype(np.float32)
+    sample[:, 1:] = rng.integers(0, 2, sample[:, 1:].shape)
+    return sample, rng.integers(100, 999, batch).astype(np.float32)
+
+
+def test_every_engine_is_under_the_contract() -> None:
+    assert {name for name, _ in GRAPHS} == {engine.name for engine in ENGINES}
+
+
+def test_says_what_it_is(network: Network) -> None:
+    info = network.info
+    assert network.shape == SHAPE
+    assert info.engine
+    assert info.version
+    assert info.device == "cpu"
+    assert info.device_name
+    assert info.precision in list(Precision)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_every_call_reads_and_overwrites_the_buffers(network: Network, batch: int) -> None:
+    bound = Bound(network, batch)
+    first, second = bound.evaluate(*draw(batch, 0)), bound.evaluate(*draw(batch, 1))
+    assert np.isfinite(first).all()
+    assert np.abs(first - second).max() > 0.1
+    np.testing.assert_array_equal(bound.evaluate(*draw(batch, 0)), first)
+
+
+def test_inputs_are_left_alone(network: Network) -> None:
+    bound = Bound(network, 2)
+    sample, timestep = draw(2)
+    bound.evaluate(sample, timestep)
+    np.testing.assert_array_equal(bound.sample, sample)
+    np.testing.assert_array_equal(bound.timestep, timestep)
+
+
+def test_rows_do_not_know_each_other(network: Network) -> None:
+    sample, timestep = draw(4)
+    together = Bound(network, 4).evaluate(sample, timestep)
+    alone = Bound(network, 1)
+    for row in range(4):
+        single = alone.evaluate(sample[row : row + 1], timestep[row : row + 1])
+        assert max(relative_errors(together[row : row + 1], single)) <= ROW_LIMIT[network.info.precision]
+
+
+def test_equal_rows_give_equal_outputs(network: Network) -> None:
+    sample, timestep = draw(1)
+    out = Bound(network, 3).evaluate(np.repeat(sample, 3, axis=0), np.repeat(timestep, 3))
+    np.testing.assert_array_equal(out[1], out[0])
+    np.testing.assert_array_equal(out[2], out[0])
+
+
+def test_every_image_has_its_own_timestep(network: Network) -> None:
+    sample, _ = draw(1)
+    out = Bound(network, 2).evaluate(np.repeat(sample, 2, axis=0), np.array([100, 900], np.float32))
+    assert np.abs(out[0] - out[1]).max() > 0.1
+
+
+def test_the_mask_is_seen(network: Network) -> None:
+    sample, timestep = draw(1)
+    bound = Bound(network, 1)
+    masked = bound.evaluate(sample, timestep)
+    sample[:, 1:] = 0
+    assert np.abs(bound.evaluate(sample, timestep) - masked).max() > 0.05
+
+
+def test_threads_may_bind_and_call(network: Network) -> None:
+    expected = [Bound(network, 2).evaluate(*draw(2, seed)) for seed in range(4)]
+
+    def work(seed: int) -> bool:
+        bound = Bound(network, 2)
+        return all(np.array_equal(bound.evaluate(*draw(2, seed)), expected[seed]) for _ in range(20))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(4)))
+
+
+def golden_errors(network: Network, bundle: Path) -> float:
+    opened = Bundle.open(bundle)
+    golden, manifest = opened.golden, opened.manifest
+    mask = encode(golden.label_map, encode_table(manifest.mask.encoding, len(manifest.classes)))
+    bound = Bound(network, 1)
+    return max(
+        max(relative_errors(bound.evaluate(np.concatenate([x, mask])[None], np.float32(t))[0], output))
+        for x, t, output in zip(golden.states, golden.timesteps, golden.outputs, strict=True)
+    )
+
+
+@pytest.mark.parametrize(("name", "precision"), GRAPHS)
+def test_golden_states(name: str, precision: Precision) -> None:
+    for bundle, shape in ((TINY, SHAPE), (TINY_RGB, NetworkShape(3, 1, 16, 20))):
+        network = open_graph(name, precision, bundle, shape)
+        error = golden_errors(network, bundle)
+        assert error <= PARITY_LIMIT[precision]
+        if precision is not Precision.FP32:
+            assert error > PARITY_LIMIT[Precision.FP32], "it says it computes in less than fp32, and does not"
+        network.close()
+
+
+@pytest.mark.parametrize("name", [engine.name for engine in ENGINES])
+def test_bad_graphs_are_refused(name: str, tmp_path: Path) -> None:
+    open_graph(name, Precision.FP32).close()  # skips where the engine cannot run
+    engine = find_engine(name)
+    whole = (TINY / "unet.fp32.onnx").read_bytes()
+    (tmp_path / "cut.onnx").write_bytes(whole[:1500])
+    (tmp_path / "text.onnx").write_text("no graph")
+    for path in (tmp_path / "cut.onnx", tmp_path / "text.onnx", tmp_path / "missing.onnx"):
+        with pytest.raises(EngineError, match=f"cannot open {path.name}"):
+            engine.open(path, SHAPE, device="cpu", precision=Precision.FP32, threads=1)
+    for shape in (NetworkShape(2, 3, 24, 32), NetworkShape(1, 2, 24, 32), NetworkShape(1, 3, 32, 24)):
+        with pytest.raises(EngineError, match="not the network of this manifest"):
+            engine.open(TINY / "unet.fp32.onnx", shape, device="cpu", precision=Precision.FP32, threads=1)
+    with pytest.raises(EngineUnavailableError, match="cuda:0"):
+        engine.open(TINY / "unet.fp32.onnx", SHAPE, device="cuda:0", precision=Precision.FP32, threads=1)
+    with pytest.raises(EngineUnavailableError, match="fp16"):
+        engine.open(TINY / "unet.fp32.onnx", SHAPE, device="cpu", precision=Precision.FP16, threads=1)
