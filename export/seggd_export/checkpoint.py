@@ -210,8 +210,8 @@ def save_atomically(content: object, path: Path) -> None:
             os.fsync(file.fileno())
         temporary.chmod(0o644)  # mkstemp makes files that only their owner reads
         temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+    except (OSError, RuntimeError) as error:  # RuntimeError: torch's writer, when the disk is full
+        raise OutputError(f"{path} cannot be written whole: {error}. Is the disk full?") from error
     finally:
         temporary.unlink(missing_ok=True)
 

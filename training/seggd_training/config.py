@@ -119,8 +119,9 @@ def check_same_run(saved: dict[str, Any], options: TrainOptions) -> None:
         One that decides the weights differs.
     """
     given = options.binding()
+    defaults = TrainOptions(data=options.data, output=options.output).binding()  # for options newer than the state
     for field in sorted(saved.keys() | given.keys()):
-        old, new = saved.get(field), given.get(field)
+        old, new = saved.get(field, defaults.get(field)), given.get(field)
         if _plain(old) != _plain(new):
             raise OptionError(
                 f"--resume continues a run with {_flag(field)} {old}, now it is {new}: "

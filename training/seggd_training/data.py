@@ -164,7 +164,7 @@ def _find_pairs(root: Path, split: Split) -> list[tuple[Path, Path]]:
 
 def _load_npz(path: Path, split: Split, image_size: tuple[int, int] | None, names: Sequence[str] | None) -> Dataset:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {key: file[key] for key in ("image", "label", "split", "class_names", "patient") if key in file}
     except (ValueError, OSError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} cannot be read as an .npz of plain arrays: {error}") from error

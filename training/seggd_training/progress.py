@@ -60,6 +60,11 @@ class Reporter:
         if self._board is not None:
             self._board.close()
 
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
+        if self._enabled:
+            self._bar.console.print(line, highlight=False)
+
     def step(self, step: int, loss: float) -> None:
         """Move the bar to `step` steps done."""
         self._bar.update(self._task, completed=step, loss=f"{loss:.4f}")

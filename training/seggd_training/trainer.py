@@ -7,12 +7,11 @@ are saved here, as tensors and plain values.
 
 from __future__ import annotations
 
-import signal
+import math
+import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
-from types import FrameType
 
 import msgspec
 import numpy as np
@@ -29,6 +28,7 @@ from seggd_training.batches import Batch, Batches
 from seggd_training.config import Precision, TrainOptions, check_same_run
 from seggd_training.data import Dataset, Split, load_dataset
 from seggd_training.ema import MovingAverage
+from seggd_training.interrupt import noted_signals
 from seggd_training.loss import Objective
 from seggd_training.networks import build_unet, unet_config
 from seggd_training.progress import Reporter
@@ -88,6 +88,8 @@ def train(options: TrainOptions, *, command: str | None = None) -> Outcome:
         )
     try:
         (options.output / "samples").mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=options.output):
+            pass  # an old folder may be read-only, which is better known before training than after
     except OSError as error:
         raise OutputError(f"{options.output} cannot be written: {error.strerror}") from error
     return _Run(options, train_set, val_set, command).train()
@@ -132,29 +134,38 @@ class _Run:
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=options.mixed_precision is Precision.FP16)
         self._step, self._elapsed_s = 0, 0.0
         self._best: float | None = None
+        self._saved_step = -1
         if options.resume:
             self._restore(ResumeState.load(options.output / "resume.pt"))
         self._parallel: nn.Module = self._accelerator.prepare_model(self._network)
 
     def train(self) -> Outcome:
-        options = self._options
+        """Train to the last step asked for, or until a signal comes."""
+        options, is_main = self._options, self._accelerator.is_main_process
         last = min(options.steps, options.stop_after or options.steps)
         with (
-            _catch_signals() as caught,
-            Reporter(
-                options.output, steps=options.steps, start=self._step, enabled=self._accelerator.is_main_process
-            ) as reporter,
+            noted_signals() as noted,
+            Reporter(options.output, steps=options.steps, start=self._step, enabled=is_main) as reporter,
         ):
+            reporter.say(self._summary(len(self._batches), len(self._val_batches)))
             before, began = self._elapsed_s, time.monotonic()
-            while self._step < last and not self._stopped(caught):
+            losses: list[float] = []
+            while self._step < last and not self._stopped(noted):
                 loss, norm = self._update()
+                if not math.isfinite(loss):
+                    raise OptionError(
+                        f"training diverged: the loss of step {self._step + 1} is {loss}. "
+                        "Start again with a lower --lr, or without --mixed-precision fp16"
+                    )
                 self._step += 1
                 self._elapsed_s = before + time.monotonic() - began
+                losses.append(loss)
                 reporter.step(self._step, loss)
-                self._report(reporter, loss, norm, done=self._step == last)
-            if self._accelerator.is_main_process:
+                if is_main:
+                    self._report(reporter, losses, norm)
+            if is_main and self._saved_step != self._step:
                 self._save()
-        return Outcome(step=self._step, signal=caught[0] if caught else None)
+        return Outcome(step=self._step, signal=noted[0] if noted else None)
 
     def _update(self) -> tuple[float, float]:
         """Take one step of the optimiser, and return the loss and the gradient's norm before clipping."""
@@ -200,32 +211,43 @@ class _Run:
         dtype = _AUTOCAST.get(self._options.mixed_precision)
         return nullcontext() if dtype is None else torch.autocast(self._device.type, dtype)
 
-    def _report(self, reporter: Reporter, loss: float, norm: float, *, done: bool) -> None:
-        """Log, validate, sample and save where it is time to."""
+    def _report(self, reporter: Reporter, losses: list[float], norm: float) -> None:
+        """Log, validate, sample and save where it is time to; `losses` are those since the last log, and emptied."""
         options, step = self._options, self._step
 
         def due(every: int) -> bool:
-            return every > 0 and (step % every == 0 or (done and step == options.steps))
+            return every > 0 and (step % every == 0 or step == options.steps)
 
-        if not self._accelerator.is_main_process:
-            return
         figures = {}
-        if step % _LOG_EVERY == 0 or done:
-            figures = {"loss": loss, "grad_norm": norm, "lr": options.learning_rate(step - 1)}
+        if due(_LOG_EVERY):
+            figures = {
+                "loss": math.fsum(losses) / len(losses),
+                "grad_norm": norm,
+                "lr": options.learning_rate(step - 1),
+            }
+            losses.clear()
         if due(options.validate_every):
             figures["val_loss"] = self._validate()
         if figures:
-            images = step * options.batch_size * options.accumulate * self._world
-            reporter.scalars(step, {"images": images, **figures, "seconds": round(self._elapsed_s, 1)})
+            reporter.scalars(step, {"images": self._images_seen, **figures, "seconds": round(self._elapsed_s, 1)})
         if due(options.sample_every):
             grid = self._sample()
             Image.fromarray(grid).save(options.output / "samples" / f"{step:07d}.png")
             reporter.image(step, grid)
         if "val_loss" in figures and (self._best is None or figures["val_loss"] < self._best):
             self._best = figures["val_loss"]
-            self._checkpoint(figures["val_loss"]).save(options.output / "best.pt")
+            self._checkpoint(self._best).save(options.output / "best.pt")
         if due(options.checkpoint_every):
             self._save()
+
+    def _summary(self, num_train: int, num_val: int) -> str:
+        millions = sum(p.numel() for p in self._network.parameters()) / 1e6
+        where = str(self._device) + (f" and {self._world - 1} more" if self._world > 1 else "")
+        return f"{millions:.2f} M parameters on {where}; {num_train} training and {num_val} validation images"
+
+    @property
+    def _images_seen(self) -> int:
+        return self._step * self._options.batch_size * self._options.accumulate * self._world
 
     @torch.no_grad()
     def _validate(self) -> float:
@@ -251,7 +273,7 @@ class _Run:
             training_data=options.training_data,
             licence=options.licence,
             step=self._step,
-            images_seen=self._step * options.batch_size * options.accumulate * self._world,
+            images_seen=self._images_seen,
             seed=options.seed,
             command=self._command,
             val_loss=val_loss,
@@ -276,6 +298,7 @@ class _Run:
             ema=self._ema.state_dict(),
             scaler=self._scaler.state_dict(),
         ).save(self._options.output / "resume.pt")
+        self._saved_step = self._step
 
     def _restore(self, state: ResumeState) -> None:
         check_same_run(state.options, self._options)
@@ -289,11 +312,11 @@ class _Run:
         self._scaler.load_state_dict(state.scaler)
         self._step, self._best, self._elapsed_s = state.step, state.best_val_loss, state.elapsed_s
 
-    def _stopped(self, caught: list[int]) -> bool:
-        """Return whether any process has caught a signal: all must stop at one step."""
+    def _stopped(self, noted: list[int]) -> bool:
+        """Return whether any process has noted a signal: all must stop at one step."""
         if self._world == 1:
-            return bool(caught)
-        flag = torch.tensor(float(bool(caught)), device=self._device)
+            return bool(noted)
+        flag = torch.tensor(float(bool(noted)), device=self._device)
         return bool(self._accelerator.reduce(flag, reduction="sum").item())
 
 
@@ -315,25 +338,3 @@ def _checkpoint_config(options: TrainOptions, dataset: Dataset) -> CheckpointCon
 
 def _contiguous(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-
-
-@contextmanager
-def _catch_signals() -> Iterator[list[int]]:
-    """Note the first Ctrl-C or SIGTERM in a list, so that the step in hand ends well; a second one acts at once."""
-    caught: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        caught.append(number)
-        restore()
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield caught
-    finally:
-        restore()
