@@ -1,0 +1,232 @@
+"""Every layout is read alike, and every fault of the data is named."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scenes import CLASSES, draw_scenes, npz_arrays
+
+from seggd_rt.errors import DataError, LabelMapError, OptionError
+from seggd_training.data import Split, load_dataset
+
+
+def test_npz(npz: Path) -> None:
+    arrays = npz_arrays()
+    train, val = (load_dataset(npz, split=split) for split in (Split.TRAIN, Split.VAL))
+    assert (len(train), len(val)) == (9, 3)
+    assert train.images.shape == (9, 16, 16, 1)
+    np.testing.assert_array_equal(val.images[..., 0], arrays["image"][3::4])
+    np.testing.assert_array_equal(val.label_maps, arrays["label"][3::4])
+    assert tuple(c.name for c in val.classes) == CLASSES
+    assert val.names == ("scenes.npz[3]", "scenes.npz[7]", "scenes.npz[11]")
+    assert val.patients is None
+
+
+def test_npz_with_patients_floats_and_channels(npz: Path) -> None:
+    arrays = npz_arrays()
+    arrays["image"] = np.stack([arrays["image"], 255 - arrays["image"]], axis=-1) / np.float32(255)
+    arrays["patient"] = np.arange(12) // 4
+    np.savez(npz, **arrays)
+    data = load_dataset(npz, split=Split.VAL, classes=["nothing", "a", "b"])
+    np.testing.assert_array_equal(data.images[..., 1], 255 - npz_arrays()["image"][3::4])
+    assert data.patients is not None
+    assert data.patients.tolist() == [0, 1, 2]
+    assert data.classes[2].name == "b"
+
+
+def test_folder_of_png(folder: Path) -> None:
+    data = load_dataset(folder, split=Split.TRAIN, classes=CLASSES)
+    images, labels = draw_scenes(3, 16, 12)
+    np.testing.assert_array_equal(data.images[..., 0], images)
+    np.testing.assert_array_equal(data.label_maps, labels)
+    assert data.names == ("0.png", "1.png", "2.png")
+
+
+@pytest.mark.parametrize(
+    ("array", "pixel"),
+    [
+        (np.full((16, 12), 257 * 77, np.uint16), [77]),
+        (np.full((16, 12, 3), (1, 2, 3), np.uint8), [1, 2, 3]),
+    ],
+    ids=["16 bit", "RGB"],
+)
+def test_kinds_of_png(folder: Path, array: np.ndarray, pixel: list[int]) -> None:
+    for name in "012":
+        Image.fromarray(array).save(folder / f"images/train/{name}.png")
+    data = load_dataset(folder, split=Split.TRAIN, classes=CLASSES)
+    assert data.images[0, 5, 5].tolist() == pixel
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_channels_of_npy(folder: Path, dtype: type) -> None:
+    scale = {np.uint8: 1, np.uint16: 257, np.float32: 1 / 255}[dtype]
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (3, 16, 12, 5))
+    for i in range(3):
+        for kind, array in (("images", (images[i] * scale).astype(dtype)), ("masks/all", np.ones((16, 12), np.int64))):
+            (folder / kind / f"train/{i}.png").unlink()
+            np.save(folder / kind / f"train/{i}.npy", array)
+    data = load_dataset(folder, split=Split.TRAIN, classes=CLASSES)
+    np.testing.assert_array_equal(data.images, images)
+    assert (data.label_maps == 1).all()
+
+
+def test_palette_masks_are_read_by_index(folder: Path) -> None:
+    mask = Image.fromarray(draw_scenes(1, 16, 12)[1][0], mode=None).convert("P")
+    mask.putpalette([9, 9, 9, 200, 0, 0, 0, 200, 0])
+    mask.save(folder / "masks/all/train/0.png")
+    data = load_dataset(folder, split=Split.TRAIN, classes=CLASSES)
+    np.testing.assert_array_equal(data.label_maps[0], draw_scenes(1, 16, 12)[1][0])
+
+
+def test_resize_by_area_and_nearest(npz: Path) -> None:
+    arrays = npz_arrays()
+    data = load_dataset(npz, split=Split.VAL, image_size=(8, 4))
+    area = arrays["image"][3::4].reshape(3, 8, 2, 4, 4).mean(axis=(2, 4))
+    assert np.abs(data.images[..., 0] - area).max() <= 1  # PIL rounds after each axis
+    np.testing.assert_array_equal(data.label_maps, arrays["label"][3::4][:, 1::2, 2::4])
+
+
+def test_resize_unlike_sizes_to_one(folder: Path) -> None:
+    images, labels = draw_scenes(1, 40, 30)
+    Image.fromarray(images[0]).save(folder / "images/train/1.png")
+    Image.fromarray(labels[0]).save(folder / "masks/all/train/1.png")
+    data = load_dataset(folder, split=Split.TRAIN, classes=CLASSES, image_size=(16, 12))
+    assert data.images.shape == (3, 16, 12, 1)
+    # Antialiased: the shrunken disc keeps its brightness and the corners theirs.
+    assert data.images[1, 8, 6, 0] > 200
+    assert data.images[1, 0, 0, 0] < 40
+    with pytest.raises(
+        DataError, match=r"1\.png is 40x30 with 1 channels, .*0\.png is 16x12 with 1: give --image-size"
+    ):
+        load_dataset(folder, split=Split.TRAIN, classes=CLASSES)
+
+
+def _write(path: Path, array: np.ndarray) -> None:
+    Image.fromarray(array).save(path)
+
+
+FOLDER_FAULTS: dict[str, tuple[Callable[[Path], object], type[Exception], str]] = {
+    "no mask": (lambda r: (r / "masks/all/train/1.png").unlink(), DataError, r"images/train/1\.png has no mask"),
+    "no image": (lambda r: (r / "images/train/1.png").unlink(), DataError, r"masks/all/train/1\.png has no image"),
+    "no images": (
+        lambda r: [p.unlink() for p in (r / "images/train").iterdir()],
+        DataError,
+        r"images/train holds no image",
+    ),
+    "no folder": (lambda r: (r / "masks").rename(r / "labels"), DataError, r"masks/all/train is not there"),
+    "sizes": (
+        lambda r: _write(r / "masks/all/train/2.png", np.zeros((12, 16), np.uint8)),
+        DataError,
+        r"masks/all/train/2\.png is 12x16, its image .*images/train/2\.png is 16x12",
+    ),
+    "unknown label": (
+        lambda r: _write(r / "masks/all/train/2.png", np.full((16, 12), 7, np.uint8)),
+        LabelMapError,
+        r"masks/all/train/2\.png: label 7 is outside the classes",
+    ),
+    "colour mask": (
+        lambda r: _write(r / "masks/all/train/0.png", np.zeros((16, 12, 3), np.uint8)),
+        DataError,
+        r"masks/all/train/0\.png is a PNG of mode RGB",
+    ),
+    "transparent image": (
+        lambda r: _write(r / "images/train/0.png", np.zeros((16, 12, 4), np.uint8)),
+        DataError,
+        r"images/train/0\.png is a PNG of mode RGBA",
+    ),
+    "channels differ": (
+        lambda r: _write(r / "images/train/1.png", np.zeros((16, 12, 3), np.uint8)),
+        DataError,
+        r"images/train/1\.png is 16x12 with 3 channels",
+    ),
+    "damaged": (
+        lambda r: (r / "images/train/1.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more"),
+        DataError,
+        r"images/train/1\.png cannot be read",
+    ),
+    "truncated": (
+        lambda r: (r / "images/train/1.png").write_bytes((r / "images/train/1.png").read_bytes()[:90]),
+        DataError,
+        r"images/train/1\.png cannot be read",
+    ),
+    "other file": (lambda r: (r / "images/train/a.txt").touch(), DataError, r"a\.txt is neither \.png nor \.npy"),
+}
+
+
+@pytest.mark.parametrize("fault", FOLDER_FAULTS)
+def test_fault_of_a_folder_is_named(folder: Path, fault: str) -> None:
+    spoil, kind, message = FOLDER_FAULTS[fault]
+    spoil(folder)
+    with pytest.raises(kind, match=message):
+        load_dataset(folder, split=Split.TRAIN, classes=CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((16, 12), np.int32), r"holds int32"),
+        (np.full((16, 12), 1.5), r"has float values in \[1\.5, 1\.5\]"),
+        (np.full((16, 12), np.nan), r"has float values"),
+        (np.zeros((1, 16, 12, 1), np.uint8), r"has shape \(1, 16, 12, 1\)"),
+        (np.array([[{}]], object), r"cannot be read"),
+    ],
+)
+def test_fault_of_an_npy_image_is_named(folder: Path, array: np.ndarray, message: str) -> None:
+    for kind in ("images", "masks/all"):
+        (folder / kind / "train/0.png").unlink()
+    np.save(folder / "images/train/0.npy", array, allow_pickle=True)
+    np.save(folder / "masks/all/train/0.npy", np.zeros((16, 12), np.uint8))
+    with pytest.raises(DataError, match=r"images/train/0\.npy " + message):
+        load_dataset(folder, split=Split.TRAIN, classes=CLASSES)
+
+
+def test_float_mask_is_refused(folder: Path) -> None:
+    for kind in ("images", "masks/all"):
+        (folder / kind / "train/0.png").unlink()
+        np.save(folder / kind / "train/0.npy", np.zeros((16, 12), np.float32))
+    with pytest.raises(LabelMapError, match=r"masks/all/train/0\.npy: a label map must hold integers"):
+        load_dataset(folder, split=Split.TRAIN, classes=CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        ({"label": None}, DataError, "has no array 'label'"),
+        ({"class_names": None}, DataError, "has no array 'class_names'.*or give --classes"),
+        ({"label": np.zeros((12, 16, 15), np.uint8)}, DataError, r"image \(12, 16, 16\) and label \(12, 16, 15\)"),
+        ({"label": np.full((12, 16, 16), 3)}, LabelMapError, "scenes.npz: label 3 is outside"),
+        ({"label": np.zeros((12, 16, 16))}, LabelMapError, "scenes.npz: a label map must hold integers"),
+        ({"split": np.zeros(11)}, DataError, r"split \(11,\): it must have one entry an image"),
+        ({"patient": np.zeros(11)}, DataError, r"patient \(11,\)"),
+        ({"split": np.zeros(12)}, DataError, "holds no image of split 1, 'val'"),
+        ({"image": np.zeros((12, 16, 16), np.int16)}, DataError, "holds int16"),
+        ({"class_names": np.array(["background", "Ring", "ring"])}, OptionError, "differ by more than case"),
+        ({"class_names": np.array([{}, {}, {}])}, DataError, "cannot be read as an .npz of plain arrays"),
+    ],
+)
+def test_fault_of_an_npz_is_named(npz: Path, changes: dict, kind: type[Exception], message: str) -> None:
+    arrays = {key: array for key, array in {**npz_arrays(), **changes}.items() if array is not None}
+    np.savez(npz, **arrays)
+    with pytest.raises(kind, match=message):
+        load_dataset(npz, split=Split.VAL)
+
+
+def test_paths_that_hold_no_data(tmp_path: Path, folder: Path) -> None:
+    with pytest.raises(DataError, match="nowhere does not exist"):
+        load_dataset(tmp_path / "nowhere", split=Split.TRAIN)
+    (tmp_path / "a.zip").touch()
+    with pytest.raises(DataError, match=r"a\.zip is neither a folder"):
+        load_dataset(tmp_path / "a.zip", split=Split.TRAIN)
+    (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 damaged")
+    with pytest.raises(DataError, match=re.escape("a.npz cannot be read")):
+        load_dataset(tmp_path / "a.npz", split=Split.TRAIN)
+    with pytest.raises(OptionError, match="give --classes"):
+        load_dataset(folder, split=Split.TRAIN)
+    with pytest.raises(OptionError, match="0x8"):
+        load_dataset(folder, split=Split.TRAIN, classes=CLASSES, image_size=(0, 8))
