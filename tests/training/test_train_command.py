@@ -1,0 +1,99 @@
+"""The commands `train` and `slim`: flags become options, and results are said on stdout."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from seggd_export.checkpoint import Checkpoint
+from seggd_rt.cli.slim import slim
+from seggd_rt.cli.train import train
+from seggd_rt.errors import CheckpointError, OptionError
+from seggd_training import trainer
+from seggd_training.config import TrainOptions
+from seggd_training.trainer import Outcome
+
+runner = CliRunner()
+
+
+def _invoke(command: Any, *arguments: str) -> Any:
+    app = typer.Typer()
+    app.command()(command)
+    return runner.invoke(app, arguments)
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[TrainOptions]:
+    """The options a command would have trained with."""
+    options: list[TrainOptions] = []
+
+    def record(given: TrainOptions, *, command: str | None = None) -> Outcome:
+        options.append(given)
+        return Outcome(step=given.steps)
+
+    monkeypatch.setattr(trainer, "train", record)
+    return options
+
+
+def test_defaults_are_those_of_the_options(seen: list[TrainOptions]) -> None:
+    assert _invoke(train, "--data", "d.npz", "-o", "out").exit_code == 0
+    assert seen == [TrainOptions(data=Path("d.npz"), output=Path("out"))]
+
+
+def test_every_option_has_a_flag() -> None:
+    flags = {"encoding": "mask_encoding"}
+    fields = {flags.get(field, field) for field in TrainOptions.__struct_fields__}
+    assert fields == set(inspect.signature(train).parameters)
+
+
+def test_flags_are_read(seen: list[TrainOptions]) -> None:
+    flags = "--data d -o out --classes a,b,c --image-size 96x128 --no-ablation --prediction v --mixed-precision bf16"
+    flags += " --mask-encoding label-over-255 --min-snr 5 --resume --seed 3"
+    assert _invoke(train, *flags.split()).exit_code == 0
+    changes = msgspec.structs.asdict(seen[0])
+    assert changes["classes"] == ("a", "b", "c")
+    assert changes["image_size"] == (96, 128)
+    assert (changes["ablation"], changes["resume"], changes["seed"], changes["min_snr"]) == (False, True, 3, 5.0)
+    assert (changes["prediction"], changes["mixed_precision"], changes["encoding"]) == ("v", "bf16", "label-over-255")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--image-size", "64x64x64"], "--image-size is '64x64x64'; give N or HxW"),
+        (["--image-size", "-1"], "--image-size is '-1'"),
+        (["--mixed-precision", "int8"], "--mixed-precision is 'int8'; it must be no, bf16 or fp16"),
+        (["--steps", "0"], "--steps is 0"),
+    ],
+)
+def test_what_no_option_can_be(seen: list[TrainOptions], flags: list[str], message: str) -> None:
+    result = _invoke(train, "--data", "d", "-o", "out", *flags)
+    assert isinstance(result.exception, OptionError)
+    assert message in str(result.exception)
+    assert not seen
+
+
+def test_slim_writes_a_small_checkpoint(npz: Path, tmp_path: Path) -> None:
+    flags = f"--data {npz} -o {tmp_path}/run --network tiny --steps 2 --batch-size 2 --sample-every 0".split()
+    assert _invoke(train, *flags).exit_code == 0
+    last = tmp_path / "run/last.pt"
+    result = _invoke(slim, str(last), "-o", str(tmp_path / "slim.pt"))
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"{tmp_path}/slim.pt")
+    assert (tmp_path / "slim.pt").stat().st_size < 0.4 * last.stat().st_size
+    assert Checkpoint.load(tmp_path / "slim.pt").config == Checkpoint.load(last).config
+    assert isinstance(_invoke(slim, str(npz), "-o", str(tmp_path / "no.pt")).exception, CheckpointError)
+    assert not (tmp_path / "no.pt").exists()
+
+
+def test_the_commands_alone_load_no_torch() -> None:
+    code = "import sys, seggd_rt.cli.train, seggd_rt.cli.slim; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
