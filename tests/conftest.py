@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 import seggd_rt
 from seggd_engines.onnxruntime import OnnxRuntimeEngine
 from seggd_rt.bundle import Bundle
+
+# The analytic network serves the tests of every folder: `from analytic import AnalyticNetwork`.
+sys.path.append(str(Path(__file__).parent / "engines"))
 
 
 @pytest.fixture(scope="session", autouse=True)

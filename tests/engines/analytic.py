@@ -13,7 +13,6 @@ from seggd_engines.network import Buffer, EngineInfo, NetworkShape
 from seggd_rt.precision import Precision
 from seggd_rt.schedule import NoiseSchedule
 
-
 SHAPE = NetworkShape(1, 3, 5, 7)
 INFO = EngineInfo("analytic", "1", "cpu", "NumPy", Precision.FP32)
 
@@ -39,7 +38,8 @@ class AnalyticNetwork:
 
     def mu(self, mask: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the mean of (..., mask channels, H, W) masks, (..., 1, H, W)."""
-        return self.background + np.einsum("...chw,c->...hw", mask.astype(np.float64), self.levels)[..., None, :, :]
+        added: NDArray[np.float64] = np.einsum("...chw,c->...hw", mask.astype(np.float64), self.levels)
+        return self.background + added[..., None, :, :]
 
     def bind(self, sample: Buffer, timestep: Buffer, out: Buffer) -> Callable[[], None]:
         """See `Network.bind`."""

@@ -1,0 +1,96 @@
+"""manifest.jsonl: what a line holds, and what a killed or repeated run leaves of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from seggd_rt.errors import DataError, OutputError
+from seggd_rt.records import ManifestFile, Record
+
+RECORD = Record(
+    file="a_7.png",
+    file_index=None,
+    mask="ä.png",
+    mask_index=2,
+    seed=(1 << 53) - 1,
+    noise=None,
+    classes=("cavity", "myocardium"),
+    steps=50,
+    eta=0.0,
+    engine="onnxruntime",
+    precision="fp32",
+    bundle="0" * 64,
+)
+
+
+def test_a_line_is_json_with_these_keys() -> None:
+    line = RECORD.to_json()
+    assert "\n" not in line
+    assert json.loads(line) == {
+        "file": "a_7.png",
+        "file_index": None,
+        "mask": "ä.png",
+        "mask_index": 2,
+        "seed": 9007199254740991,
+        "noise": None,
+        "classes": ["cavity", "myocardium"],
+        "steps": 50,
+        "eta": 0.0,
+        "engine": "onnxruntime",
+        "precision": "fp32",
+        "bundle": "0" * 64,
+    }
+
+
+def test_lines_are_added_and_read_back(tmp_path: Path) -> None:
+    manifest = ManifestFile(tmp_path)
+    assert manifest.records() == []
+    records = [RECORD, replace(RECORD, file="b.png")]
+    for record in records:
+        manifest.append(record)
+    assert manifest.records() == records
+
+
+def test_an_unfinished_line_is_left_out_and_then_removed(tmp_path: Path) -> None:
+    manifest = ManifestFile(tmp_path)
+    manifest.append(RECORD)
+    with manifest.path.open("a") as file:
+        file.write(RECORD.to_json()[:40])
+    assert manifest.records() == [RECORD]
+    manifest.forget([])
+    manifest.append(replace(RECORD, file="b.png"))
+    assert [record.file for record in manifest.records()] == ["a_7.png", "b.png"]
+
+
+def test_forgetting_keeps_the_other_lines_byte_for_byte(tmp_path: Path) -> None:
+    manifest = ManifestFile(tmp_path)
+    later = RECORD.to_json().replace("{", '{"a key of a later version":1,', 1).replace("a_7", "c")
+    manifest.path.write_text(f"{later}\n{RECORD.to_json()}\n")
+    manifest.forget(["a_7.png", "z.png"])
+    assert manifest.path.read_text() == f"{later}\n"
+
+
+def test_forgetting_nothing_makes_no_file(tmp_path: Path) -> None:
+    ManifestFile(tmp_path).forget(["a.png"])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("line", ["not json", "{}", "[1]", '{"file": 3}', ""])
+def test_a_file_of_another_kind_is_not_touched(line: str, tmp_path: Path) -> None:
+    manifest = ManifestFile(tmp_path)
+    manifest.path.write_text(f"{RECORD.to_json()}\n{line}\n")
+    with pytest.raises(DataError, match="line 2, is no record of seggd-rt"):
+        manifest.forget(["a_7.png"])
+    assert manifest.path.read_text() == f"{RECORD.to_json()}\n{line}\n"
+
+
+def test_a_manifest_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "manifest.jsonl").mkdir()
+    with pytest.raises(OutputError, match=r"manifest.jsonl cannot be written"):
+        ManifestFile(tmp_path).append(RECORD)
+    with pytest.raises(DataError, match="cannot be read"):
+        ManifestFile(tmp_path).records()
