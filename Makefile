@@ -12,7 +12,7 @@ demo: .venv/ready
 	$(BIN)/seggd-rt generate $(DEMO)/cardiac.seggd --mask examples/cardiac/masks -o $(DEMO)/images --seed 0
 	$(BIN)/seggd-rt generate $(DEMO)/cardiac.seggd --mask examples/cardiac/masks -o $(DEMO)/ablated --seed 0 \
 		--keep "LV cavity,myocardium"
-	$(BIN)/python examples/contact_sheet.py $(DEMO)
+	$(BIN)/python examples/contact_sheet.py examples/cardiac/masks $(DEMO)
 
 test: lint types imports unit core wheel
 
