@@ -1,0 +1,166 @@
+"""The generator: shapes, seeds, settings and errors, on a network that needs no engine."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from analytic import AnalyticNetwork
+from bundles import TINY, TINY_RGB
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import seggd_rt
+from seggd_engines.network import NetworkShape, Step
+from seggd_rt.bundle import Bundle
+from seggd_rt.errors import DataError, LabelMapError, OptionError
+from seggd_rt.noise import derive_seed, normal
+
+BUNDLE = Bundle.open(TINY)
+MASK = BUNDLE.golden.label_map
+SHAPE = NetworkShape(1, 3, 24, 32)
+
+
+@pytest.fixture
+def generator() -> Iterator[seggd_rt.Generator]:
+    """The analytic network under the tiny bundle's manifest."""
+    with seggd_rt.Generator(BUNDLE, AnalyticNetwork(SHAPE, std=0.3)) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(
+    ("masks", "arguments", "shape"),
+    [
+        (MASK, {}, (24, 32)),
+        (MASK.tolist(), {}, (24, 32)),
+        (MASK[None], {}, (1, 24, 32)),
+        (np.stack([MASK, MASK]), {}, (2, 24, 32)),
+        (MASK, {"seeds": [1, 2, 3]}, (3, 24, 32)),
+        (np.stack([MASK, MASK]), {"seeds": [1, 2]}, (2, 24, 32)),
+        (MASK, {"noise": np.zeros((1, 24, 32), np.float32)}, (24, 32)),
+        (MASK, {"noise": np.zeros((2, 1, 24, 32))}, (2, 24, 32)),
+        (MASK[None], {"seeds": [1, 2]}, (2, 24, 32)),
+    ],
+)
+def test_shapes(generator: seggd_rt.Generator, masks: object, arguments: dict[str, object], shape: object) -> None:
+    images = generator(masks, steps=2, **arguments)  # type: ignore[arg-type]
+    assert images.shape == shape
+    assert images.dtype == np.float32
+    assert images.min() >= 0
+    assert images.max() <= 1
+
+
+@pytest.mark.usefixtures("needs_onnxruntime")
+def test_rgb_has_channels_last() -> None:
+    with seggd_rt.load(TINY_RGB, engine="onnxruntime", threads=1) as rgb:
+        mask = rgb.bundle.golden.label_map
+        assert rgb(mask, steps=2).shape == (16, 20, 3)
+        assert rgb(mask, seeds=[1, 2], steps=2).shape == (2, 16, 20, 3)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seeds=st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=5), eta=st.sampled_from([0.0, 0.5, 1.0]))
+def test_an_image_depends_on_its_seed_alone(seeds: list[int], eta: float) -> None:
+    with seggd_rt.Generator(BUNDLE, AnalyticNetwork(SHAPE, std=0.3)) as generator:
+        together = generator(MASK, seeds=seeds, steps=3, eta=eta)
+        for seed, image in zip(seeds, together, strict=True):
+            np.testing.assert_array_equal(generator(MASK, seed=seed, steps=3, eta=eta), image)
+
+
+def test_one_seed_of_many_masks_is_derived(generator: seggd_rt.Generator) -> None:
+    masks = np.stack([MASK, MASK[::-1]])
+    seeds = [derive_seed(5, 0), derive_seed(5, 1)]
+    np.testing.assert_array_equal(generator(masks, seed=5, steps=3), generator(masks, seeds=seeds, steps=3))
+
+
+def test_the_start_noise_of_a_seed_may_be_given(generator: seggd_rt.Generator) -> None:
+    given_noise = generator(MASK, noise=normal(7, (1, 24, 32)), steps=3)
+    np.testing.assert_array_equal(given_noise, generator(MASK, seed=7, steps=3))
+
+
+def test_keep_and_drop_are_the_same_choice(generator: seggd_rt.Generator) -> None:
+    kept = generator(MASK, keep=["myocardium", "right ventricle"], steps=3)
+    np.testing.assert_array_equal(kept, generator(MASK, drop=["Cavity"], steps=3))
+    np.testing.assert_array_equal(kept, generator(np.where(MASK == 1, 0, MASK), steps=3))
+
+
+def test_writes_into_the_callers_memory(generator: seggd_rt.Generator) -> None:
+    out = np.full((2, 24, 32), np.nan, np.float32)
+    images = generator(MASK, seeds=[1, 2], steps=3, out=out)
+    assert images is out
+    np.testing.assert_array_equal(out, generator(MASK, seeds=[1, 2], steps=3))
+
+
+def test_steps_default_to_the_bundles_and_are_told(generator: seggd_rt.Generator) -> None:
+    seen: list[Step] = []
+    generator(MASK, on_step=seen.append)
+    assert len(seen) == BUNDLE.manifest.defaults.steps
+
+
+def test_a_mask_without_foreground_is_warned_about(generator: seggd_rt.Generator) -> None:
+    with pytest.warns(seggd_rt.EmptyMaskWarning, match="which this network was not trained with"):
+        generator(np.zeros((24, 32), np.uint8), steps=1)
+    with pytest.warns(seggd_rt.EmptyMaskWarning):
+        generator((MASK == 1).astype(np.uint8), drop=["cavity"], steps=1)
+    generator.warmup(batch=2)  # its own empty masks are not warned about
+
+
+@pytest.mark.parametrize(
+    ("mask", "arguments", "error", "message"),
+    [
+        (MASK.astype(float), {}, LabelMapError, "integers"),
+        (MASK[:, :31], {}, LabelMapError, "resize_nearest"),
+        (MASK[None, None], {}, LabelMapError, "must be"),
+        (MASK + 9, {}, LabelMapError, "outside the classes"),
+        (MASK, {"steps": 0}, OptionError, "steps is 0"),
+        (MASK, {"steps": 1001}, OptionError, "steps is 1001"),
+        (MASK, {"eta": -0.1}, OptionError, "eta"),
+        (MASK, {"seed": -1}, OptionError, "seed is -1"),
+        (MASK, {"seed": 1.5}, OptionError, "seed is 1.5"),
+        (MASK, {"seed": True}, OptionError, "seed is True"),
+        (MASK, {"seeds": []}, OptionError, "there are 0 seeds"),
+        (np.stack([MASK] * 3), {"seeds": [1, 2]}, OptionError, "3 masks and 2 seeds"),
+        (np.stack([MASK] * 3), {"seeds": [1]}, OptionError, "1 seed for 3 images"),
+        (MASK, {"keep": ["lung"]}, OptionError, "no class 'lung'"),
+        (MASK, {"keep": []}, OptionError, "keep names no class"),
+        (MASK, {"noise": np.zeros((2, 24, 32), np.float32)}, DataError, "noise must be"),
+        (MASK, {"noise": np.zeros((1, 24, 32), int)}, DataError, "noise must be"),
+        (MASK, {"noise": np.full((1, 24, 32), np.inf)}, DataError, "finite"),
+        (MASK, {"out": np.zeros((24, 31), np.float32)}, DataError, "out must be"),
+        (MASK, {"out": np.zeros((24, 32))}, DataError, "out must be"),
+        (MASK, {"out": np.zeros((32, 24), np.float32).T}, DataError, "out must be"),
+    ],
+)
+def test_bad_arguments(
+    generator: seggd_rt.Generator, mask: NDArray[np.uint8], arguments: dict[str, object], error: type, message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        generator(mask, **arguments)  # type: ignore[arg-type]
+
+
+def test_threads_share_it(generator: seggd_rt.Generator) -> None:
+    expected = {seed: generator(MASK, seed=seed, steps=5) for seed in range(4)}
+    wrong: list[int] = []
+
+    def work(seed: int) -> None:
+        wrong.extend(seed for _ in range(5) if not np.array_equal(generator(MASK, seed=seed, steps=5), expected[seed]))
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_sessions_are_used_again_and_the_network_is_closed() -> None:
+    network = AnalyticNetwork(SHAPE)
+    with seggd_rt.Generator(BUNDLE, network) as generator:
+        for _ in range(3):
+            generator(MASK, steps=1)
+            generator(MASK, seeds=[1, 2], steps=1)
+    assert network.bound == 2
+    assert network.closed
