@@ -32,10 +32,14 @@ class Batch(NamedTuple):
     eps: Tensor
 
 
+def keyed_seed(*key: int | str) -> int:
+    """Return a seed in [0, 2^63) that depends on `key` alone."""
+    return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "big") >> 1
+
+
 def keyed_generator(*key: int | str) -> torch.Generator:
     """Return a CPU generator whose numbers depend on `key` alone."""
-    digest = hashlib.sha256(repr(key).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return torch.Generator().manual_seed(keyed_seed(*key))
 
 
 class Batches:

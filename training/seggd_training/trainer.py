@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from seggd_export.checkpoint import Checkpoint, CheckpointConfig, Provenance
 from seggd_rt.errors import DataError, OptionError, OutputError
 from seggd_rt.labels import mask_channels
-from seggd_training.batches import Batch, Batches
+from seggd_training.batches import Batch, Batches, keyed_seed
 from seggd_training.config import Precision, TrainOptions, check_same_run
 from seggd_training.data import Dataset, Split, load_dataset
 from seggd_training.ema import MovingAverage
@@ -170,7 +170,8 @@ class _Run:
     def _update(self) -> tuple[float, float]:
         """Take one step of the optimiser, and return the loss and the gradient's norm before clipping."""
         options = self._options
-        torch.manual_seed(options.seed + self._step)  # for dropout, should the network have any
+        # For dropout, should the network have any: all else draws from generators of its own.
+        torch.manual_seed(keyed_seed(options.seed, "step", self._step, self._accelerator.process_index))
         self._network.train()
         total = torch.zeros((), device=self._device)
         for part in range(options.accumulate):
