@@ -68,7 +68,7 @@ def generate(
         seggd_rt.load(bundle, engine=engine, precision=precision, device=device, threads=threads) as generator,
         RunProgress(len(plan)) as progress,
     ):
-        typer.echo(describe(generator.engine), err=True)
+        progress.say(describe(generator.engine))
         _draw(plan, generator, batch, progress, as_json=as_json)
 
 
@@ -83,13 +83,13 @@ def _draw(plan: Plan, generator: Generator, batch: int, progress: RunProgress, *
                 finished += 1
                 path = plan.output.path / record.file if plan.output.is_folder else plan.output.path
                 if as_json:
-                    typer.echo(replace(record, file=str(path)).to_json())
+                    progress.result(replace(record, file=str(path)).to_json())
                 elif plan.output.is_folder or finished == 1:
-                    typer.echo(path)
+                    progress.result(str(path))
     except KeyboardInterrupt:
-        typer.echo(f"interrupted: {finished} of {len(plan)} images are finished and kept", err=True)
+        progress.say(f"interrupted: {finished} of {len(plan)} images are finished and kept")
         raise
-    typer.echo(f"{finished} image{'s' * (finished > 1)} in {time.perf_counter() - started:.1f} s", err=True)
+    progress.say(f"{finished} image{'s' * (finished > 1)} in {time.perf_counter() - started:.1f} s")
 
 
 def describe(info: EngineInfo) -> str:

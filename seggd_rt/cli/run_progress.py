@@ -1,12 +1,14 @@
-"""The progress bar of a run over many images, on stderr where that is a terminal."""
+"""What is shown of a run: results on stdout, the rest on stderr, with a bar where that is a terminal."""
 
 from __future__ import annotations
 
 import sys
 from types import TracebackType
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 from seggd_rt.dataset import Progress as RunState
 
@@ -15,7 +17,7 @@ class RunProgress:
     """Shows images finished, the step in work and the time left. Use it as a context manager."""
 
     def __init__(self, images: int) -> None:
-        console = Console(stderr=True)
+        self._console = Console(stderr=True)
         self._bar = Progress(
             TextColumn("{task.fields[done]}/{task.fields[images]} images"),
             BarColumn(),
@@ -23,12 +25,24 @@ class RunProgress:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-            # Results printed on the same terminal go above the bar; a pipe must get them as they are.
-            redirect_stdout=sys.stdout.isatty(),
+            console=self._console,
+            disable=not self._console.is_terminal,
         )
         self._task = self._bar.add_task("", total=None, done=0, images=images, step=0, steps="?")
+
+    def say(self, line: str) -> None:
+        """Print a line on stderr, above the bar."""
+        if self._console.is_terminal:
+            self._console.print(Text(line), soft_wrap=True)
+        else:
+            typer.echo(line, err=True)
+
+    def result(self, line: str) -> None:
+        """Print a line on stdout; on the bar's own terminal, above the bar."""
+        if self._console.is_terminal and sys.stdout.isatty():
+            self._console.print(Text(line), soft_wrap=True)
+        else:
+            typer.echo(line)
 
     def show(self, state: RunState) -> None:
         """Show how far the run is."""

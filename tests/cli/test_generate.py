@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import files_below, run_command, start_command
+from commands import COMMAND, files_below, run_command, start_command
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -232,3 +233,32 @@ def test_neither_torch_nor_onnx_is_needed(tiny_bundle: Path, mask: Path, tmp_pat
     code = f"{block} from seggd_rt.cli import main; sys.argv = {['seggd-rt', *map(str, arguments)]!r}; main()"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True)
     assert (tmp_path / "i.png").is_file()
+
+
+def test_on_a_terminal_a_bar_is_shown_and_results_stand_on_lines_of_their_own(
+    tiny_bundle: Path, mask: Path, tmp_path: Path
+) -> None:
+    pty = pytest.importorskip("pty", reason="no pseudo-terminals on this system")
+    main, terminal = pty.openpty()
+    arguments = ["generate", tiny_bundle, "-m", mask, "-o", tmp_path / "out", "--count", "2", *ORT]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "40"}
+    with subprocess.Popen(
+        [*COMMAND, *map(str, arguments)], stdout=terminal, stderr=terminal, env=environment
+    ) as process:
+        os.close(terminal)
+        shown = b""
+        while chunk := read_terminal(main):
+            shown += chunk
+    os.close(main)
+    assert process.returncode == 0
+    lines = [re.split(r"[\r\n]|\x1b\[2K|\x1b\[1A", line)[-1] for line in shown.decode().split("\r\n")]
+    for file in (tmp_path / "out").glob("*.png"):
+        assert str(file) in lines
+    assert "/2 images" in shown.decode()
+
+
+def read_terminal(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 65536)
+    except OSError:  # Linux says EIO when the other end is closed
+        return b""
