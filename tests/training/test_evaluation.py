@@ -189,6 +189,7 @@ def test_a_segmenter_or_folder_that_does_not_serve_is_refused(
         evaluate(options(bundle=bundle, data=renamed))
     with pytest.raises(CheckpointError, match="does not exist"):
         evaluate(options(segmenter=tmp_path / "none.pt"))
+    assert not (tmp_path / "out").exists()
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
         evaluate(options(output=tmp_path / "file"))

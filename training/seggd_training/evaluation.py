@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -112,8 +113,11 @@ def evaluate(options: EvaluateOptions, *, command: str = "", say: Say = lambda l
     sampler_rows(Sampler.DDIM, manifest.schedule, steps)  # refuses what cannot be, before minutes of training
     measured, train_set = (_load(options.data, split, manifest) for split in (options.split, Split.TRAIN))
     cases = choose_cases(measured, options.limit)
+    given = None if options.segmenter is None else _given_segmenter(options.segmenter, train_set)
     try:
         options.output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=options.output):  # learn now, not after minutes, that it cannot be written
+            pass
     except OSError as error:
         raise OutputError(f"{options.output} cannot be written: {error.strerror}") from error
 
@@ -124,7 +128,7 @@ def evaluate(options: EvaluateOptions, *, command: str = "", say: Say = lambda l
         device=options.device,
         threads=options.threads,
     ) as generator:
-        origin = _segmenter(options, train_set, say)
+        origin = given or _own_segmenter(options, train_set, say)
         began = time.monotonic()
         with _progress("generating", len(cases.indices)) as advance:
             images = draw_images(
@@ -226,19 +230,28 @@ def _load(path: Path, split: Split, manifest: Manifest) -> Dataset:
     return dataset
 
 
-def _segmenter(options: EvaluateOptions, train_set: Dataset, say: Say) -> _Origin:
-    """Load the segmenter given, or the fitting one of an earlier run, or train one."""
+def _config(train_set: Dataset) -> SegmenterConfig:
     height, width, channels = train_set.images.shape[1:]
-    config = SegmenterConfig(
-        channels=channels, height=height, width=width, classes=tuple(c.name for c in train_set.classes)
-    )
+    names = tuple(c.name for c in train_set.classes)
+    return SegmenterConfig(channels=channels, height=height, width=width, classes=names)
+
+
+def _given_segmenter(path: Path, train_set: Dataset) -> _Origin:
+    found, wanted = Segmenter.load(path), _config(train_set)
+    for field in ("channels", "height", "width", "classes"):
+        if getattr(found.config, field) != getattr(wanted, field):
+            raise OptionError(
+                f"{path} is a segmenter for {field} {getattr(found.config, field)}; bundle and data have "
+                f"{getattr(wanted, field)}: leave --segmenter out to train one"
+            )
+    return _Origin(found, f"loaded from {path}", found.data == fingerprint(train_set))
+
+
+def _own_segmenter(options: EvaluateOptions, train_set: Dataset, say: Say) -> _Origin:
+    """Load the fitting segmenter of an earlier run into the same folder, or train one and keep it there."""
+    config, data = _config(train_set), fingerprint(train_set)
     if options.segmenter_steps is not None:
         config = msgspec.structs.replace(config, steps=options.segmenter_steps)
-    data = fingerprint(train_set)
-    if options.segmenter is not None:
-        found = Segmenter.load(options.segmenter)
-        _check_fits(found.config, config, options.segmenter)
-        return _Origin(found, f"loaded from {options.segmenter}", found.data == data)
     kept = options.output / "segmenter.pt"
     if kept.exists():
         found = Segmenter.load(kept)
@@ -251,15 +264,6 @@ def _segmenter(options: EvaluateOptions, train_set: Dataset, say: Say) -> _Origi
         trained = train_segmenter(train_set, config, on_step=lambda step, loss: advance(step))
     trained.save(kept)
     return _Origin(trained, "trained in this run", on_this_data=True, seconds=time.monotonic() - began)
-
-
-def _check_fits(found: SegmenterConfig, wanted: SegmenterConfig, path: Path) -> None:
-    for field in ("channels", "height", "width", "classes"):
-        if getattr(found, field) != getattr(wanted, field):
-            raise OptionError(
-                f"{path} is a segmenter for {field} {getattr(found, field)}; bundle and data have "
-                f"{getattr(wanted, field)}: leave --segmenter out to train one"
-            )
 
 
 def _notes(measured: Dataset, cases: Cases, origin: _Origin) -> tuple[str, ...]:
