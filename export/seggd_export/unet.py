@@ -119,11 +119,14 @@ def build_unet(config: Mapping[str, Any], weights: StateDict) -> UNet2DModel:
     try:
         with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
             unet = UNet2DModel(**settings)
-        missing, unexpected = unet.load_state_dict(dict(weights), strict=False, assign=True)
+        unet.load_state_dict(dict(weights), strict=False, assign=True)
     except (ValueError, TypeError, RuntimeError, AttributeError, ZeroDivisionError, IndexError) as error:
         # diffusers checks little: these are what its constructors raise for a bad value.
         reason = " ".join(str(error).split())
         raise CheckpointError(f"the weights do not fit the network's configuration: {reason[:400]}") from error
+    # Compared here, as load_state_dict overlooks weights of a module that is None.
+    names = unet.state_dict().keys()
+    missing, unexpected = sorted(names - weights.keys()), sorted(weights.keys() - names)
     if missing or unexpected:
         sample = ", ".join(
             [*(f"'{n}' is missing" for n in missing[:2]), *(f"'{n}' is too many" for n in unexpected[:2])]

@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
     from seggd_rt.bundle import Bundle, Manifest
 
@@ -69,7 +70,7 @@ def _summary(bundle: Bundle) -> Table:
         "Path": str(bundle.path),
         "SHA-256": bundle.sha256,
         "Image": f"{image.channels} x {image.height} x {image.width} (channels x height x width)",
-        "Mask": f"{mask.encoding}, {manifest.mask_channels} channel(s)",
+        "Mask": f"{mask.encoding}, {_plural(manifest.mask_channels, 'channel')}",
         "Trained with classes left out": _known(mask.trained_with_ablation),
         "Trained with empty masks": _known(mask.trained_with_empty_mask),
         "Noise schedule": f"{schedule.train_steps} steps, {schedule.beta_curve}, {schedule.prediction} prediction, "
@@ -113,18 +114,27 @@ def _provenance(manifest: Manifest) -> Table:
 
 
 def _facts(title: str, rows: dict[str, str | None]) -> Table:
-    """Return a table of what is known; text from the bundle is shown as it is, never as markup."""
+    """Return a table of what is known. Text from a bundle is neither markup nor a way to steer the terminal."""
     from rich.table import Table
-    from rich.text import Text
 
-    table = Table(title=Text(title), show_header=False)
+    table = Table(title=_plain(title), show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows.items():
         if value is not None:
-            table.add_row(Text(name), Text(value))
+            table.add_row(_plain(name), _plain(value))
     return table
+
+
+def _plain(text: str) -> Text:
+    from rich.text import Text
+
+    return Text("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text))
 
 
 def _known(value: bool | None) -> str:
     return {True: "yes", False: "no", None: "unknown"}[value]
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

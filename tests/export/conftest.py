@@ -1,0 +1,75 @@
+"""One trace, one exported bundle, one trained network: each is made once for all tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import onnx_ir as ir
+import pytest
+import torch
+from diffusers import UNet2DModel
+from tiny_networks import WIDE, random_unet, train_on_discs, wide_checkpoint
+
+from seggd_export import export_bundle
+from seggd_export.network import Network
+from seggd_export.trace import trace
+from seggd_rt.precision import Precision
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def wide_unet() -> UNet2DModel:
+    return random_unet(WIDE)
+
+
+@pytest.fixture(scope="session")
+def network(wide_unet: UNet2DModel) -> Network:
+    return Network(wide_unet)
+
+
+@pytest.fixture(scope="session")
+def traced(network: Network) -> ir.Model:
+    """The WIDE network's float32 graph: clone it before you change it."""
+    return trace(network, 16, 24)
+
+
+@pytest.fixture
+def trace_once(traced: ir.Model, monkeypatch: pytest.MonkeyPatch) -> Callable[[ir.Model], None]:
+    """Let exports of the WIDE network skip the tracing, which takes the time; call it to hand them another graph."""
+
+    def use(model: ir.Model) -> None:
+        monkeypatch.setattr("seggd_export.export.trace", lambda network, height, width: model.clone())
+
+    use(traced)
+    return use
+
+
+@pytest.fixture(scope="session")
+def wide_pt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("checkpoint") / "wide.pt"
+    wide_checkpoint().save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def wide_bundle(traced: ir.Model, wide_pt: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Our checkpoint as a bundle of every precision. Copy it before you change it.
+
+    It is made from the one trace; `test_same_checkpoint_gives_the_same_bytes` makes it again without.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("seggd_export.export.trace", lambda network, height, width: traced.clone())
+        return export_bundle(wide_pt, tmp_path_factory.mktemp("bundle") / "wide.seggd", precisions=tuple(Precision))
+
+
+@pytest.fixture(scope="session")
+def disc_unet() -> UNet2DModel:
+    return train_on_discs()

@@ -1,0 +1,138 @@
+"""`seggd-rt export` and `seggd-rt inspect`: options, what goes where, and refusals in one line with exit code 2."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx_ir as ir
+import pytest
+import torch
+from tiny_networks import DISCS, random_unet
+from typer.testing import CliRunner
+
+from seggd_rt.bundle import Bundle
+from seggd_rt.cli import app
+from seggd_rt.errors import OptionError, SeggdError
+
+UseTrace = Callable[[ir.Model], None]
+
+
+def run(*arguments: str | Path) -> tuple[str, str]:
+    """Run a command in this process and return stdout and stderr; expected errors are raised."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception is not None:
+        raise result.exception
+    return result.stdout, result.stderr
+
+
+def test_export_writes_beside_and_prints_path_and_parity(trace_once: UseTrace, wide_pt: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "heart.pt"
+    checkpoint.write_bytes(wide_pt.read_bytes())
+    stdout, stderr = run("export", checkpoint, "--licence", "CC0-1.0", "--intended-use", "tests")
+    bundle = tmp_path / "heart.seggd"
+    assert stdout.splitlines()[0] == str(bundle)
+    assert "fp32" in stdout
+    assert "fp16" in stdout
+    assert "1e-05" in stdout
+    assert "proving the fp16 graph" in stderr
+    assert "30/30" in stderr
+    manifest = Bundle.open(bundle).manifest
+    assert manifest.provenance.intended_use == "tests"
+    assert [str(graph.precision) for graph in manifest.graphs] == ["fp32", "fp16"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--precision", "fp32,int4"], "--precision is 'fp32,int4'; it must list fp32, fp16, bf16"),
+        (["--image-size", "64x64x3"], "--image-size is '64x64x3'; it must be N or HxW"),
+        (["--image-size", "-4"], "--image-size is '-4'"),
+        (["--unet-config", "missing.json"], "--unet-config missing.json cannot be read"),
+        (["--classes", "background,a,b"], "leave --classes out"),
+    ],
+)
+def test_bad_options_are_refused(wide_pt: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        run("export", wide_pt, "-o", tmp_path / "a.seggd", *arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bare_weights_with_everything_said(trace_once: UseTrace, tmp_path: Path) -> None:
+    """Also the way of the options: size as HxW, encoding, and a configuration that is read but cannot fit."""
+    torch.save(random_unet(DISCS).state_dict(), tmp_path / "bare.pt")
+    (tmp_path / "known.json").write_text(json.dumps({"norm_num_groups": 7, "attention_head_dim": 8}))
+    with pytest.raises(SeggdError, match="norm_num_groups cannot be 7"):
+        run(
+            "export",
+            tmp_path / "bare.pt",
+            *("--classes", "background,ring,disc", "--image-size", "16x24", "--mask-encoding", "label-over-255"),
+            *("--unet-config", tmp_path / "known.json"),
+        )
+
+
+@pytest.mark.parametrize("text", ["[1]", "{"])
+def test_configuration_must_be_an_object(wide_pt: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "known.json").write_text(text)
+    with pytest.raises(OptionError, match=r"must hold a JSON object|is not JSON"):
+        run("export", wide_pt, "--unet-config", tmp_path / "known.json")
+
+
+def test_refusal_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    (tmp_path / "broken.pt").write_bytes(b"PK\x03\x04 and then nothing")
+    done = subprocess.run(
+        [sys.executable, "-m", "seggd_rt.cli", "export", str(tmp_path / "broken.pt")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "broken.pt is damaged" in last
+    assert [path.name for path in tmp_path.iterdir()] == ["broken.pt"]
+
+
+def test_inspect_shows_classes_graphs_and_provenance(wide_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    stdout, _ = run("inspect", wide_bundle)
+    bundle = Bundle.open(wide_bundle)
+    for shown in (
+        bundle.sha256,
+        "3 x 16 x 24",
+        "one-hot, 2 channels",
+        *(c.name for c in bundle.manifest.classes),
+        "#e64b35",
+        *(f"{graph.parity.rel_l2:.1e}" for graph in bundle.manifest.graphs),
+        bundle.manifest.provenance.checkpoint_sha256,
+        "made-up discs",
+        "CC0-1.0",
+        f"torch {torch.__version__}",
+    ):
+        assert shown in stdout
+
+
+def test_inspect_json_is_the_manifest(wide_bundle: Path) -> None:
+    stdout, _ = run("inspect", wide_bundle, "--json")
+    shown = json.loads(stdout)
+    assert shown["sha256"] == Bundle.open(wide_bundle).sha256
+    assert shown["manifest"] == json.loads((wide_bundle / "bundle.json").read_bytes())
+
+
+def test_inspect_shows_text_of_a_bundle_as_it_is(wide_bundle: Path, tmp_path: Path) -> None:
+    """A bundle from elsewhere must not colour the terminal or hide behind markup."""
+    import shutil
+
+    copy = Path(shutil.copytree(wide_bundle, tmp_path / "odd.seggd"))
+    manifest = json.loads((copy / "bundle.json").read_bytes())
+    manifest["provenance"]["licence"] = "[bold]free[/bold] \x1b[31mred"
+    (copy / "bundle.json").write_text(json.dumps(manifest))
+    stdout, _ = run("inspect", copy)
+    assert "[bold]free[/bold]" in stdout
+    assert "\x1b[31m" not in stdout
