@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from seggd_rt.cli.command_line import portable_command
 from seggd_rt.errors import OptionError
 from seggd_rt.optional import require
 
@@ -64,7 +63,7 @@ def evaluate(
     )
     report = run(
         options,
-        command=shlex.join(["seggd-rt", *sys.argv[1:]]),
+        command=portable_command(),
         say=lambda line: typer.echo(line, err=True),
     )
     if as_json:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from seggd_rt.cli.command_line import portable_command
 from seggd_rt.errors import OptionError
 from seggd_rt.labels import MaskEncoding
 from seggd_rt.optional import require
@@ -91,7 +90,7 @@ def train(
         licence=licence,
         training_data=training_data,
     )
-    outcome = run(options, command=shlex.join(["seggd-rt", *sys.argv[1:]]))
+    outcome = run(options, command=portable_command())
     if outcome.signal is not None:
         raise typer.Exit(128 + outcome.signal)
 
