@@ -1,4 +1,4 @@
-"""This process's command line, as it may stand in files that travel."""
+"""The command line of a process, as it may stand in files that travel."""
 
 from __future__ import annotations
 
