@@ -26,6 +26,7 @@ _NESTED = {
     _TENSOR: {13: _ENTRY},
 }
 _MAX_DEPTH = 64
+_MAX_TAG = 0xFFFFFFFF
 
 
 def external_locations(path: Path) -> frozenset[str]:
@@ -64,6 +65,9 @@ def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, i
     at = start
     while at < end:
         tag, at = _varint(data, at)
+        if tag > _MAX_TAG:
+            # protobuf's C++ reader would drop the upper bits, and see a field that is skipped here.
+            raise IndexError
         kind = tag & 7
         if kind == 0:
             _, at = _varint(data, at)
