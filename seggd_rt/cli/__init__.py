@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from typing import Annotated, TextIO
+from typing import Annotated, NoReturn, TextIO, cast
 
 import typer
 
@@ -19,7 +19,6 @@ from seggd_rt.errors import SeggdError
 app = typer.Typer(
     name="seggd-rt",
     help="Train, export and run segmentation-guided diffusion models of medical images.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -35,24 +34,47 @@ for _command in (
 ):
     app.command()(_command)
 
+# UsageError: what any command line that cannot be read raises. Releases of Typer differ in where it lies.
+_UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 
-@app.callback()
-def _options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
-) -> None:
-    if version:
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(seggd_rt.__version__)
         raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def main() -> None:
     """Run the command line; every expected error becomes one line and exit code 2."""
     warnings.showwarning = _say_warning
     try:
-        app()
+        sys.exit(app(standalone_mode=False))  # what `typer.Exit` was given
+    except _UsageError as error:
+        command = app.info.name if error.ctx is None else error.ctx.command_path
+        _fail(f"{error.format_message().rstrip('.')}: see {command} --help")
     except SeggdError as error:
-        _say(f"error: {error}")
-        sys.exit(2)
+        _fail(str(error))
+    except OSError as error:
+        said = error.strerror or str(error)
+        _fail(said if error.filename is None else f"{error.filename}: {said}")
+    except MemoryError:
+        _fail("there is not enough memory: a smaller batch needs less")
+
+
+def _fail(message: str) -> NoReturn:
+    _say(f"error: {message}")
+    sys.exit(2)
 
 
 def _say(line: str) -> None:

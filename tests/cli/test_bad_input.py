@@ -256,10 +256,54 @@ def test_a_graph_cut_anywhere(length: int, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", ["", "-m mask.png", "-m mask.png -o out/ --steps many", "-m mask.png -o out/ --cat"]
+    ("arguments", "message"),
+    [
+        ("generate tiny.seggd -o out/", "Missing option '--mask' / '-m': see seggd-rt generate --help"),
+        ("generate tiny.seggd -m mask.png", "Missing option '--output' / '-o'"),
+        (f"{GO} -m mask.png --steps many", "Invalid value for '--steps'"),
+        (f"{GO} -m mask.png --step 3", "No such option: --step"),
+        ("generate", "Missing argument"),
+        ("draw", "No such command 'draw'"),
+        ("--verbose", "No such option: --verbose"),
+    ],
 )
-def test_a_wrong_command_line(arguments: str, folder: Path) -> None:
-    done = run_command("generate", "tiny.seggd", *arguments.split())
+def test_a_wrong_command_line(arguments: str, message: str, folder: Path) -> None:
+    done = run_command(*arguments.split())
     assert (done.code, done.out) == (2, "")
-    assert done.error_lines[-1].startswith("Error: ")
+    (line,) = done.error_lines
+    assert line.startswith(f"error: {message}")
+    assert "see seggd-rt" in line
     assert not (folder / "out").exists()
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        f"generate {LONG} -m mask.png -o out/",
+        f"{GO} -m {LONG}.png",
+        f"{GO} -m mask.png --noise {LONG}.npy",
+        f"generate tiny.seggd -m mask.png -o {LONG}/",
+        f"generate tiny.seggd -m mask.png -o {LONG}.png",
+        f"generate tiny.seggd -m mask.png -o {LONG}/i.png",
+    ],
+)
+def test_a_name_that_no_file_can_have(arguments: str, folder: Path) -> None:
+    before = files_below(folder)
+    done = run_command(*arguments.split(), "--engine", "onnxruntime")
+    assert (done.code, done.out) == (2, "")
+    (line,) = done.error_lines
+    assert line.startswith("error: ")
+    assert files_below(folder) == before
+
+
+def test_memory_that_is_not_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("seggd_engines.host.np.zeros", fail)
+    done = run_command(*GO.split(), "-m", "mask.png", "--engine", "onnxruntime")
+    assert (done.code, done.out) == (2, "")
+    assert done.error_lines == ["error: there is not enough memory: a smaller batch needs less"]

@@ -1,5 +1,12 @@
-import pytest
+"""The command line as a whole: version, help, what reaches stdout, and commands that are kept in files."""
 
+import subprocess
+from pathlib import Path
+
+import pytest
+from commands import COMMAND, run_command
+
+import seggd_rt
 from seggd_rt.cli.command_line import portable_command
 
 
@@ -13,3 +20,23 @@ from seggd_rt.cli.command_line import portable_command
 )
 def test_no_folder_of_this_machine_travels(arguments: list[str], expected: str) -> None:
     assert portable_command(arguments) == expected
+
+
+def test_the_version_alone() -> None:
+    done = run_command("--version")
+    assert (done.code, done.out, done.err) == (0, f"{seggd_rt.__version__}\n", "")
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"]])
+def test_help_lists_the_commands(arguments: list[str]) -> None:
+    done = run_command(*arguments)
+    assert (done.code, done.err) == (0, "")
+    assert "generate" in done.out
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_behind_stdout_is_one_line(tiny_bundle: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*COMMAND, "inspect", tiny_bundle, "--json"], stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0] == b"error: No space left on device"
