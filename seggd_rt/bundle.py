@@ -33,6 +33,7 @@ MAX_PIXELS = 1 << 26
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_NEWER_SCHEMA = re.compile(r"seggd-bundle/([2-9]|[1-9][0-9]+)")
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -149,6 +150,7 @@ class Manifest(_Record, frozen=True):
     provenance: Provenance
     modality: str | None = None
     spacing_mm: tuple[float, float] | None = None
+    """Between rows, then between columns, as DICOM's Pixel Spacing."""
     intensity_range: tuple[float, float] | None = None
     segmenter: dict[str, Any] | None = None
     dicom: dict[str, Any] | None = None
@@ -164,6 +166,10 @@ class Manifest(_Record, frozen=True):
         names = [ref.path for graph in self.graphs for ref in graph.files] + [self.check.file.path]
         if len(set(names)) != len(names) or MANIFEST in names:
             raise ValueError(f"files {sorted(names)} must differ from each other and from {MANIFEST}")
+        if self.spacing_mm is not None and not min(self.spacing_mm) > 0:
+            raise ValueError(f"spacing_mm is {self.spacing_mm}; both must be positive")
+        if self.intensity_range is not None and not self.intensity_range[0] < self.intensity_range[1]:
+            raise ValueError(f"intensity_range is {self.intensity_range}; the first must be less than the second")
         for owner, steps in (("check", self.check.steps), ("defaults", self.defaults.steps)):
             if not 1 <= steps <= self.schedule.train_steps:
                 raise ValueError(f"{owner}.steps is {steps}; it must lie in [1, {self.schedule.train_steps}]")
@@ -202,8 +208,7 @@ class _Schema(msgspec.Struct, frozen=True):
 
 
 def _refuse_schema(schema: str) -> None:
-    family, _, version = schema.partition("/")
-    if family == "seggd-bundle" and version.isdecimal() and int(version) > 1:
+    if _NEWER_SCHEMA.fullmatch(schema):
         raise BundleVersionError(
             f"this bundle follows schema {schema}; this seggd-rt reads {SCHEMA}: upgrade it (pip install -U seggd-rt)"
         )
@@ -252,15 +257,20 @@ class Bundle:
         Raises
         ------
         BundleError
-            There is no bundle there, its manifest is not valid, or it follows a newer schema.
+            There is no bundle there, or none that can be read; its manifest is not valid, or follows a newer schema.
         """
         folder = Path(path)
         manifest = folder / MANIFEST
-        if not folder.is_dir() or not manifest.is_file():
-            raise BundleError(f"{folder} is not a bundle: it must be a folder with {MANIFEST} in it (seggd-rt export)")
-        if manifest.stat().st_size > MAX_MANIFEST_BYTES:
-            raise ManifestError(f"{manifest} is over {MAX_MANIFEST_BYTES >> 20} MiB: it cannot be a manifest")
-        data = manifest.read_bytes()
+        try:
+            if not folder.is_dir() or not manifest.is_file():
+                raise BundleError(
+                    f"{folder} is not a bundle: it must be a folder with {MANIFEST} in it (seggd-rt export)"
+                )
+            if manifest.stat().st_size > MAX_MANIFEST_BYTES:
+                raise ManifestError(f"{manifest} is over {MAX_MANIFEST_BYTES >> 20} MiB: it cannot be a manifest")
+            data = manifest.read_bytes()
+        except OSError as error:
+            raise BundleError(f"{manifest} cannot be read ({error.strerror or error})") from error
         return cls(folder, parse_manifest(data), hashlib.sha256(data).hexdigest())
 
     def file(self, ref: FileRef) -> Path:
@@ -269,16 +279,19 @@ class Bundle:
         Raises
         ------
         IntegrityError
-            The file is missing, lies outside the folder, or its size or SHA-256 is another.
+            The file is missing or cannot be read, lies outside the folder, or its size or SHA-256 is another.
         """
         if ref.path not in self._verified:
             path = self.path / ref.path
-            if not path.is_file():
-                raise IntegrityError(f"{path} is missing: copy or export the bundle again")
-            if path.resolve().parent != self.path.resolve():
-                raise IntegrityError(f"{path} is a link that leaves the bundle's folder: copy or export it again")
-            if path.stat().st_size != ref.size or sha256_of(path) != ref.sha256:
-                raise IntegrityError(f"{path} was changed after export (its SHA-256 differs): copy or export it again")
+            try:
+                if not path.is_file():
+                    raise IntegrityError(f"{path} is missing: copy or export the bundle again")
+                if path.resolve().parent != self.path.resolve():
+                    raise IntegrityError(f"{path} is a link that leaves the bundle's folder: copy or export it again")
+                if path.stat().st_size != ref.size or sha256_of(path) != ref.sha256:
+                    raise IntegrityError(f"{path} was changed after export (its SHA-256 differs): copy it again")
+            except OSError as error:
+                raise IntegrityError(f"{path} cannot be read ({error.strerror or error})") from error
             self._verified[ref.path] = path
         return self._verified[ref.path]
 
@@ -345,6 +358,10 @@ class Bundle:
             array = getattr(golden, name)
             if array.dtype != dtype or array.shape != size:
                 raise IntegrityError(f"{path}: {name} is {array.dtype} {array.shape}, not {np.dtype(dtype)} {size}")
+            if not np.isfinite(array).all():
+                raise IntegrityError(f"{path}: {name} is not finite: export the bundle again")
+        if states == (0,) or golden.label_map.max() >= len(self.manifest.classes):
+            raise IntegrityError(f"{path} has no state, or a label outside the classes: export the bundle again")
         return golden
 
 

@@ -41,8 +41,9 @@ class LabelClass(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """Check every field's range."""
         if not 0 <= self.id <= MAX_LABEL:
             raise ValueError(f"class id is {self.id}; it must lie in [0, {MAX_LABEL}]")
-        if not self.name.strip() or "," in self.name or not self.name.isprintable():
-            raise ValueError(f"class name is {self.name!r}; it must be printable, not blank and without a comma")
+        name = self.name
+        if not name or name != name.strip() or "," in name or not name.isprintable():
+            raise ValueError(f"class name is {name!r}; it must be printable, without a comma or spaces around it")
         if not all(0 <= value <= 255 for value in self.color):
             raise ValueError(f"class color is {self.color}; each value must lie in [0, 255]")
 
@@ -118,8 +119,8 @@ def select_classes(
     classes
         The bundle's classes, background first.
     keep, drop
-        Names of foreground classes, of which one list may be given: those to keep, or those to leave out.
-        Case does not matter. With neither, every class stays.
+        Names of foreground classes, of which one list may be given: those to keep, or those to leave out; a string
+        is one name. Case does not matter. With neither, every class stays.
 
     Raises
     ------
@@ -131,7 +132,8 @@ def select_classes(
     foreground = [c for c in classes if c.id != 0]
     if keep is None and drop is None:
         return tuple(c.id for c in foreground)
-    named = {_find_class(name, classes) for name in (keep if keep is not None else drop or ())}
+    given = keep if keep is not None else drop or ()
+    named = {_find_class(name, classes) for name in ([given] if isinstance(given, str) else given)}
     kept = tuple(c.id for c in foreground if (c.id in named) == (keep is not None))
     if not kept:
         word = "keep names no class" if keep is not None else "drop leaves no class"
@@ -152,7 +154,10 @@ def check_label_map(label_map: ArrayLike, classes: Sequence[LabelClass]) -> NDAr
     LabelMapError
         The array is not of integers, has fewer than two axes or no pixel, or holds a label outside the classes.
     """
-    array = np.asarray(label_map)
+    try:
+        array = np.asarray(label_map)
+    except ValueError as error:
+        raise LabelMapError(f"a label map must be an array, (H, W), each row as long as the others: {error}") from error
     if array.dtype.kind not in "iub":
         raise LabelMapError(f"a label map must hold integers, one class id a pixel; this one holds {array.dtype}")
     if array.ndim < 2 or array.size == 0:
@@ -183,6 +188,8 @@ def colorize(label_map: NDArray[np.uint8], classes: Sequence[LabelClass]) -> NDA
 
 
 def _find_class(name: str, classes: Sequence[LabelClass]) -> int:
+    if not isinstance(name, str):
+        raise OptionError(f"{name!r} is no class name: there are {_listed(classes[1:])}")
     by_name = {c.name.casefold(): c for c in classes}
     found = by_name.get(name.strip().casefold())
     if found is None:

@@ -2,14 +2,18 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
 
-from seggd_rt.bundle import MANIFEST, SCHEMA, Bundle, Manifest, parse_manifest
+from seggd_rt.bundle import MANIFEST, SCHEMA, Bundle, Manifest, file_ref, parse_manifest
 from seggd_rt.errors import BundleError, BundleVersionError, IntegrityError, ManifestError
 from seggd_rt.precision import Precision
 
@@ -81,6 +85,9 @@ def test_hash_is_that_of_the_manifest(tiny_bundle: Path, tmp_path: Path) -> None
         ({"schema": "seggd-bundle/0"}, "schema"),
         ({"schema": "other/1"}, "schema"),
         ({"schema": 1}, "str"),
+        ({"classes.1.name": " cavity"}, "spaces around"),
+        ({"spacing_mm": [1.0, 0.0]}, "must be positive"),
+        ({"intensity_range": [5, 5]}, "must be less"),
     ],
 )
 def test_what_the_manifest_refuses(tiny_bundle: Path, change: dict[str, Any], message: str) -> None:
@@ -91,6 +98,8 @@ def test_what_the_manifest_refuses(tiny_bundle: Path, change: dict[str, Any], me
 def test_a_newer_schema_asks_for_an_upgrade(tiny_bundle: Path) -> None:
     with pytest.raises(BundleVersionError, match="upgrade"):
         parse_manifest(edited(tiny_bundle, {"schema": "seggd-bundle/2", "unheard": "of"}))
+    with pytest.raises(BundleVersionError, match="upgrade"):
+        parse_manifest(edited(tiny_bundle, {"schema": "seggd-bundle/1" + "0" * 5000}))
 
 
 @given(st.binary(max_size=200))
@@ -103,6 +112,8 @@ def test_not_a_bundle(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing"):
         with pytest.raises(BundleError, match="is not a bundle"):
             Bundle.open(path)
+    with pytest.raises(BundleError, match="cannot be read"):
+        Bundle.open("x" * 300)
 
 
 @pytest.fixture
@@ -140,6 +151,49 @@ def test_a_link_out_of_the_folder_is_refused(copy: Path, tmp_path: Path) -> None
     path.symlink_to(tmp_path / "outside.onnx")
     with pytest.raises(IntegrityError, match="leaves"):
         open_graph(copy)
+
+
+def test_a_linked_folder_is_a_bundle(copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "link.seggd").symlink_to(copy)
+    open_graph(tmp_path / "link.seggd")
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("states", lambda states: np.where(states > 1, np.nan, states), "states is not finite"),
+        ("image", lambda image: image + np.float32(np.inf), "image is not finite"),
+        ("states", lambda states: states[0], r"states is float32 \(1, 24, 32\)"),
+        ("noise", lambda noise: noise.astype(np.float64), "noise is float64"),
+        ("label_map", lambda label_map: label_map + np.uint8(1), "a label outside the classes"),
+        ("image", None, "missing 1 required positional argument: 'image'"),
+    ],
+)
+def test_a_golden_run_that_is_none(
+    copy: Path, name: str, change: Callable[[NDArray[Any]], NDArray[Any]] | None, message: str
+) -> None:
+    def changed(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        array = arrays.pop(name)
+        return arrays if change is None else {**arrays, name: change(array)}
+
+    reseal_golden(copy, changed)
+    with pytest.raises(IntegrityError, match=message):
+        _ = Bundle.open(copy).golden
+
+
+def test_a_golden_run_without_states(copy: Path) -> None:
+    reseal_golden(copy, lambda arrays: arrays | {k: arrays[k][:0] for k in ("states", "outputs", "timesteps")})
+    with pytest.raises(IntegrityError, match="has no state"):
+        _ = Bundle.open(copy).golden
+
+
+def reseal_golden(bundle: Path, change: Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]]) -> None:
+    """Change the golden run, and the hash in the manifest with it."""
+    path = bundle / "check.safetensors"
+    save_file({name: np.ascontiguousarray(array) for name, array in change(load_file(path)).items()}, path)
+    ref = file_ref(path)
+    resealed = {"path": ref.path, "sha256": ref.sha256, "size": ref.size}
+    (bundle / MANIFEST).write_bytes(edited(bundle, {"check.file": resealed}))
 
 
 def test_manifest_is_frozen(tiny_bundle: Path) -> None:

@@ -64,12 +64,18 @@ def test_select_classes() -> None:
         ({"keep": []}, "keep names no class"),
         ({"drop": ["RV cavity", "myocardium", "LV cavity"]}, "drop leaves no class"),
         ({"keep": ["background"]}, "is the background"),
+        ({"keep": [1]}, "1 is no class name: there are 'RV cavity'"),
         ({"keep": ["LV cavity"], "drop": ["myocardium"]}, "exclude each other"),
     ],
 )
 def test_bad_choices(choice: dict[str, list[str]], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         select_classes(CLASSES, **choice)
+
+
+def test_a_string_is_one_name_and_a_name_may_come_twice() -> None:
+    assert select_classes(CLASSES, keep="LV cavity") == select_classes(CLASSES, keep=["LV cavity", "lv cavity "])
+    assert select_classes(CLASSES, drop="LV cavity") == select_classes(CLASSES, drop=["LV cavity"])
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64, np.uint16, bool])
@@ -96,6 +102,11 @@ def test_bad_label_maps(label_map: np.ndarray, message: str) -> None:
         check_label_map(label_map, CLASSES)
 
 
+def test_rows_of_different_lengths() -> None:
+    with pytest.raises(LabelMapError, match="each row as long as the others"):
+        check_label_map([[0, 1], [1]], CLASSES)  # type: ignore[list-item]
+
+
 @given(label_map=label_maps, factor=st.integers(1, 4))
 def test_nearest_undoes_a_whole_enlargement(label_map: np.ndarray, factor: int) -> None:
     large = label_map.repeat(factor, 0).repeat(factor, 1)
@@ -115,6 +126,7 @@ def test_colorize() -> None:
         ({"name": " "}, "class name"),
         ({"name": "a,b"}, "comma"),
         ({"name": "a\nb"}, "printable"),
+        ({"name": "liver "}, "spaces around"),
         ({"color": (0, 0, 256)}, "color"),
     ],
 )
