@@ -17,7 +17,7 @@ from seggd_engines.catalog import ENGINES, find_engine
 from seggd_engines.host import HostSession
 from seggd_engines.network import Engine, EngineInfo, Network, NetworkShape, OnStep, Run, Session
 from seggd_rt.bundle import Bundle, Manifest
-from seggd_rt.errors import DataError, EngineUnavailableError, LabelMapError, OptionError
+from seggd_rt.errors import DataError, EngineError, EngineUnavailableError, LabelMapError, OptionError
 from seggd_rt.labels import ablate, check_label_map, encode_table, select_classes
 from seggd_rt.noise import check_seed, derive_seed
 from seggd_rt.precision import IMAGE_PSNR_DB, Precision
@@ -25,6 +25,8 @@ from seggd_rt.samplers import Sampler, sampler_rows
 from seggd_rt.self_check import SelfCheck
 
 AUTO = "auto"
+_MAX_IDLE = 8
+"""Sessions kept for later calls: each has the buffers of one batch size."""
 
 
 class EmptyMaskWarning(UserWarning):
@@ -68,8 +70,8 @@ def load(
     """
     bundle = Bundle.open(path)
     device = _check_device(device)
-    if threads is not None and threads < 1:
-        raise OptionError(f"threads is {threads}; it must be at least 1")
+    if threads is not None and (not _is_whole(threads) or threads < 1):
+        raise OptionError(f"threads is {threads!r}; it must be a whole number, at least 1")
     wanted = None if precision == AUTO else _precision(precision)
     if engine != AUTO:
         return _open(bundle, find_engine(engine), wanted, device, threads, ())
@@ -85,7 +87,8 @@ def load(
 class Generator:
     """Draws images from label maps. Threads may share it; each call runs in a session of its own.
 
-    Made by `load`. Use it as a context manager, or `close()` it, to give back what the engine holds.
+    Made by `load`. Use it as a context manager, or `close()` it, to give back what the engine holds: as soon as no
+    other thread is in a call.
     """
 
     def __init__(self, bundle: Bundle, network: Network, notes: tuple[str, ...] = ()) -> None:
@@ -93,7 +96,9 @@ class Generator:
         self._network = network
         self._notes = notes
         self._lock = threading.Lock()
-        self._idle: dict[int, list[Session]] = {}
+        self._idle: list[Session] = []  # that of the latest call last
+        self._lent = 0
+        self._closed = False
 
     @property
     def manifest(self) -> Manifest:
@@ -110,7 +115,7 @@ class Generator:
         mask: ArrayLike,
         *,
         seed: int = 0,
-        seeds: Sequence[int] | None = None,
+        seeds: Iterable[int] | None = None,
         steps: int | None = None,
         eta: float = 0.0,
         keep: Iterable[str] | None = None,
@@ -134,7 +139,7 @@ class Generator:
         eta
             In [0, 1]: how much noise each step adds.
         keep, drop
-            Names of the classes to keep, or to leave out of the mask.
+            Names of the classes to keep, or to leave out of the mask; a string is one name.
         noise
             (C, H, W) or (N, C, H, W) float32, normal, to start from in place of the seeds' own draw.
         out
@@ -157,8 +162,13 @@ class Generator:
         DataError
             `noise` or `out` has the wrong type or shape.
         EngineError
-            The engine failed, or gave an image that is not finite.
+            The engine failed, or gave an image that is not finite; or the generator is closed.
         """
+        if steps is None:
+            steps = self.manifest.defaults.steps
+        if not _is_whole(steps):
+            raise OptionError(f"steps is {steps!r}; it must be a whole number")
+        seeds = None if seeds is None else _listed(seeds)
         label_maps, start = self._label_maps(mask), self._noise(noise)
         counts = {}
         if label_maps.ndim == 3:
@@ -169,9 +179,7 @@ class Generator:
             counts["noise arrays"] = len(start)
         count = _agree(counts)
         manifest = self.manifest
-        table = sampler_rows(
-            Sampler.DDIM, manifest.schedule, manifest.defaults.steps if steps is None else steps, eta=eta
-        )
+        table = sampler_rows(Sampler.DDIM, manifest.schedule, steps, eta=eta)
         kept = select_classes(manifest.classes, keep=keep, drop=drop)
         label_maps = np.broadcast_to(label_maps, (count, *label_maps.shape[-2:]))
         if not np.isin(label_maps, kept).any(axis=(1, 2)).all():
@@ -190,6 +198,8 @@ class Generator:
         visible = shape[:3] if manifest.image.channels == 1 else shape
         visible = visible if counts else visible[1:]
         if out is not None:
+            if not isinstance(out, np.ndarray):
+                raise DataError(f"out must be a NumPy array; it is a {type(out).__name__}")
             if out.shape != visible or out.dtype != np.float32 or not out.flags.c_contiguous or not out.flags.writeable:
                 raise DataError(f"out must be writable, contiguous float32 {visible}; it is {out.dtype} {out.shape}")
             result = out.reshape(shape)
@@ -207,11 +217,13 @@ class Generator:
     def close(self) -> None:
         """Give back what the engine holds; the generator must not be called after it."""
         with self._lock:
-            for sessions in self._idle.values():
-                for session in sessions:
-                    session.close()
-            self._idle.clear()
-        self._network.close()
+            if self._closed:
+                return
+            self._closed = True
+            while self._idle:
+                self._idle.pop().close()
+            if not self._lent:
+                self._network.close()
 
     def __enter__(self) -> Generator:
         """Return the generator."""
@@ -225,16 +237,37 @@ class Generator:
 
     @contextmanager
     def _session(self, batch: int) -> Iterator[Session]:
-        """Lend a session of a batch size that no other thread has."""
-        with self._lock:
-            idle = self._idle.setdefault(batch, [])
-            session = idle.pop() if idle else None
-        session = session or HostSession(self._network, batch)
+        """Lend a session of a batch size that no other thread has. One that failed is not lent again."""
+        session = self._take(batch)
         try:
+            session = session or HostSession(self._network, batch)
             yield session
-        finally:
-            with self._lock:
-                self._idle.setdefault(batch, []).append(session)
+        except BaseException:
+            self._give_back(session, keep=False)
+            raise
+        self._give_back(session, keep=True)
+
+    def _take(self, batch: int) -> Session | None:
+        with self._lock:
+            if self._closed:
+                raise EngineError("this generator is closed: load the bundle again")
+            session = next((idle for idle in reversed(self._idle) if idle.batch == batch), None)
+            if session is not None:
+                self._idle.remove(session)
+            self._lent += 1
+            return session
+
+    def _give_back(self, session: Session | None, *, keep: bool) -> None:
+        with self._lock:
+            self._lent -= 1
+            if session is not None:
+                self._idle.append(session)
+                if not keep or self._closed:
+                    self._idle.pop().close()
+                elif len(self._idle) > _MAX_IDLE:
+                    self._idle.pop(0).close()
+            if self._closed and not self._lent:
+                self._network.close()
 
     def _label_maps(self, mask: ArrayLike) -> NDArray[np.uint8]:
         label_maps = check_label_map(mask, self.manifest.classes)
@@ -254,9 +287,11 @@ class Generator:
         shape = (image.channels, image.height, image.width)
         if array.dtype.kind != "f" or array.ndim not in (3, 4) or array.shape[-3:] != shape:
             raise DataError(f"noise must be float32 {shape} or (N, *{shape}); it is {array.dtype} {array.shape}")
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32)
         if not np.isfinite(array).all():
-            raise DataError("noise must be finite")
-        return array.astype(np.float32)
+            raise DataError("noise must be finite in float32")
+        return array
 
 
 def _open(
@@ -276,21 +311,33 @@ def _open(
     bundle.file(bundle.manifest.check.file)
     check = SelfCheck(bundle)
     for candidate in (precision,) if precision else there.precisions:
-        network = _network(bundle, engine, candidate, device, threads)
-        generator = Generator(bundle, network, notes)
-        with generator._session(1) as session:
-            if precision is not None or candidate is Precision.FP32:
-                check.states(session, network.info).require(network.info)
-                return generator
-            found = check.image(session, network.info)
-        if found.psnr_db is not None and found.psnr_db >= IMAGE_PSNR_DB:
+        generator = Generator(bundle, _network(bundle, engine, candidate, device, threads), notes)
+        try:
+            with generator._session(1) as session:
+                if precision is not None or candidate is Precision.FP32:
+                    check.states(session, generator.engine).require(generator.engine)
+                    return generator
+                flaw = _flaw(check, session, generator.engine)
+        except BaseException:
+            generator.close()
+            raise
+        if flaw is None:
             return generator
         generator.close()
-        notes = (
-            *notes,
-            f"{engine.name} in {candidate}: the golden image reaches {found.psnr_db:.1f} dB of {IMAGE_PSNR_DB:g}",
-        )
+        notes = (*notes, f"{engine.name} in {candidate}: {flaw}")
     raise EngineUnavailableError(f"engine {engine.name} can use none of its precisions: {'; '.join(notes)}")
+
+
+def _flaw(check: SelfCheck, session: Session, info: EngineInfo) -> str | None:
+    """Return why `auto` passes a lower precision over, or None."""
+    try:
+        found = check.image(session, info)
+        if not found.psnr_db >= IMAGE_PSNR_DB:
+            return f"the golden image reaches {found.psnr_db:.1f} dB of {IMAGE_PSNR_DB:g}"
+        found.require(info)
+    except EngineError as error:  # its outputs miss the golden states, or are not finite
+        return str(error)
+    return None
 
 
 def _network(bundle: Bundle, engine: Engine, precision: Precision, device: str, threads: int | None) -> Network:
@@ -332,6 +379,19 @@ def _agree(counts: dict[str, int]) -> int:
         listed = " and ".join(f"{count} {name}" for name, count in many.items())
         raise OptionError(f"there are {listed}: give one for each image, or one for all")
     return max(many.values(), default=1)
+
+
+def _is_whole(number: object) -> bool:
+    return isinstance(number, int | np.integer) and not isinstance(number, bool)
+
+
+def _listed(seeds: Iterable[int]) -> tuple[int, ...]:
+    try:
+        return tuple(seeds)
+    except TypeError as error:
+        raise OptionError(
+            f"seeds is {seeds!r}; it must list one seed for each image: give seed for one alone"
+        ) from error
 
 
 def _seeds(seed: int, seeds: Sequence[int] | None, count: int, *, single: bool) -> tuple[int, ...]:

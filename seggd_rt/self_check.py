@@ -7,6 +7,8 @@ and precision. So the check costs one start.
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import tempfile
 import warnings
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ from seggd_rt.labels import encode, encode_table
 from seggd_rt.precision import PARITY_LIMIT, Precision, psnr_db, relative_errors
 from seggd_rt.samplers import Sampler, sampler_rows
 
-_SCHEMA = "seggd-check/1"
+_SCHEMA = "seggd-check/2"
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -34,12 +36,12 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     rel_l2, rel_max
         Largest errors of the network's output over the golden states.
     psnr_db
-        PSNR of the golden image; None where it was not drawn, infinity where it is equal.
+        PSNR of the golden image; NaN where it was not drawn, infinity where it is equal.
     """
 
     rel_l2: float
     rel_max: float
-    psnr_db: float | None = None
+    psnr_db: float = math.nan
 
     def require(self, info: EngineInfo) -> None:
         """Raise EngineCheckError if an error is over the precision's limit."""
@@ -67,7 +69,7 @@ class SelfCheck:
         """Compare the golden states and the whole golden image, or recall what that gave."""
         found = self._recall(info, "image")
         if found is None:
-            states = self.states(session, info)
+            states = self._recall(info, "states") or self._measure_states(session)
             found = self._keep(info, "image", msgspec.structs.replace(states, psnr_db=self._measure_image(session)))
         return found
 
@@ -100,11 +102,12 @@ class SelfCheck:
 
     def _recall(self, info: EngineInfo, kind: str) -> Outcome | None:
         path = self._path(info, kind)
-        if not path.is_file():
-            return None
         try:
-            return msgspec.json.decode(path.read_bytes(), type=Outcome)
-        except msgspec.DecodeError:
+            # Not msgspec's JSON, which writes infinity and NaN as null.
+            return msgspec.convert(json.loads(path.read_bytes()), Outcome)
+        except OSError:  # as a rule: not there
+            return None
+        except (ValueError, msgspec.ValidationError, RecursionError):
             warnings.warn(f"{path} is damaged: the check it keeps is made again", RuntimeWarning, stacklevel=2)
             return None
 
@@ -112,10 +115,14 @@ class SelfCheck:
         path = self._path(info, kind)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-                file.write(msgspec.json.encode(outcome))
-            Path(file.name).replace(path)
+            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+                new = Path(folder, path.name)
+                new.write_text(json.dumps(msgspec.to_builtins(outcome)))
+                new.replace(path)
         except OSError as error:
-            message = f"the engine's check cannot be kept ({error}): it is made again at the next start"
+            message = (
+                f"the engine's check cannot be kept in {path.parent} ({error.strerror or error}): it is made again at "
+                "the next start"
+            )
             warnings.warn(message, RuntimeWarning, stacklevel=2)
         return outcome

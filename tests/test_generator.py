@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 import seggd_rt
 from seggd_engines.network import NetworkShape, Step
 from seggd_rt.bundle import Bundle
-from seggd_rt.errors import DataError, LabelMapError, OptionError
+from seggd_rt.errors import DataError, EngineError, LabelMapError, OptionError
 from seggd_rt.noise import derive_seed, normal
 
 BUNDLE = Bundle.open(TINY)
@@ -43,6 +44,7 @@ def generator() -> Iterator[seggd_rt.Generator]:
         (MASK, {"noise": np.zeros((1, 24, 32), np.float32)}, (24, 32)),
         (MASK, {"noise": np.zeros((2, 1, 24, 32))}, (2, 24, 32)),
         (MASK[None], {"seeds": [1, 2]}, (2, 24, 32)),
+        (MASK, {"seeds": (seed for seed in [1, 2])}, (2, 24, 32)),
     ],
 )
 def test_shapes(generator: seggd_rt.Generator, masks: object, arguments: dict[str, object], shape: object) -> None:
@@ -117,11 +119,14 @@ def test_a_mask_without_foreground_is_warned_about(generator: seggd_rt.Generator
         (MASK + 9, {}, LabelMapError, "outside the classes"),
         (MASK, {"steps": 0}, OptionError, "steps is 0"),
         (MASK, {"steps": 1001}, OptionError, "steps is 1001"),
+        (MASK, {"steps": 5.0}, OptionError, "steps is 5.0"),
+        (MASK, {"steps": True}, OptionError, "steps is True"),
         (MASK, {"eta": -0.1}, OptionError, "eta"),
         (MASK, {"seed": -1}, OptionError, "seed is -1"),
         (MASK, {"seed": 1.5}, OptionError, "seed is 1.5"),
         (MASK, {"seed": True}, OptionError, "seed is True"),
         (MASK, {"seeds": []}, OptionError, "there are 0 seeds"),
+        (MASK, {"seeds": 5}, OptionError, "seeds is 5"),
         (np.stack([MASK] * 3), {"seeds": [1, 2]}, OptionError, "3 masks and 2 seeds"),
         (np.stack([MASK] * 3), {"seeds": [1]}, OptionError, "1 seed for 3 images"),
         (MASK, {"keep": ["lung"]}, OptionError, "no class 'lung'"),
@@ -129,8 +134,10 @@ def test_a_mask_without_foreground_is_warned_about(generator: seggd_rt.Generator
         (MASK, {"noise": np.zeros((2, 24, 32), np.float32)}, DataError, "noise must be"),
         (MASK, {"noise": np.zeros((1, 24, 32), int)}, DataError, "noise must be"),
         (MASK, {"noise": np.full((1, 24, 32), np.inf)}, DataError, "finite"),
+        (MASK, {"noise": np.full((1, 24, 32), 1e300)}, DataError, "finite in float32"),
         (MASK, {"out": np.zeros((24, 31), np.float32)}, DataError, "out must be"),
         (MASK, {"out": np.zeros((24, 32))}, DataError, "out must be"),
+        (MASK, {"out": [0.0]}, DataError, "out must be"),
         (MASK, {"out": np.zeros((32, 24), np.float32).T}, DataError, "out must be"),
     ],
 )
@@ -164,3 +171,54 @@ def test_sessions_are_used_again_and_the_network_is_closed() -> None:
             generator(MASK, seeds=[1, 2], steps=1)
     assert network.bound == 2
     assert network.closed
+
+
+def test_few_sessions_are_kept() -> None:
+    network = AnalyticNetwork(SHAPE)
+    with seggd_rt.Generator(BUNDLE, network) as generator:
+        for batch in [*range(1, 21), 20]:
+            generator(MASK, seeds=range(batch), steps=1)
+        assert network.bound == 20  # the latest are kept
+        generator(MASK, steps=1)
+        assert network.bound == 21  # the first are not
+        assert len(generator._idle) < 10
+
+
+def test_a_call_that_fails_leaves_nothing_behind(generator: seggd_rt.Generator) -> None:
+    def stop(step: Step) -> NoReturn:
+        raise InterruptedError
+
+    expected = generator(MASK, seed=1, steps=3, eta=1.0)
+    with pytest.raises(InterruptedError):
+        generator(MASK, seed=2, steps=3, eta=1.0, on_step=stop)
+    np.testing.assert_array_equal(generator(MASK, seed=1, steps=3, eta=1.0), expected)
+
+
+def test_closed_is_closed(generator: seggd_rt.Generator) -> None:
+    generator(MASK, steps=1)
+    generator.close()
+    generator.close()
+    with pytest.raises(EngineError, match="is closed: load the bundle again"):
+        generator(MASK, steps=1)
+
+
+def test_closing_waits_for_the_calls_of_other_threads() -> None:
+    network = AnalyticNetwork(SHAPE, std=0.3)
+    generator = seggd_rt.Generator(BUNDLE, network)
+    expected = generator(MASK, seed=3, steps=3)
+    begun, closed = threading.Event(), threading.Event()
+    images = []
+
+    def wait(step: Step) -> None:
+        begun.set()
+        assert closed.wait(10)
+
+    thread = threading.Thread(target=lambda: images.append(generator(MASK, seed=3, steps=3, on_step=wait)))
+    thread.start()
+    assert begun.wait(10)
+    generator.close()
+    assert not network.closed
+    closed.set()
+    thread.join()
+    assert network.closed
+    np.testing.assert_array_equal(images[0], expected)

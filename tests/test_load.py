@@ -111,6 +111,44 @@ def test_a_lower_precision_is_taken_only_where_the_image_is_good(
             assert f"dB of {IMAGE_PSNR_DB:g}" in note
 
 
+def test_a_lower_precision_must_also_meet_the_golden_states(
+    engines: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seggd_rt.self_check.psnr_db", lambda image, reference: 50.0)
+    engines(LossyEngine("fake", {Precision.BF16: 6e-2, Precision.FP32: 0.0}))
+    with seggd_rt.load(TINY) as generator:
+        assert generator.engine.precision is Precision.FP32
+        (note,) = generator.engine.notes
+        assert "misses the bundle's golden states by 6.0e-02" in note
+
+
+def test_a_lower_precision_that_is_not_finite_is_passed_over(engines: Callable[..., None]) -> None:
+    engines(LossyEngine("fake", {Precision.BF16: np.inf, Precision.FP32: 0.0}))
+    for _ in range(2):
+        with np.errstate(invalid="ignore"), seggd_rt.load(TINY) as generator:
+            assert generator.engine.precision is Precision.FP32
+            assert "not finite" in generator.engine.notes[0]
+
+
+def test_an_equal_image_is_also_good_where_the_check_is_recalled(
+    engines: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seggd_rt.self_check.psnr_db", lambda image, reference: float("inf"))
+    engines(LossyEngine("fake", dict.fromkeys(BOTH, 0.0)))
+    for _ in range(2):
+        with seggd_rt.load(TINY) as generator:
+            assert generator.engine.precision is Precision.BF16
+
+
+def test_what_is_refused_is_closed(engines: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[Lossy] = []
+    monkeypatch.setattr(Lossy, "close", lambda network: closed.append(network))
+    engines(LossyEngine("fake", {Precision.FP32: 1.0}))
+    with pytest.raises(EngineCheckError):
+        seggd_rt.load(TINY)
+    assert len(closed) == 1
+
+
 def test_an_engine_that_is_wrong_is_refused(engines: Callable[..., None]) -> None:
     engines(LossyEngine("fake", {Precision.FP32: 2e-5, Precision.BF16: 6e-2}))
     with pytest.raises(EngineCheckError, match=r"fp32 on .* misses the bundle's golden states by 2.0e-05, over 1e-05"):
@@ -167,9 +205,21 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    engines(LossyEngine("fake", dict.fromkeys(BOTH, 0.0)))
+    with pytest.warns(RuntimeWarning, match="cannot be kept") as warned:
+        seggd_rt.load(TINY).close()
+    assert len(warned) == 1
+
+
+def test_a_cache_entry_that_cannot_be_replaced_is_no_obstacle(engines: Callable[..., None], tmp_path: Path) -> None:
     engines(LossyEngine("fake"))
+    seggd_rt.load(TINY).close()
+    (entry,) = (tmp_path / "cache").rglob("*.json")
+    entry.unlink()
+    entry.mkdir()
     with pytest.warns(RuntimeWarning, match="cannot be kept"):
         seggd_rt.load(TINY).close()
+    assert list(entry.parent.iterdir()) == [entry]
 
 
 def test_no_engine_at_all(engines: Callable[..., None]) -> None:
@@ -187,6 +237,7 @@ def test_no_engine_at_all(engines: Callable[..., None]) -> None:
         ({"precision": "fp8"}, OptionError, "there are fp32, fp16, bf16 and auto"),
         ({"device": "tpu"}, OptionError, "there is no device 'tpu'"),
         ({"threads": 0}, OptionError, "threads is 0"),
+        ({"threads": 1.5}, OptionError, "threads is 1.5"),
         ({"engine": "onnxruntime", "precision": "bf16"}, EngineUnavailableError, "computes in fp32 here, not in bf16"),
     ],
 )
