@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from seggd_engines.network import Step
+from seggd_engines.network import OnStep, Step
 from seggd_rt.errors import OptionError
 from seggd_rt.generator import EmptyMaskWarning, Generator
 from seggd_rt.imaging.atomic import make_folder
@@ -102,11 +102,6 @@ def _images(plan: Plan, generator: Generator, batch: int, on_progress: OnProgres
     """Draw all images, batch after batch."""
     done = 0
     for items in _batches(plan, batch):
-
-        def say(step: Step, done: int = done, size: int = len(items)) -> None:
-            if on_progress is not None:
-                on_progress(Progress(done, len(plan), size, step))
-
         label_maps = np.stack([plan.label_map(item) for item in items])
         starts = [start for start in map(plan.start, items) if start is not None]
         with warnings.catch_warnings():
@@ -118,10 +113,17 @@ def _images(plan: Plan, generator: Generator, batch: int, on_progress: OnProgres
                 eta=plan.settings.eta,
                 keep=plan.settings.classes,
                 noise=np.stack(starts) if starts else None,
-                on_step=say,
+                on_step=_reporter(on_progress, done, len(plan), len(items)),
             )
         yield from zip(items, images, strict=True)
         done += len(items)
+
+
+def _reporter(on_progress: OnProgress | None, done: int, total: int, batch: int) -> OnStep | None:
+    """Return what reports a batch's steps; None where nobody listens, so that an engine may run them as one."""
+    if on_progress is None:
+        return None
+    return lambda step: on_progress(Progress(done, total, batch, step))
 
 
 def _batches(plan: Plan, size: int) -> Iterator[list[Item]]:

@@ -21,7 +21,7 @@ from seggd_rt.errors import DataError, LabelMapError, OptionError
 from seggd_rt.generator import EmptyMaskWarning
 from seggd_rt.imaging.atomic import check_writable
 from seggd_rt.imaging.contract import ImageStack, ImageWriter, LabelMapFile
-from seggd_rt.imaging.folder import LabelMapSet
+from seggd_rt.imaging.folder import LabelMapSet, printable
 from seggd_rt.imaging.formats import require_writer, stem
 from seggd_rt.imaging.npy import NpyArray
 from seggd_rt.imaging.png import PngWriter
@@ -197,7 +197,7 @@ def plan_run(
     total = len(found) * count
     target = _output(output)
     target.writer.check(_stack(manifest, 1 if target.is_folder else total))
-    _check_apart(Path(masks), target.path)
+    _check_apart(Path(masks), bundle.path, target.path)
     _check_label_maps(found, manifest, settings)
     start = None if noise is None else _open_noise(Path(noise), manifest, total)
     check_writable(target.path if target.is_folder else target.path.parent)
@@ -206,6 +206,12 @@ def plan_run(
 
 def _output(output: str | Path) -> Output:
     path = Path(output)
+    try:
+        os.fspath(output).encode()
+    except UnicodeEncodeError as error:
+        raise OptionError(f"the name of {printable(path)} is not Unicode, as --json needs: give another") from error
+    if not os.fspath(output):
+        raise OptionError("the output has no name: give a file or a folder with -o")
     if os.fspath(output).endswith(("/", os.sep)) or path.is_dir() or not path.suffix:
         return Output(path, PngWriter(), is_folder=True)
     return Output(path, require_writer(path), is_folder=False)
@@ -220,11 +226,13 @@ def _settings(
     return Settings(steps, eta, tuple(manifest.classes[i].name for i in kept))
 
 
-def _check_apart(masks: Path, output: Path) -> None:
-    """Refuse to write over label maps, or where the next run would take images for label maps."""
-    places = [output, output.parent] if masks.is_dir() else [output]
-    if any(place.exists() and masks.samefile(place) for place in places):
+def _check_apart(masks: Path, bundle: Path, output: Path) -> None:
+    """Refuse to write over label maps, where the next run would take images for label maps, or into the bundle."""
+    places = [place for place in (output, output.parent) if place.exists()]
+    if any(masks.samefile(place) for place in places if place == output or masks.is_dir()):
         raise OptionError(f"{output} is where the label maps are: give images another place with -o")
+    if any(bundle.samefile(place) for place in places):
+        raise OptionError(f"{output} is the bundle's own folder: give images another place with -o")
 
 
 def _check_label_maps(masks: LabelMapSet, manifest: Manifest, settings: Settings) -> None:

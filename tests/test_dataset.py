@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import seggd_rt
+from seggd_engines.host import HostSession
 from seggd_engines.network import NetworkShape
 from seggd_rt.bundle import Bundle
 from seggd_rt.dataset import Progress, run
@@ -115,6 +116,17 @@ def test_progress(masks: Path, tmp_path: Path, generator: seggd_rt.Generator) ->
         *((2, 1, step) for step in range(STEPS)),
     ]
     assert {state.total for state in seen} == {3}
+
+
+def test_where_nobody_listens_steps_are_not_told(
+    masks: Path, tmp_path: Path, generator: seggd_rt.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # An engine that is told so runs all steps as one.
+    heard: list[object] = []
+    session_run = HostSession.run
+    monkeypatch.setattr(HostSession, "run", lambda self, *run: heard.append(run[2]) or session_run(self, *run))
+    list(run(plan(masks, tmp_path / "out"), generator, batch=4))
+    assert heard == [None]
 
 
 def test_other_sizes_are_resized_and_that_is_said_once(

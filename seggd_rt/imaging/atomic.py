@@ -104,9 +104,9 @@ def check_writable(folder: Path) -> None:
         They cannot.
     """
     there = folder
-    while not there.exists() and not there.is_symlink() and there != there.parent:
-        there = there.parent
     try:
+        while not there.exists() and not there.is_symlink() and there != there.parent:
+            there = there.parent
         with tempfile.TemporaryFile(dir=there):
             pass
         if there != folder:

@@ -44,7 +44,7 @@ class LabelMapSet:
         """
         if not path.is_dir():
             if not path.is_file():
-                raise DataError(f"{_printable(path)} is not there: give a label map, or a folder of them")
+                raise DataError(f"{printable(path)} is not there: give a label map, or a folder of them")
             return cls((_open(path),))
         try:
             entries = sorted(path.iterdir(), key=lambda entry: entry.name)
@@ -71,9 +71,10 @@ def _open(path: Path) -> LabelMapFile:
     try:
         path.name.encode()
     except UnicodeEncodeError as error:
-        raise DataError(f"the name of {_printable(path)} is not Unicode, as manifest.jsonl needs: rename it") from error
+        raise DataError(f"the name of {printable(path)} is not Unicode, as manifest.jsonl needs: rename it") from error
     return require_reader(path).open(path)
 
 
-def _printable(path: Path) -> str:
+def printable(path: Path) -> str:
+    """Return a path as text that can be written anywhere, though its bytes be no Unicode."""
     return str(path).encode("utf-8", "backslashreplace").decode()

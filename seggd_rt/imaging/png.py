@@ -45,8 +45,8 @@ class PngLabelMap:
             with Image.open(self.path, formats=("PNG",)) as image:
                 frames = getattr(image, "n_frames", 1)
                 pixels = np.asarray(image)
-        # What Pillow raises for damaged files: SyntaxError is its own choice.
-        except (OSError, SyntaxError, ValueError, EOFError, zlib.error) as error:
+        # What Pillow raises for damaged files: SyntaxError is its own choice, a bomb a second header's size.
+        except (OSError, SyntaxError, ValueError, EOFError, zlib.error, Image.DecompressionBombError) as error:
             raise DataError(f"{self.path} cannot be read as PNG ({error}): save it again") from error
         if frames > 1 or pixels.shape != (self.height, self.width):
             raise DataError(f"{self.path} is not one PNG image of {self.height}x{self.width}: save it again")

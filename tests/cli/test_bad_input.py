@@ -182,6 +182,10 @@ CASES = {
     "an unknown output": Bad("generate tiny.seggd -m mask.png -o out.jpg", "give .png, .npy, or a folder"),
     "onto the mask": Bad("generate tiny.seggd -m mask.png -o mask.png", "is where the label maps are"),
     "among the masks": Bad("generate tiny.seggd -m masks -o masks", "is where the label maps are"),
+    "into the bundle": Bad("generate tiny.seggd -m mask.png -o tiny.seggd", "is the bundle's own folder"),
+    "a file in the bundle": Bad("generate tiny.seggd -m mask.png -o tiny.seggd/i.npy", "is the bundle's own folder"),
+    "an output without a name": Bad("generate tiny.seggd -m mask.png -o ''", "the output has no name"),
+    "an output that is no Unicode": Bad("generate tiny.seggd -m mask.png -o 'x\udcff/'", "x\\udcff is not Unicode"),
     "a file among the masks": Bad("generate tiny.seggd -m masks -o masks/out.npy", "is where the label maps are"),
     # Bundles
     "no bundle": Bad("generate masks -m mask.png -o out/", "is not a bundle"),

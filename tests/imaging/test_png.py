@@ -74,6 +74,7 @@ NOT_PNG = {
     "no such colour": (png(8, 5, [b"", b""]), "colour type"),
     "no pixels": (png(8, 0, [], size=(0, 3)), "1 to"),
     "a bomb": (png(8, 0, [b"\0"], size=(1 << 30, 1 << 30)), "1 to"),
+    "a bomb in a second header": (GREY[:33] + png(8, 0, [b"\0"], size=(1 << 16, 1 << 16))[8:], "cannot be read as PNG"),
 }
 
 
