@@ -207,7 +207,7 @@ class _Writer:
     def write(self, precisions: Sequence[Precision], *, name: str, **provenance: str | None) -> Manifest:
         """Write graphs and golden run, and return the manifest."""
         self.progress(Progress("tracing the network"))
-        network = Network(self.unet)
+        network = Network(self.unet, self.source.schedule.train_steps)
         traced = trace(network, self.spec.height, self.spec.width)
         run = golden.record(
             self.unet,

@@ -58,18 +58,30 @@ def prove(
     ExportError
         An output misses the limit; the message has the figures.
     """
-    with tempfile.TemporaryDirectory(prefix="seggd-export-") as folder:
-        path = graph if precision is Precision.FP32 else _write_twin(graph, Path(folder))
-        evaluate = _counted(_evaluator(path, mask), on_step)
-        errors = [relative_errors(evaluate(x, t), output) for x, t, output in run.every(EVERY)]
-        rel_l2, rel_max = max(l2 for l2, _ in errors), max(largest for _, largest in errors)
-        limit = PARITY_LIMIT[precision]
-        if not max(rel_l2, rel_max) <= limit:
-            raise ExportError(
-                f"the {precision} graph does not agree with PyTorch: |d|/|o| is {rel_l2:.2e} and max|d|/max|o| "
-                f"{rel_max:.2e}, over {limit:.0e}, along {len(errors)} states{_advice(precision)}"
-            )
-        psnr = psnr_db(sample_run(evaluate, table, run.states[0]).image, run.image)
+    if precision is Precision.FP32:
+        return _measure(graph, precision, run, mask, table, on_step)
+    with tempfile.TemporaryDirectory(dir=graph.parent) as folder:
+        return _measure(_write_twin(graph, Path(folder)), precision, run, mask, table, on_step)
+
+
+def evaluations(steps: int) -> int:
+    """Return how many evaluations of a graph `prove` makes for a run of `steps`."""
+    return steps + len(range(0, steps, EVERY))
+
+
+def _measure(
+    graph: Path, precision: Precision, run: Run, mask: Array, table: RowTable, on_step: Callable[[], None]
+) -> Parity:
+    evaluate = _counted(_evaluator(graph, mask), on_step)
+    errors = [relative_errors(evaluate(x, t), output) for x, t, output in run.every(EVERY)]
+    rel_l2, rel_max = max(l2 for l2, _ in errors), max(largest for _, largest in errors)
+    limit = PARITY_LIMIT[precision]
+    if not max(rel_l2, rel_max) <= limit:
+        raise ExportError(
+            f"the {precision} graph does not agree with PyTorch: |d|/|o| is {rel_l2:.2e} and max|d|/max|o| "
+            f"{rel_max:.2e}, over {limit:.0e}, along {len(errors)} states{_advice(precision)}"
+        )
+    psnr = psnr_db(sample_run(evaluate, table, run.states[0]).image, run.image)
     return Parity(
         states=len(errors),
         rel_l2=rel_l2,
@@ -77,11 +89,6 @@ def prove(
         limit=limit,
         image_psnr_db=None if math.isinf(psnr) else psnr,
     )
-
-
-def evaluations(steps: int) -> int:
-    """Return how many evaluations of a graph `prove` makes for a run of `steps`."""
-    return steps + len(range(0, steps, EVERY))
 
 
 def _evaluator(path: Path, mask: Array) -> Evaluate:

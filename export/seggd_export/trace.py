@@ -51,7 +51,8 @@ def trace(network: Network, height: int, width: int) -> ir.Model:
                 verbose=False,
             )
         except torch.onnx.OnnxExporterError as error:
-            raise ExportError(f"torch could not export the network: {str(error).splitlines()[0]}") from error
+            reason = str(error.__cause__ or error).strip().splitlines()[0]
+            raise ExportError(f"torch could not export the network: {reason}") from error
     if program is None:
         raise ExportError("torch's exporter returned nothing")
     model: ir.Model = program.model
@@ -109,9 +110,9 @@ def _name(graph: ir.Graph) -> None:
         for value in node.outputs:
             if value not in kept:
                 value.name = node.name
-    parameters = {value for value in graph.initializers.values() if "." in (value.name or "")}
     for value in list(graph.initializers.values()):
-        if value not in parameters and value.const_value is not None and value.name != "time_frequencies":
+        is_weight = "." in (value.name or "")  # the exporter's own constants are named val_1, val_2, ...
+        if not is_weight and value.const_value is not None:
             value.name = unique_name(_constant_name(value.const_value), taken)
 
 

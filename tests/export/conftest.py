@@ -32,7 +32,7 @@ def wide_unet() -> UNet2DModel:
 
 @pytest.fixture(scope="session")
 def network(wide_unet: UNet2DModel) -> Network:
-    return Network(wide_unet)
+    return Network(wide_unet, 1000)
 
 
 @pytest.fixture(scope="session")

@@ -46,6 +46,7 @@ def test_manifest_tells_what_the_checkpoint_tells(wide_bundle: Path, wide_pt: Pa
     assert set(provenance.versions) == {"seggd-rt", "torch", "diffusers", "onnx", "onnxscript", "onnxruntime"}
     assert provenance.training is not None
     assert (provenance.training["step"], provenance.training["seed"]) == (7, 1)
+    assert not provenance.training.keys() & {"licence", "training_data"}, "said once, above"
 
 
 def test_every_graph_is_proven(wide_bundle: Path) -> None:

@@ -325,7 +325,7 @@ def test_one_hot_is_the_only_encoding_of_many_channels() -> None:
         ({}, {"image_size": (0, 4)}, "needs multiples of 4"),
         ({}, {"classes": ["background"]}, "--classes: class ids"),
         ({}, {"classes": ["background", "disc", "Disc"]}, "differ by more than case"),
-        ({}, {"classes": ["background", ""]}, "not blank"),
+        ({}, {"classes": ["background", ""]}, "must be printable"),
         ({}, {"encoding": MaskEncoding.ONE_HOT, "classes": ["bg", "a", "b"]}, "one-hot of 3 classes makes 2"),
         ({"image_size": (32, 32)}, {}, "draws 32x32: leave --image-size out"),
     ],

@@ -42,7 +42,10 @@ def test_inputs_and_output(traced: ir.Model) -> None:
 
 def test_operators_are_few_and_plain(traced: ir.Model) -> None:
     operators = Counter(node.op_type for node in traced.graph)
-    assert not operators.keys() & {"Cast", "Shape", "Gather", "Slice", "Div", "Expand", "Identity", "Constant", "Where"}
+    assert not operators.keys() & {"Shape", "Slice", "Expand", "Identity", "Constant", "Where", "Sin", "Cos"}
+    # The row of the time table is found in whole numbers; nothing else changes type.
+    assert [node.name for node in traced.graph if node.op_type == "Cast"] == ["time_table/Cast", "time_table/Cast_1"]
+    assert operators["Gather"] == 1
     assert all(node.domain == "" for node in traced.graph)
     assert not traced.functions
     # Four attentions: three linear layers in, one out, and two products each.
@@ -59,7 +62,7 @@ def test_names_can_be_read(traced: ir.Model, wide_unet: UNet2DModel) -> None:
     for node in traced.graph:
         assert node.name == node.outputs[0].name or node.outputs[0].name == "out"
     weights = {name for name in traced.graph.initializers if not name.startswith("constant.")}
-    assert weights == set(wide_unet.state_dict()) | {"time_frequencies"}
+    assert weights == set(wide_unet.state_dict()) | {"time_table.weight"}
 
 
 def test_nothing_of_this_machine_is_in_it(wide_bundle: Path) -> None:
@@ -74,7 +77,7 @@ def test_nothing_of_this_machine_is_in_it(wide_bundle: Path) -> None:
 def test_any_batch_runs(wide_bundle: Path, wide_unet: UNet2DModel, batch: int) -> None:
     generator = torch.Generator().manual_seed(batch)
     sample = torch.randn(batch, 5, 16, 24, generator=generator)
-    timestep = torch.linspace(0, 999, batch)
+    timestep = torch.linspace(0, 999, batch).floor()
     expected = wide_unet(sample, timestep).sample.numpy()
     for precision in (Precision.FP32, Precision.FP16):  # ONNX Runtime runs float16 in float32, and has no bfloat16
         out = _run(wide_bundle / f"unet.{precision}.onnx", sample.numpy(), timestep.numpy())
@@ -82,11 +85,24 @@ def test_any_batch_runs(wide_bundle: Path, wide_unet: UNet2DModel, batch: int) -
         assert max(relative_errors(out, expected)) < PARITY_LIMIT[precision]
 
 
+def test_timestep_survives_an_engine_that_lowers_to_bfloat16(wide_bundle: Path, wide_unet: UNet2DModel) -> None:
+    """OpenVINO lowers a float32 graph by itself, and 951 is no bfloat16 number, 952 is: the time table must not care."""
+    openvino = pytest.importorskip("openvino")
+    sample = torch.randn(1, 5, 16, 24, generator=torch.Generator().manual_seed(0))
+    right, wrong = (wide_unet(sample, torch.tensor([t])).sample.numpy() for t in (951.0, 952.0))
+    options = {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": 1}
+    compiled = openvino.Core().compile_model(str(wide_bundle / "unet.fp32.onnx"), "CPU", options)
+    out = next(iter(compiled([sample.numpy(), np.array([951.0], np.float32)]).values()))
+    assert relative_errors(out, right)[0] < 0.3 * relative_errors(wrong, right)[0]
+
+
 def test_half_graph_is_half_outside_its_islands(half: tuple[ir.Model, ir.DataType], network: Network) -> None:
     model, dtype = half
-    types = {node.name: (node.op_type, {value.dtype for value in node.outputs}) for node in model.graph}
+    types = {
+        node.name: (node.op_type, {value.dtype for value in node.outputs if _is_float(value)}) for node in model.graph
+    }
     for name, (operator, outputs) in types.items():
-        if operator == "Cast":
+        if operator == "Cast" or not outputs:
             continue
         module = str(name).rpartition("/")[0]
         island = module in network.float32_modules() or operator == "Softmax"
@@ -101,7 +117,7 @@ def test_half_graph_is_strongly_typed(half: tuple[ir.Model, ir.DataType]) -> Non
         if node.op_type in ("Cast", "Resize"):
             continue
         floats = {value.dtype for value in [*node.inputs, *node.outputs] if value is not None}
-        assert len(floats & {ir.DataType.FLOAT, dtype}) == 1, node.name
+        assert len(floats & {ir.DataType.FLOAT, dtype}) <= 1, node.name
 
 
 def test_half_graph_keeps_its_face(half: tuple[ir.Model, ir.DataType], traced: ir.Model) -> None:
@@ -118,7 +134,11 @@ def test_half_graph_keeps_its_face(half: tuple[ir.Model, ir.DataType], traced: i
 
 def test_casts_are_made_once(half: tuple[ir.Model, ir.DataType]) -> None:
     model, _ = half
-    casts = [(node.inputs[0], node.attributes["to"].as_int()) for node in model.graph if node.op_type == "Cast"]
+    casts = [
+        (node.inputs[0], node.attributes["to"].as_int())
+        for node in model.graph
+        if node.op_type == "Cast" and _is_float(node.outputs[0])
+    ]
     assert len(set(casts)) == len(casts)
     # Into and out of each norm and each softmax; the sample, the time embedding and the output.
     assert len(casts) == 2 * 21 + 2 * 4 + 3 - _shared_norm_inputs(model)
@@ -126,7 +146,8 @@ def test_casts_are_made_once(half: tuple[ir.Model, ir.DataType]) -> None:
 
 def test_traced_graph_is_not_changed_by_lowering(traced: ir.Model, network: Network) -> None:
     to_half(traced, Precision.BF16, network.float32_modules())
-    assert {value.dtype for node in traced.graph for value in node.outputs} == {ir.DataType.FLOAT}
+    floats = {value.dtype for node in traced.graph for value in node.outputs if _is_float(value)}
+    assert floats == {ir.DataType.FLOAT}
     assert traced.opset_imports == {"": 20}
 
 
@@ -212,6 +233,10 @@ def _run(path: Path, sample: np.ndarray, timestep: np.ndarray) -> np.ndarray:  #
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     out: np.ndarray = session.run(["out"], {"sample": sample, "timestep": timestep})[0]  # type: ignore[type-arg]
     return out
+
+
+def _is_float(value: ir.Value) -> bool:
+    return value.dtype in (ir.DataType.FLOAT, *HALVES.values())
 
 
 def _shared_norm_inputs(model: ir.Model) -> int:

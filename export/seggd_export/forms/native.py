@@ -21,6 +21,7 @@ def read_native(path: Path) -> Source:
     """
     checkpoint = Checkpoint.load(path)
     config = checkpoint.config
+    provenance = msgspec.to_builtins(config.provenance)
     return Source(
         path=path,
         format="seggd-checkpoint/1",
@@ -35,5 +36,5 @@ def read_native(path: Path) -> Source:
         trained_with_empty_mask=config.empty_subset > 0,
         training_data=config.provenance.training_data,
         licence=config.provenance.licence,
-        training=msgspec.to_builtins(config.provenance),
+        training={key: value for key, value in provenance.items() if key not in ("training_data", "licence")},
     )
