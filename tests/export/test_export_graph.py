@@ -86,7 +86,7 @@ def test_any_batch_runs(wide_bundle: Path, wide_unet: UNet2DModel, batch: int) -
 
 
 def test_timestep_survives_an_engine_that_lowers_to_bfloat16(wide_bundle: Path, wide_unet: UNet2DModel) -> None:
-    """OpenVINO lowers a float32 graph by itself, and 951 is no bfloat16 number, 952 is: the time table must not care."""
+    """OpenVINO lowers a float32 graph by itself; 951 is no bfloat16 number, 952 is: the time table must not care."""
     openvino = pytest.importorskip("openvino")
     sample = torch.randn(1, 5, 16, 24, generator=torch.Generator().manual_seed(0))
     right, wrong = (wide_unet(sample, torch.tensor([t])).sample.numpy() for t in (951.0, 952.0))
