@@ -100,7 +100,7 @@ def _into_file(plan: Plan, generator: Generator, images: _Images) -> Records:
 
 def _images(plan: Plan, generator: Generator, batch: int, on_progress: OnProgress | None) -> _Images:
     """Draw all images, batch after batch."""
-    done = 0
+    done, total = 0, len(plan)
     for items in _batches(plan, batch):
         label_maps = np.stack([plan.label_map(item) for item in items])
         starts = [start for start in map(plan.start, items) if start is not None]
@@ -113,7 +113,7 @@ def _images(plan: Plan, generator: Generator, batch: int, on_progress: OnProgres
                 eta=plan.settings.eta,
                 keep=plan.settings.classes,
                 noise=np.stack(starts) if starts else None,
-                on_step=_reporter(on_progress, done, len(plan), len(items)),
+                on_step=_reporter(on_progress, done, total, len(items)),
             )
         yield from zip(items, images, strict=True)
         done += len(items)
