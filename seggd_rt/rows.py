@@ -97,7 +97,16 @@ def guide(o_full: Array, o_ablated: Array, row: Array) -> Array:
     return guided
 
 
-def advance(x: Array, o: Array, x0: Array, row: Array, *, z: Array | None = None, blend: Blend | None = None) -> None:
+def advance(
+    x: Array,
+    o: Array,
+    x0: Array,
+    row: Array,
+    *,
+    z: Array | None = None,
+    blend: Blend | None = None,
+    scratch: Array | None = None,
+) -> None:
     """Do one update in place.
 
     Parameters
@@ -114,26 +123,34 @@ def advance(x: Array, o: Array, x0: Array, row: Array, *, z: Array | None = None
         Same shape as x: needed where the row's sigma is not 0.
     blend
         Needed where the row's m is not 0.
+    scratch
+        Same shape as x: overwritten. With one, nothing is allocated; between two network calls, with caches cold, that
+        halves the time.
     """
-    kx, ko, clip, cx, co, c0, cp, sigma, _, m, a, b = row
-    estimate = kx * x
-    estimate += ko * o
+    kx, ko, clip, cx, co, c0, cp, sigma, _, m, a, b = row.tolist()
+    term = np.empty_like(x) if scratch is None else scratch
+    estimate = np.empty_like(x0) if cp else x0
+
+    np.multiply(x, kx, out=estimate)
+    estimate += np.multiply(o, ko, out=term)
     if clip < np.inf:
-        np.clip(estimate, -clip, clip, out=estimate)
+        np.maximum(estimate, -clip, out=estimate)
+        np.minimum(estimate, clip, out=estimate)
+
     x *= cx
-    x += co * o
-    x += c0 * estimate
+    x += np.multiply(o, co, out=term)
+    x += np.multiply(estimate, c0, out=term)
     if cp:
-        x += cp * x0
-    x0[...] = estimate
+        x += np.multiply(x0, cp, out=term)
+        x0[...] = estimate
     if sigma:
         if z is None:
             raise ValueError("the row adds noise: z is needed")
-        x += sigma * z
+        x += np.multiply(z, sigma, out=term)
     if m:
         if blend is None:
             raise ValueError("the row blends: a Blend is needed")
-        weight = m if blend.pixel_map is None else m * blend.pixel_map
+        weight = np.float32(m) if blend.pixel_map is None else m * blend.pixel_map
         noised = a * blend.real + b * blend.noise
         x *= np.float32(1) - weight
         x += weight * noised

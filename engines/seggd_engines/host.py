@@ -17,7 +17,7 @@ class HostSession:
     """One run's buffers in host memory.
 
     The network's input holds [x | mask]: the mask is written once, x is updated in place, so no step copies or
-    concatenates.
+    concatenates. `call` is the network bound to them, for those who time it alone.
     """
 
     def __init__(self, network: Network, batch: int) -> None:
@@ -29,8 +29,9 @@ class HostSession:
         self._o = np.zeros(self._x.shape, np.float32)
         self._x0 = np.zeros(self._x.shape, np.float32)
         self._z = np.zeros(self._x.shape, np.float32)
+        self._scratch = np.zeros(self._x.shape, np.float32)
         self._t = np.zeros(batch, np.float32)
-        self._call = network.bind(Buffer.of(self._input), Buffer.of(self._t), Buffer.of(self._o))
+        self.call = network.bind(Buffer.of(self._input), Buffer.of(self._t), Buffer.of(self._o))
 
     @property
     def batch(self) -> int:
@@ -46,14 +47,15 @@ class HostSession:
         else:
             self._x[...] = run.noise
         steps = len(run.table)
-        for index, (timestep, row) in enumerate(zip(run.table.timesteps, run.table.rows, strict=True)):
-            self._t[:] = timestep
-            self._call()
-            if run.table.draws_noise:
+        draws_noise = run.table.draws_noise
+        for index, (timestep, row) in enumerate(zip(run.table.timesteps.tolist(), run.table.rows, strict=True)):
+            self._t.fill(timestep)
+            self.call()
+            if draws_noise:
                 self._draw(self._z, run.seeds, Stream.STEP, index)
-            advance(self._x, self._o, self._x0, row, z=self._z)
+            advance(self._x, self._o, self._x0, row, z=self._z, scratch=self._scratch)
             if on_step is not None:
-                on_step(Step(index, steps, int(timestep)))
+                on_step(Step(index, steps, timestep))
         self._finish(out)
 
     def evaluate(self, x: NDArray[np.float32], mask: NDArray[np.float32], timestep: float) -> NDArray[np.float32]:
@@ -61,12 +63,12 @@ class HostSession:
         self._x[...] = x
         self._mask[...] = mask
         self._t[:] = timestep
-        self._call()
+        self.call()
         return self._o.copy()
 
     def close(self) -> None:
         """Drop the binding; the buffers go with the session."""
-        del self._call
+        del self.call
 
     def _draw(self, into: NDArray[np.float32], seeds: tuple[int, ...], stream: Stream, step: int) -> None:
         for image, seed in zip(into, seeds, strict=True):
