@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn, TextIO, cast
 import typer
 
 import seggd_rt
-from seggd_rt.cli import doctor, evaluate, export, generate, inspect, slim, train
+from seggd_rt.cli import bench, doctor, evaluate, export, generate, inspect, slim, train
 from seggd_rt.errors import SeggdError
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ for _command in (
     inspect.inspect,
     generate.generate,
     evaluate.evaluate,
+    bench.bench,
     doctor.doctor,
 ):
     app.command()(_command)

@@ -1,0 +1,101 @@
+"""`seggd-rt bench`: how fast engines draw a bundle's images on this machine."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from seggd_rt.bench import EngineFigures, Report
+    from seggd_rt.timing import Spread
+
+
+def bench(
+    bundle: Annotated[Path, typer.Argument(help="The bundle's folder, NAME.seggd.")],
+    engine: Annotated[
+        str, typer.Option(help="openvino, onnxruntime, auto, or all that can run here, in turn.")
+    ] = "all",
+    precision: Annotated[str, typer.Option(help="fp32, fp16, bf16 or auto.")] = "auto",
+    steps: Annotated[int | None, typer.Option(help="Steps of the sampler.  [default: the bundle's]")] = None,
+    batch: Annotated[int, typer.Option(help="Images drawn at a time.")] = 1,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.  [default: the engine's choice]")] = None,
+    repeats: Annotated[int, typer.Option(help="Timed images, or batches of them, of each engine.")] = 10,
+    json_file: Annotated[Path | None, typer.Option("--json", help="A file for the figures, with the machine.")] = None,
+) -> None:
+    """Time steps, images and cold starts, and what the runtime adds to the network's own calls."""
+    from rich.console import Console
+
+    from seggd_rt.bench import Settings
+    from seggd_rt.bench import bench as run
+    from seggd_rt.imaging.atomic import NewFile
+
+    settings = Settings(engine=engine, precision=precision, steps=steps, batch=batch, threads=threads, repeats=repeats)
+    said = Console(stderr=True)
+    # The file is opened first: minutes of measuring must not end at a folder that cannot be written.
+    with nullcontext() if json_file is None else NewFile(json_file) as file, said.status("") as status:
+
+        def say(line: str) -> None:
+            if said.is_terminal:
+                status.update(line)
+            else:
+                typer.echo(line, err=True)
+
+        report = run(bundle, settings, say)
+        if file is not None:
+            file.write(report.to_json())
+    Console(highlight=False, markup=False).print(_table(report))
+    for line in _remarks(report):
+        typer.echo(line)
+
+
+def _table(report: Report) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("")
+    for figures in report.engines:
+        table.add_column(f"{figures.engine} {figures.precision}", justify="right")
+    columns = [_column(figures) for figures in report.engines]
+    for title in columns[0]:
+        table.add_row(title, *(column[title] for column in columns))
+    return table
+
+
+def _column(figures: EngineFigures) -> dict[str, str]:
+    overhead, cold = figures.overhead, figures.cold
+    low, high = overhead.quartiles_percent
+    memory = "unknown" if cold.peak_memory_mib is None else f"{cold.peak_memory_mib:,.0f}"
+    return {
+        "step, ms: p50 / p95 / p99": _spread(figures.step),
+        "image, ms: p50 / p95 / p99": _spread(figures.image),
+        "images a second": f"{figures.images_per_second:.3g}",
+        "runtime overhead, % of an image": f"{overhead.percent:.2f}",
+        "  its quartiles": f"{low:.2f} to {high:.2f}",
+        "  the same, us a step": f"{overhead.step_us:.0f}",
+        "first image, cold process, ms": f"{cold.total_ms:,.0f}",
+        "  imports / load / image": f"{cold.import_ms:,.0f} / {cold.load_ms:,.0f} / {cold.first_image_ms:,.0f}",
+        "peak memory, MiB": memory,
+    }
+
+
+def _spread(spread: Spread) -> str:
+    digits = 2 if spread.p50_ms < 100 else 0
+    return " / ".join(f"{value:,.{digits}f}" for value in (spread.p50_ms, spread.p95_ms, spread.p99_ms))
+
+
+def _remarks(report: Report) -> list[str]:
+    """Say under which conditions the table was made."""
+    machine, batch = report.machine, report.settings.batch
+    busy = "" if machine.load_average is None else f", load average {machine.load_average:.1f} before"
+    drawn = f"an image is {report.steps} steps" + (f", drawn {batch} at a time" if batch > 1 else "")
+    return [
+        f"{report.bundle} {report.bundle_sha256[:12]}: {drawn}; {report.settings.repeats} repeats, engines in turn",
+        f"{machine.device}, {machine.cores} cores{busy}; cold processes recall the engine's self-check",
+        *(f"not measured: {reason}" for reason in report.skipped.values()),
+        *(f"{f.engine}: passed over {note}" for f in report.engines for note in f.notes),
+    ]

@@ -1,0 +1,187 @@
+"""`seggd_rt.bench` and `seggd-rt bench`: what is measured and said. No test asks how fast this machine is."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from commands import run_command
+from rich.console import Console
+
+import seggd_rt
+from seggd_rt.bench import Report, Settings, Subject, bench, overhead
+from seggd_rt.bundle import Bundle
+from seggd_rt.cold_start import ColdRequest, cold_start
+from seggd_rt.errors import EngineError, EngineUnavailableError, OptionError
+
+pytestmark = pytest.mark.usefixtures("needs_onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def report(tiny_bundle: Path) -> Report:
+    return bench(tiny_bundle, Settings(engine="onnxruntime", steps=4, batch=2, threads=1, repeats=3))
+
+
+def hide_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+
+    def find_spec(name: str, package: str | None = None) -> Any:
+        return None if name == "openvino" else find(name, package)
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+
+
+def test_a_report_counts_what_was_asked_for(report: Report, tiny_bundle: Path) -> None:
+    (figures,) = report.engines
+    assert (figures.engine, figures.precision, figures.threads) == ("onnxruntime", "fp32", 1)
+    assert (report.steps, figures.image.count, figures.step.count) == (4, 3, 3 * 3)
+    assert figures.images_per_second == pytest.approx(2e3 / figures.image.p50_ms)
+    assert figures.step.p50_ms < figures.image.p50_ms
+    assert report.bundle_sha256 == Bundle.open(tiny_bundle).sha256
+    assert report.machine.versions["seggd-rt"] == seggd_rt.__version__
+    assert report.machine.versions["numpy"] == np.__version__
+    assert (report.machine.cores >= 1, bool(report.machine.device)) == (True, True)
+
+
+def test_a_cold_start_is_a_process_of_its_own(report: Report) -> None:
+    cold = report.engines[0].cold
+    parts = (cold.import_ms, cold.load_ms, cold.first_image_ms)
+    assert min(parts) > 0
+    assert cold.total_ms > sum(parts)
+    assert cold.peak_memory_mib is None or cold.peak_memory_mib > 20
+
+
+def test_a_report_survives_its_json(report: Report) -> None:
+    assert msgspec.json.decode(report.to_json(), type=Report) == report
+
+
+def test_images_and_calls_run_the_same_network_on_the_same_buffers(
+    tiny_generator: seggd_rt.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = Subject(tiny_generator, steps=5, batch=3)
+    subject.draw()
+    with tiny_generator._session(3) as session:
+        network: Any = session
+    called: list[float] = []
+    real = network.call
+
+    def call() -> None:
+        called.append(float(network._t[0]))
+        real()
+
+    monkeypatch.setattr(network, "call", call)
+    subject.draw()
+    assert len(called) == len(set(called)) == 5
+    last = called[-1]
+    subject.call()
+    assert called[5:] == [last] * 5
+    with tiny_generator._session(3) as session:
+        assert session is network
+
+
+def test_warm_ups_are_not_in_the_steps(tiny_generator: seggd_rt.Generator, report: Report) -> None:
+    subject = Subject(tiny_generator, steps=3, batch=1)
+    for _ in range(4):
+        subject.draw()
+    figures = subject.figures([1.0, 1.0], [0.5, 0.5], report.engines[0].cold)
+    assert figures.step.count == 2 * 2
+    single = Subject(tiny_generator, steps=1, batch=1)
+    single.draw()
+    assert single.figures([1.0], [0.5], report.engines[0].cold).step.count == 1
+
+
+def test_overhead_is_the_median_of_paired_differences() -> None:
+    # The machine slows down by half in the middle: the differences are 10, 20 and 30 ms all the same.
+    found = overhead([1.01, 1.52, 1.03], [1.0, 1.5, 1.0], steps=10)
+    assert found.percent == pytest.approx(100 * 0.02 / 1.03)
+    assert found.quartiles_percent == pytest.approx((100 * 0.015 / 1.03, 100 * 0.025 / 1.03))
+    assert found.step_us == pytest.approx(2000)
+    assert found.calls_ms == pytest.approx(1000)
+
+
+def test_all_names_the_engines_it_leaves_out(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hide_openvino(monkeypatch)
+    said: list[str] = []
+    found = bench(tiny_bundle, Settings(steps=1, repeats=1), said.append)
+    assert [figures.engine for figures in found.engines] == ["onnxruntime"]
+    assert "not installed" in found.skipped["openvino"]
+    assert {"openvino: loading and checking", "onnxruntime fp32 calls: 1 of 1"} <= set(said)
+    with pytest.raises(EngineUnavailableError, match="computes in fp32"):
+        bench(tiny_bundle, Settings(steps=1, repeats=1, precision="fp16"))
+    with pytest.raises(EngineUnavailableError, match="not installed"):
+        bench(tiny_bundle, Settings(engine="openvino"))
+
+
+@pytest.mark.parametrize("wrong", [{"batch": 0}, {"repeats": 0}])
+def test_settings_outside_their_range_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(OptionError, match="must be at least 1"):
+        Settings(**wrong)
+
+
+def test_a_failing_cold_process_says_why(tmp_path: Path) -> None:
+    request = ColdRequest(
+        bundle=str(tmp_path / "none.seggd"), engine="auto", precision="auto", threads=None, steps=1, batch=1
+    )
+    with pytest.raises(EngineError, match=r"code 1: .*none\.seggd is not a bundle"):
+        cold_start(request)
+
+
+def test_measuring_needs_neither_pytorch_nor_an_engine_until_it_measures() -> None:
+    code = "import sys, seggd_rt.bench, seggd_rt.cli.bench; print(*{name.partition('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "onnxruntime", "openvino", "PIL"} & set(loaded)
+
+
+def test_the_command_prints_a_table_and_writes_the_figures(tiny_bundle: Path, tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    options = ("--engine", "onnxruntime", "--steps", "2", "--repeats", "1", "--threads", "1", "--json", file)
+    done = run_command("bench", tiny_bundle, *options)
+    assert done.code == 0, done.err
+    found = msgspec.json.decode(file.read_bytes(), type=Report)
+    assert (found.steps, found.settings.repeats) == (2, 1)
+    lines = done.out.splitlines()
+    assert lines[0].split() == ["onnxruntime", "fp32"]
+    for title in ("step, ms", "image, ms", "images a second", "runtime overhead", "first image", "peak memory"):
+        assert any(line.startswith(title) for line in lines), title
+    assert found.bundle_sha256[:12] in done.out
+    assert "recall the engine's self-check" in done.out
+    assert "onnxruntime fp32 image: 1 of 1" in done.err.splitlines()
+
+
+def test_the_table_fits_a_terminal(report: Report) -> None:
+    from seggd_rt.cli.bench import _table
+
+    twice = msgspec.structs.replace(report, engines=report.engines * 2)
+    console = Console(width=80, record=True, file=sys.stderr)
+    console.print(_table(twice))
+    lines = console.export_text().splitlines()
+    assert len(lines) == 1 + _table(report).row_count
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--repeats", "0"), "repeats is 0"),
+        (("--batch", "0"), "batch is 0"),
+        (("--steps", "0"), "steps is 0"),
+        (("--engine", "openvin"), "did you mean 'openvino'"),
+        (("--precision", "fp8"), "there is no precision 'fp8'"),
+        (("--json", "no/such/folder/f.json"), "f.json"),
+    ],
+)
+def test_the_command_refuses_in_one_line(
+    options: tuple[str, str], reason: str, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    engine = () if "--engine" in options else ("--engine", "onnxruntime")
+    done = run_command("bench", tiny_bundle, *engine, *options)
+    assert (done.code, done.out) == (2, "")
+    assert reason in done.error_lines[-1]
+    assert done.error_lines[-1].startswith("error: ")
+    assert not list(tmp_path.iterdir())
