@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+import seggd_rt
 from seggd_engines.network import OnStep, Step
 from seggd_rt.errors import OptionError
 from seggd_rt.generator import EmptyMaskWarning, Generator
@@ -146,9 +147,11 @@ def _record(plan: Plan, generator: Generator, item: Item, file: str, file_index:
         seed=item.seed,
         noise=None if plan.noise is None else plan.noise.path.name,
         classes=plan.settings.classes,
+        sampler=plan.settings.sampler,
         steps=plan.settings.steps,
         eta=plan.settings.eta,
         engine=generator.engine.engine,
         precision=generator.engine.precision,
         bundle=plan.bundle.sha256,
+        version=seggd_rt.__version__,
     )

@@ -14,14 +14,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from seggd_engines.catalog import ENGINES, find_engine
-from seggd_engines.host import HostSession
 from seggd_engines.network import Engine, EngineInfo, Network, NetworkShape, OnStep, Run, Session
 from seggd_rt.bundle import Bundle, Manifest
 from seggd_rt.errors import DataError, EngineError, EngineUnavailableError, LabelMapError, OptionError
 from seggd_rt.labels import ablate, check_label_map, encode_table, select_classes
 from seggd_rt.noise import check_seed, derive_seed
 from seggd_rt.precision import IMAGE_PSNR_DB, Precision
-from seggd_rt.samplers import Sampler, sampler_rows
+from seggd_rt.samplers import sampler_rows
 from seggd_rt.self_check import SelfCheck
 
 AUTO = "auto"
@@ -179,7 +178,7 @@ class Generator:
             counts["noise arrays"] = len(start)
         count = _agree(counts)
         manifest = self.manifest
-        table = sampler_rows(Sampler.DDIM, manifest.schedule, steps, eta=eta)
+        table = sampler_rows(manifest.defaults.sampler, manifest.schedule, steps, eta=eta)
         kept = select_classes(manifest.classes, keep=keep, drop=drop)
         label_maps = np.broadcast_to(label_maps, (count, *label_maps.shape[-2:]))
         if not np.isin(label_maps, kept).any(axis=(1, 2)).all():
@@ -240,7 +239,7 @@ class Generator:
         """Lend a session of a batch size that no other thread has. One that failed is not lent again."""
         session = self._take(batch)
         try:
-            session = session or HostSession(self._network, batch)
+            session = session or self._network.session(batch)
             yield session
         except BaseException:
             self._give_back(session, keep=False)

@@ -64,8 +64,9 @@ class Item:
 
 @dataclass(frozen=True)
 class Settings:
-    """How every image of a run is drawn: steps, eta, and the names of the classes kept."""
+    """How every image of a run is drawn: sampler, steps, eta, and the names of the classes kept."""
 
+    sampler: Sampler
     steps: int
     eta: float
     classes: tuple[str, ...]
@@ -221,9 +222,9 @@ def _settings(
     manifest: Manifest, steps: int | None, eta: float, keep: Iterable[str] | None, drop: Iterable[str] | None
 ) -> Settings:
     steps = manifest.defaults.steps if steps is None else steps
-    sampler_rows(Sampler.DDIM, manifest.schedule, steps, eta=eta)
+    sampler_rows(manifest.defaults.sampler, manifest.schedule, steps, eta=eta)
     kept = select_classes(manifest.classes, keep=keep, drop=drop)
-    return Settings(steps, eta, tuple(manifest.classes[i].name for i in kept))
+    return Settings(manifest.defaults.sampler, steps, eta, tuple(manifest.classes[i].name for i in kept))
 
 
 def _check_apart(masks: Path, bundle: Path, output: Path) -> None:

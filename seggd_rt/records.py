@@ -30,12 +30,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         The name of the file that gave the starting noise in the seed's place, None without one.
     classes
         Names of the classes that were kept.
-    steps, eta
-        Of the sampler.
+    sampler, steps, eta
+        How it was drawn.
     engine, precision
         What computed it.
     bundle
         SHA-256 of the bundle.
+    version
+        Of seggd-rt.
     """
 
     file: str
@@ -45,11 +47,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     noise: str | None
     classes: tuple[str, ...]
+    sampler: str
     steps: int
     eta: float
     engine: str
     precision: str
     bundle: str
+    version: str
 
     def to_json(self) -> str:
         """Return the record as one line of JSON."""

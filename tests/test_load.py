@@ -14,6 +14,7 @@ from bundles import TINY, copy_bundle, edit_manifest
 
 import seggd_rt
 from seggd_engines import catalog
+from seggd_engines.host import HostSession
 from seggd_engines.network import Availability, Buffer, EngineInfo, Network, NetworkShape
 from seggd_engines.onnxruntime import OnnxRuntimeEngine
 from seggd_rt.errors import BundleError, EngineCheckError, EngineUnavailableError, IntegrityError, OptionError
@@ -43,6 +44,9 @@ class Lossy:
             np.multiply(output, np.float32(1 + self.error), out=output)
 
         return lossy
+
+    def session(self, batch: int) -> HostSession:
+        return HostSession(self, batch)
 
     def close(self) -> None:
         self.network.close()

@@ -19,11 +19,13 @@ RECORD = Record(
     seed=(1 << 53) - 1,
     noise=None,
     classes=("cavity", "myocardium"),
+    sampler="ddim",
     steps=50,
     eta=0.0,
     engine="onnxruntime",
     precision="fp32",
     bundle="0" * 64,
+    version="0.1.0",
 )
 
 
@@ -38,11 +40,13 @@ def test_a_line_is_json_with_these_keys() -> None:
         "seed": 9007199254740991,
         "noise": None,
         "classes": ["cavity", "myocardium"],
+        "sampler": "ddim",
         "steps": 50,
         "eta": 0.0,
         "engine": "onnxruntime",
         "precision": "fp32",
         "bundle": "0" * 64,
+        "version": "0.1.0",
     }
 
 

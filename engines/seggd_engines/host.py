@@ -10,7 +10,7 @@ from seggd_rt.errors import EngineError
 from seggd_rt.labels import encode
 from seggd_rt.noise import Stream, normal
 from seggd_rt.precision import Precision
-from seggd_rt.rows import advance
+from seggd_rt.rows import Column, advance
 
 
 class HostSession:
@@ -40,6 +40,8 @@ class HostSession:
 
     def run(self, run: Run, out: NDArray[np.float32], on_step: OnStep | None = None) -> None:
         """Draw a batch: see `Session.run`."""
+        if run.table.rows[:, [Column.G, Column.M]].any():
+            raise ValueError("guidance and blending need what a Run does not carry yet: their columns must be 0")
         for image in range(self.batch):
             self._mask[image] = encode(run.label_maps[image], run.encode_tables[image])
         if run.noise is None:

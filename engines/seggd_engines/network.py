@@ -87,6 +87,9 @@ class Network(Protocol):
             (N, image_channels, H, W): overwritten.
         """
 
+    def session(self, batch: int) -> Session:
+        """Return a session with buffers for a batch of images, where the network runs."""
+
     def close(self) -> None:
         """Give back what the network holds; bound calls must not be used after it."""
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from seggd_engines.cpu import this_cpu
-from seggd_engines.network import Availability, Buffer, EngineInfo, Network, NetworkShape
+from seggd_engines.host import HostSession
+from seggd_engines.network import Availability, Buffer, EngineInfo, Network, NetworkShape, Session
 from seggd_engines.signature import check_signature
 from seggd_rt.errors import EngineError, EngineUnavailableError
 from seggd_rt.optional import require
@@ -113,6 +114,10 @@ class OnnxRuntimeNetwork:
                 raise EngineError(f"ONNX Runtime failed: {error}") from error
 
         return call
+
+    def session(self, batch: int) -> Session:
+        """Return a session in host memory."""
+        return HostSession(self, batch)
 
     def close(self) -> None:
         """Drop the session."""

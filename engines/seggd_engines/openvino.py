@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seggd_engines.network import Availability, Buffer, EngineInfo, Network, NetworkShape
+from seggd_engines.host import HostSession
+from seggd_engines.network import Availability, Buffer, EngineInfo, Network, NetworkShape, Session
 from seggd_engines.openvino_rewrite import rewrite
 from seggd_engines.signature import check_signature
 from seggd_rt.errors import EngineError, EngineUnavailableError
@@ -134,6 +135,10 @@ class OpenVinoNetwork:
                 except RuntimeError as error:
                     raise EngineError(f"OpenVINO cannot compile the network for a batch of {batch}: {error}") from error
             return self._by_batch[batch]
+
+    def session(self, batch: int) -> Session:
+        """Return a session in host memory."""
+        return HostSession(self, batch)
 
     def close(self) -> None:
         """Drop the compiled graphs."""

@@ -73,11 +73,13 @@ def test_a_folder_gets_an_image_a_mask_and_a_manifest(
                     "seed": seed,
                     "noise": None,
                     "classes": ["cavity", "right ventricle"],
+                    "sampler": "ddim",
                     "steps": 5,
                     "eta": 0.5,
                     "engine": "onnxruntime",
                     "precision": "fp32",
                     "bundle": tiny_generator.bundle.sha256,
+                    "version": seggd_rt.__version__,
                 }
             )
     assert [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()] == expected

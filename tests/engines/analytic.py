@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from seggd_engines.host import HostSession
 from seggd_engines.network import Buffer, EngineInfo, NetworkShape
 from seggd_rt.precision import Precision
 from seggd_rt.schedule import NoiseSchedule
@@ -53,6 +54,10 @@ class AnalyticNetwork:
             output[...] = np.sqrt(1 - a) * (x - np.sqrt(a) * mu) / (a * self.std**2 + 1 - a)
 
         return call
+
+    def session(self, batch: int) -> HostSession:
+        """See `Network.session`."""
+        return HostSession(self, batch)
 
     def close(self) -> None:
         """See `Network.close`."""

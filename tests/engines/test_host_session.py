@@ -12,6 +12,7 @@ from seggd_engines.network import Run, Step
 from seggd_rt.errors import EngineError
 from seggd_rt.labels import MaskEncoding, ablate, encode, encode_table
 from seggd_rt.noise import normal
+from seggd_rt.rows import Column
 from seggd_rt.samplers import Sampler, sampler_rows
 
 TABLE = encode_table(MaskEncoding.ONE_HOT, 4)
@@ -111,3 +112,12 @@ def test_evaluate_is_one_call() -> None:
     a = network.schedule.alpha_bar()[500]
     expected = np.sqrt(1 - a) * (x - np.sqrt(a) * network.mu(mask)) / (a * 0.09 + 1 - a)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("column", [Column.G, Column.M])
+def test_rows_that_guide_or_blend_are_refused(column: Column) -> None:
+    network = AnalyticNetwork()
+    run = make_run(network, images=[0])
+    run.table.rows[:, column] = 1
+    with pytest.raises(ValueError, match="guidance and blending"):
+        draw(network, run)
