@@ -244,7 +244,7 @@ def _given_segmenter(path: Path, train_set: Dataset) -> _Origin:
                 f"{path} is a segmenter for {field} {getattr(found.config, field)}; bundle and data have "
                 f"{getattr(wanted, field)}: leave --segmenter out to train one"
             )
-    return _Origin(found, f"loaded from {path}", found.data == fingerprint(train_set))
+    return _Origin(found, f"loaded from {path.name}", found.data == fingerprint(train_set))
 
 
 def _own_segmenter(options: EvaluateOptions, train_set: Dataset, say: Say) -> _Origin:
