@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 
 from seggd_rt.errors import OptionError
 
+_LEAST_ALPHA_BAR = 1e-12
+"""Below it x0 = x / sqrt(alpha_bar) has no meaning in float32; the cosine curve of 1000 steps ends at 2e-9."""
+
 
 class BetaCurve(StrEnum):
     """How beta_t grows with t."""
@@ -78,6 +81,13 @@ class NoiseSchedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             raise ValueError(f"clip_x0 is {self.clip_x0}; it must be positive and finite, or null for no clip")
         if self.zero_terminal_snr and self.prediction is Prediction.EPSILON:
             raise ValueError("zero_terminal_snr needs v or sample prediction: epsilon says nothing at SNR 0")
+        if self.zero_terminal_snr and self.train_steps < 2:
+            raise ValueError("zero_terminal_snr needs at least 2 train_steps: the first keeps its signal")
+        if not self.zero_terminal_snr and self.alpha_bar()[-1] < _LEAST_ALPHA_BAR:
+            raise ValueError(
+                f"beta_start {self.beta_start} and beta_end {self.beta_end} leave no signal after {self.train_steps} "
+                f"train_steps: alpha_bar must stay above {_LEAST_ALPHA_BAR:g}"
+            )
 
     def betas(self) -> NDArray[np.float64]:
         """Return beta_t, (T,) float64 in (0, 1]."""

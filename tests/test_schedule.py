@@ -67,6 +67,8 @@ def test_zero_terminal_snr_ends_at_zero_and_keeps_its_start() -> None:
         ({"clip_x0": -1.0}, "clip_x0"),
         ({"clip_x0": math.inf}, "clip_x0"),
         ({"zero_terminal_snr": True}, "epsilon"),
+        ({"zero_terminal_snr": True, "prediction": Prediction.V, "train_steps": 1}, "at least 2"),
+        ({"beta_start": 0.9, "beta_end": 0.99}, "leave no signal"),
     ],
 )
 def test_bad_fields_are_named(change: dict[str, float], message: str) -> None:
