@@ -113,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _say(f"error: {error}")
         sys.exit(2)
     console = Console()
-    console.print(table(report))
+    console.print(table(report), width=max(console.width, 120))  # also where a file takes it: nothing is folded
     for name, reason in report.skipped.items():
         console.print(f"without {name}: {reason}", highlight=False, markup=False)
 
