@@ -190,7 +190,10 @@ def bench(path: str | Path, settings: Settings, say: Callable[[str], None] = lam
             raise EngineUnavailableError("no engine can be measured here: " + "; ".join(skipped.values()))
         calls = {f"{name} {what}": call for name, s in subjects.items() for what, call in s.contenders.items()}
         seconds = interleaved(
-            calls, settings.repeats, on_turn=lambda name, turn: say(_turn(name, turn, settings.repeats))
+            calls,
+            settings.repeats,
+            settle={f"{name} {what}": s.settle for name, s in subjects.items() for what in s.contenders},
+            on_turn=lambda name, turn: say(_turn(name, turn, settings.repeats)),
         )
         engines = []
         for name, subject in subjects.items():
@@ -235,10 +238,17 @@ class Subject:
 
     def call(self) -> None:
         """Make the network calls of a batch, on the buffers it is drawn in."""
+        self._call(self.steps)
+
+    def settle(self) -> None:
+        """Make two of them."""
+        self._call(2)
+
+    def _call(self, times: int) -> None:
         with self.generator._session(self.batch) as session:
             if not isinstance(session, HostSession):
                 raise EngineError(f"network calls of a {type(session).__name__} cannot be timed on the host")
-            for _ in range(self.steps):
+            for _ in range(times):
                 session.call()
 
     def cold_start(self, threads: int | None) -> ColdStart:

@@ -134,8 +134,7 @@ def advance(
     np.multiply(x, kx, out=estimate)
     estimate += np.multiply(o, ko, out=term)
     if clip < np.inf:
-        np.maximum(estimate, -clip, out=estimate)
-        np.minimum(estimate, clip, out=estimate)
+        estimate.clip(-clip, clip, out=estimate)
 
     x *= cx
     x += np.multiply(o, co, out=term)

@@ -59,6 +59,7 @@ def interleaved(
     repeats: int,
     *,
     warmups: int = 1,
+    settle: Mapping[str, Call] | None = None,
     timer: Timer = host_seconds,
     on_turn: Callable[[str, int], None] = lambda name, turn: None,
 ) -> dict[str, list[float]]:
@@ -72,6 +73,9 @@ def interleaved(
         Timed rounds, at least 1.
     warmups
         Untimed rounds before them.
+    settle
+        What to call, untimed, before each call of a contender, so that it does not start among the spinning threads of
+        the one before, and with its caches.
     timer
         How a call is timed: on a GPU, by events of the device.
     on_turn
@@ -95,6 +99,8 @@ def interleaved(
     for turn in range(-warmups, repeats):
         for name, call in contenders.items():
             on_turn(name, turn)
+            if settle is not None and name in settle:
+                settle[name]()
             taken = timer(call)
             if turn >= 0:
                 seconds[name].append(taken)

@@ -36,11 +36,12 @@ def test_contenders_take_turns_and_warm_up_untimed() -> None:
         {name: call(name) for name in "ABC"},
         2,
         warmups=1,
+        settle={"B": call("b")},
         timer=timer,
         on_turn=lambda name, turn: told.append((name, turn)),
     )
-    assert "".join(ran) == "ABC" * 3
-    assert seconds == {"A": [4, 7], "B": [5, 8], "C": [6, 9]}
+    assert "".join(ran) == "AbBC" * 3
+    assert seconds == {"A": [5, 9], "B": [7, 11], "C": [8, 12]}
     assert told[:4] == [("A", -1), ("B", -1), ("C", -1), ("A", 0)]
     assert told[-1] == ("C", 1)
 
