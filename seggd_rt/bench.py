@@ -6,147 +6,22 @@ takes beyond its calls is the runtime's overhead. First images and peak memory c
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-import platform
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
-import seggd_rt
 from seggd_engines.catalog import ENGINES
-from seggd_engines.cpu import this_cpu
 from seggd_engines.host import HostSession
 from seggd_engines.network import EngineInfo, Step
+from seggd_rt.bench_report import ALL, EngineFigures, Overhead, Report, Settings, this_machine
 from seggd_rt.bundle import Bundle
 from seggd_rt.cold_start import ColdRequest, ColdStart, cold_start
-from seggd_rt.errors import EngineError, EngineUnavailableError, OptionError
+from seggd_rt.errors import EngineError, EngineUnavailableError
 from seggd_rt.generator import Generator, load
-from seggd_rt.timing import Spread, interleaved, spread
-
-SCHEMA = "seggd-bench/1"
-ALL = "all"
-_PACKAGES = ("seggd-rt", "numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "torch", "diffusers")
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What is measured, and how often.
-
-    Attributes
-    ----------
-    engine
-        An engine's name, "auto", or "all": every one that can run here.
-    precision
-        As `seggd_rt.load` takes it.
-    steps
-        Steps of an image; the bundle's default if None.
-    batch
-        Images drawn at a time.
-    threads
-        CPU threads of a network call; the engine's choice if None.
-    repeats
-        Timed images, or batches of them, of each engine.
-    """
-
-    engine: str = ALL
-    precision: str = "auto"
-    steps: int | None = None
-    batch: int = 1
-    threads: int | None = None
-    repeats: int = 10
-
-    def __post_init__(self) -> None:
-        """Check every field's range."""
-        for name in ("batch", "repeats"):
-            if getattr(self, name) < 1:
-                raise OptionError(f"{name} is {getattr(self, name)}; it must be at least 1")
-
-
-class Machine(msgspec.Struct, frozen=True, kw_only=True):
-    """Where it was measured; `load_average` is that of the last minute, None where the system does not tell."""
-
-    device: str
-    cores: int
-    features: tuple[str, ...] | None
-    platform: str
-    python: str
-    versions: dict[str, str]
-    load_average: float | None
-
-
-class Overhead(msgspec.Struct, frozen=True, kw_only=True):
-    """What the runtime adds to a network's calls: images and calls alternate, and their medians are compared.
-
-    Attributes
-    ----------
-    calls_ms
-        Median of as many network calls as an image has steps, on the same buffers.
-    percent
-        Median of (image - calls), in percent of the median image.
-    quartiles_percent
-        Its quartiles: how far to trust it.
-    step_us
-        The same a step, in microseconds.
-    """
-
-    calls_ms: float
-    percent: float
-    quartiles_percent: tuple[float, float]
-    step_us: float
-
-
-class EngineFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured of one engine."""
-
-    engine: str
-    version: str
-    device: str
-    device_name: str
-    precision: str
-    threads: int | None
-    notes: tuple[str, ...]
-    step: Spread
-    image: Spread
-    """Of one call: `batch` images."""
-    images_per_second: float
-    overhead: Overhead
-    cold: ColdStart
-
-
-class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """All that one benchmark found."""
-
-    schema: str = SCHEMA
-    bundle: str
-    bundle_sha256: str
-    machine: Machine
-    settings: Settings
-    steps: int
-    engines: tuple[EngineFigures, ...]
-    skipped: dict[str, str]
-    """Engines that could not be measured, and why."""
-
-    def to_json(self) -> bytes:
-        """Return the report as indented JSON."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
-
-
-def this_machine() -> Machine:
-    """Describe this machine and what is installed on it."""
-    cpu = this_cpu()
-    return Machine(
-        device=cpu.name,
-        cores=cpu.usable_cores,
-        features=cpu.features,
-        platform=platform.platform(),
-        python=platform.python_version(),
-        versions={name: version for name in _PACKAGES if (version := _version(name)) is not None},
-        load_average=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-    )
+from seggd_rt.timing import host_seconds, interleaved, spread
 
 
 def bench(path: str | Path, settings: Settings, say: Callable[[str], None] = lambda line: None) -> Report:
@@ -219,6 +94,14 @@ class Subject:
         label_map = generator.bundle.golden.label_map
         self._masks = np.broadcast_to(label_map, (batch, *label_map.shape)) if batch > 1 else label_map
         self._step_seconds: list[list[float]] = []
+        self._outside_seconds: list[float] = []
+        self._network_seconds = 0.0
+        with generator._session(batch) as session:
+            if not isinstance(session, HostSession):
+                raise EngineError(f"network calls of a {type(session).__name__} cannot be timed on the host")
+            # The generator lends this very session for every batch of this size, as nobody else uses it meanwhile.
+            self._network = session.call
+            session.call = self._timed_network
 
     @property
     def contenders(self) -> dict[str, Callable[[], None]]:
@@ -226,30 +109,30 @@ class Subject:
         return {"image": self.draw, "calls": self.call}
 
     def draw(self) -> None:
-        """Draw a batch, and keep how long each step took."""
+        """Draw a batch; keep how long each step took, and what passed outside the network."""
+        self._network_seconds = 0.0
         marks = [time.perf_counter()]
 
         def mark(_: Step) -> None:
             marks.append(time.perf_counter())
 
         self.generator(self._masks, steps=self.steps, on_step=mark)
+        self._outside_seconds.append(time.perf_counter() - marks[0] - self._network_seconds)
         # The first step also encodes the mask and draws the start: it counts only where there is no other.
         self._step_seconds.append(np.diff(marks[1:] if self.steps > 1 else marks).tolist())
 
     def call(self) -> None:
         """Make the network calls of a batch, on the buffers it is drawn in."""
-        self._call(self.steps)
+        for _ in range(self.steps):
+            self._network()
 
     def settle(self) -> None:
         """Make two of them."""
-        self._call(2)
+        for _ in range(2):
+            self._network()
 
-    def _call(self, times: int) -> None:
-        with self.generator._session(self.batch) as session:
-            if not isinstance(session, HostSession):
-                raise EngineError(f"network calls of a {type(session).__name__} cannot be timed on the host")
-            for _ in range(times):
-                session.call()
+    def _timed_network(self) -> None:
+        self._network_seconds += host_seconds(self._network)
 
     def cold_start(self, threads: int | None) -> ColdStart:
         """Draw the first batch in a fresh process, as this generator does. Its self-check is remembered from here."""
@@ -268,7 +151,8 @@ class Subject:
     def figures(self, images: list[float], calls: list[float], cold: ColdStart) -> EngineFigures:
         """Summarise durations in seconds of timed batches and their calls, round by round."""
         info: EngineInfo = self.generator.engine
-        timed_steps = [step for image in self._step_seconds[-len(images) :] for step in image]
+        rounds = len(images)  # warm-ups came before them
+        timed_steps = [step for image in self._step_seconds[-rounds:] for step in image]
         image = spread(images)
         return EngineFigures(
             engine=info.engine,
@@ -281,32 +165,35 @@ class Subject:
             step=spread(timed_steps),
             image=image,
             images_per_second=1e3 * self.batch / image.p50_ms,
-            overhead=overhead(images, calls, self.steps),
+            overhead=overhead(images, calls, self._outside_seconds[-rounds:], self.steps),
             cold=cold,
         )
 
 
-def overhead(images: list[float], calls: list[float], steps: int) -> Overhead:
-    """Compare images with their calls, both in seconds and of the same rounds."""
-    beyond = 1e3 * (np.asarray(images) - np.asarray(calls))
-    image_ms = float(np.median(images)) * 1e3
-    low, middle, high = (float(value) for value in np.percentile(beyond, (25, 50, 75)))
+def overhead(images: list[float], calls: list[float], outside: list[float], steps: int) -> Overhead:
+    """Compare images with their calls, round by round.
+
+    Parameters
+    ----------
+    images, calls
+        In seconds, of the same rounds.
+    outside
+        In seconds, of each image: what passed outside its own network calls.
+    steps
+        Steps of an image.
+    """
+    image = float(np.median(images))
+    beyond = np.asarray(images) - np.asarray(calls)
+    low, middle, high = (float(value) / image for value in np.percentile(beyond, (25, 50, 75)))
+    of_runtime = float(np.median(outside))
     return Overhead(
-        calls_ms=float(np.median(calls)) * 1e3,
-        percent=100 * middle / image_ms,
-        quartiles_percent=(100 * low / image_ms, 100 * high / image_ms),
-        step_us=1e3 * middle / steps,
+        calls_ms=1e3 * float(np.median(calls)),
+        percent=100 * middle,
+        quartiles_percent=(100 * low, 100 * high),
+        outside_percent=100 * of_runtime / image,
+        outside_step_us=1e6 * of_runtime / steps,
     )
 
 
 def _turn(name: str, turn: int, repeats: int) -> str:
     return f"{name}: warm-up" if turn < 0 else f"{name}: {turn + 1} of {repeats}"
-
-
-def _version(package: str) -> str | None:
-    if package == "seggd-rt":
-        return seggd_rt.__version__
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from commands import run_command
 from rich.console import Console
 
 import seggd_rt
-from seggd_rt.bench import Report, Settings, Subject, bench, overhead
+from seggd_rt.bench import Subject, bench, overhead
+from seggd_rt.bench_report import Report, Settings
 from seggd_rt.bundle import Bundle
 from seggd_rt.cold_start import ColdRequest, cold_start
 from seggd_rt.errors import EngineError, EngineUnavailableError, OptionError
@@ -64,8 +66,6 @@ def test_a_report_survives_its_json(report: Report) -> None:
 def test_images_and_calls_run_the_same_network_on_the_same_buffers(
     tiny_generator: seggd_rt.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    subject = Subject(tiny_generator, steps=5, batch=3)
-    subject.draw()
     with tiny_generator._session(3) as session:
         network: Any = session
     called: list[float] = []
@@ -76,13 +76,28 @@ def test_images_and_calls_run_the_same_network_on_the_same_buffers(
         real()
 
     monkeypatch.setattr(network, "call", call)
+    subject = Subject(tiny_generator, steps=5, batch=3)
     subject.draw()
     assert len(called) == len(set(called)) == 5
     last = called[-1]
     subject.call()
     assert called[5:] == [last] * 5
+    subject.settle()
+    assert called[10:] == [last] * 2
     with tiny_generator._session(3) as session:
         assert session is network
+
+
+def test_time_in_the_network_is_not_outside_it(
+    tiny_generator: seggd_rt.Generator, monkeypatch: pytest.MonkeyPatch, report: Report
+) -> None:
+    with tiny_generator._session(1) as session:
+        network: Any = session
+    monkeypatch.setattr(network, "call", lambda: time.sleep(0.05))
+    subject = Subject(tiny_generator, steps=4, batch=1)
+    subject.draw()
+    found = subject.figures([0.3], [0.2], report.engines[0].cold).overhead
+    assert 0 < found.outside_step_us < 50_000
 
 
 def test_warm_ups_are_not_in_the_steps(tiny_generator: seggd_rt.Generator, report: Report) -> None:
@@ -98,10 +113,11 @@ def test_warm_ups_are_not_in_the_steps(tiny_generator: seggd_rt.Generator, repor
 
 def test_overhead_is_the_median_of_paired_differences() -> None:
     # The machine slows down by half in the middle: the differences are 10, 20 and 30 ms all the same.
-    found = overhead([1.01, 1.52, 1.03], [1.0, 1.5, 1.0], steps=10)
+    found = overhead([1.01, 1.52, 1.03], [1.0, 1.5, 1.0], [0.001, 0.9, 0.003], steps=10)
     assert found.percent == pytest.approx(100 * 0.02 / 1.03)
     assert found.quartiles_percent == pytest.approx((100 * 0.015 / 1.03, 100 * 0.025 / 1.03))
-    assert found.step_us == pytest.approx(2000)
+    assert found.outside_percent == pytest.approx(100 * 0.003 / 1.03)
+    assert found.outside_step_us == pytest.approx(300)
     assert found.calls_ms == pytest.approx(1000)
 
 
@@ -147,7 +163,15 @@ def test_the_command_prints_a_table_and_writes_the_figures(tiny_bundle: Path, tm
     assert (found.steps, found.settings.repeats) == (2, 1)
     lines = done.out.splitlines()
     assert lines[0].split() == ["onnxruntime", "fp32"]
-    for title in ("step, ms", "image, ms", "images a second", "runtime overhead", "first image", "peak memory"):
+    for title in (
+        "step, ms",
+        "image, ms",
+        "images a second",
+        "runtime overhead",
+        "outside",
+        "first image",
+        "peak memory",
+    ):
         assert any(line.startswith(title) for line in lines), title
     assert found.bundle_sha256[:12] in done.out
     assert "recall the engine's self-check" in done.out

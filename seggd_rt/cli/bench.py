@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from seggd_rt.bench import EngineFigures, Report
+    from seggd_rt.bench_report import EngineFigures, Report
     from seggd_rt.timing import Spread
 
 
@@ -30,8 +30,8 @@ def bench(
     """Time steps, images and cold starts, and what the runtime adds to the network's own calls."""
     from rich.console import Console
 
-    from seggd_rt.bench import Settings
     from seggd_rt.bench import bench as run
+    from seggd_rt.bench_report import Settings
     from seggd_rt.imaging.atomic import NewFile
 
     settings = Settings(engine=engine, precision=precision, steps=steps, batch=batch, threads=threads, repeats=repeats)
@@ -74,10 +74,11 @@ def _column(figures: EngineFigures) -> dict[str, str]:
         "step, ms: p50 / p95 / p99": _spread(figures.step),
         "image, ms: p50 / p95 / p99": _spread(figures.image),
         "images a second": f"{figures.images_per_second:.3g}",
-        "runtime overhead, % of an image": f"{overhead.percent:.2f}",
+        "runtime overhead, % of image": f"{overhead.percent:.2f}",
         "  its quartiles": f"{low:.2f} to {high:.2f}",
-        "  the same, us a step": f"{overhead.step_us:.0f}",
-        "first image, cold process, ms": f"{cold.total_ms:,.0f}",
+        "outside network, % of image": f"{overhead.outside_percent:.2f}",
+        "  us a step": f"{overhead.outside_step_us:.0f}",
+        "cold process, first image, ms": f"{cold.total_ms:,.0f}",
         "  imports / load / image": f"{cold.import_ms:,.0f} / {cold.load_ms:,.0f} / {cold.first_image_ms:,.0f}",
         "peak memory, MiB": memory,
     }
