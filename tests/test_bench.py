@@ -169,7 +169,7 @@ def test_the_command_prints_a_table_and_writes_the_figures(tiny_bundle: Path, tm
         "images a second",
         "runtime overhead",
         "outside",
-        "first image",
+        "cold process",
         "peak memory",
     ):
         assert any(line.startswith(title) for line in lines), title
