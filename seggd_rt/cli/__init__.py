@@ -1,13 +1,15 @@
 """The command line, `seggd-rt`: one short file a command, tied together here.
 
-Results go to stdout, everything said on the way to stderr. An error is one line and exit code 2; Ctrl-C ends with 130
-and what is finished stays.
+Results go to stdout, everything said on the way to stderr. An error is one line and exit code 2; Ctrl-C ends with 130,
+a request to terminate with 143, and what is finished stays.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
 import warnings
+from types import FrameType
 from typing import Annotated, NoReturn, TextIO, cast
 
 import typer
@@ -59,6 +61,7 @@ def _options(
 def main() -> None:
     """Run the command line; every expected error becomes one line and exit code 2."""
     warnings.showwarning = _say_warning
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         sys.exit(app(standalone_mode=False))  # what `typer.Exit` was given
     except _UsageError as error:
@@ -71,6 +74,16 @@ def main() -> None:
         _fail(said if error.filename is None else f"{error.filename}: {said}")
     except MemoryError:
         _fail("there is not enough memory: a smaller batch needs less")
+    except ImportError as error:
+        # NumPy's import turns Ctrl-C into an ImportError.
+        if not isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
+            raise
+        sys.exit(130)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    """End as Ctrl-C does: nothing half-written stays."""
+    sys.exit(128 + number)
 
 
 def _fail(message: str) -> NoReturn:

@@ -86,7 +86,7 @@ def _draw(plan: Plan, generator: Generator, batch: int, progress: RunProgress, *
                     progress.result(replace(record, file=str(path)).to_json())
                 elif plan.output.is_folder or finished == 1:
                     progress.result(str(path))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # Ctrl-C; a request to terminate
         progress.say(f"interrupted: {finished} of {len(plan)} images are finished and kept")
         raise
     progress.say(f"{finished} image{'s' * (finished > 1)} in {time.perf_counter() - started:.1f} s")

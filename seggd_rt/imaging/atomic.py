@@ -10,32 +10,25 @@ import os
 import tempfile
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 from seggd_rt.errors import OutputError
 
 
 class NewFile:
-    """A file being written. Use it as a context manager: an error in its block leaves nothing behind."""
+    """A file being written. Use it as a context manager: an error in its block leaves nothing behind.
+
+    The part is made by the first write. Were it made on entering, an interrupt between entering and the block's first
+    line would leave it there.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._part = path.with_name(f".{path.name}.part")
+        self._file: BinaryIO | None = None
 
     def __enter__(self) -> NewFile:
-        """Open the part.
-
-        Raises
-        ------
-        OutputError
-            It cannot be made.
-        """
-        try:
-            self._part.unlink(missing_ok=True)
-            # O_EXCL: never write through a link that someone else put here.
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-            self._file = os.fdopen(os.open(self._part, flags, 0o666), "wb")
-        except OSError as error:
-            raise unwritable(self.path, error) from error
+        """Return the file."""
         return self
 
     def write(self, data: bytes | memoryview) -> None:
@@ -44,9 +37,11 @@ class NewFile:
         Raises
         ------
         OutputError
-            They cannot be written: the disk is full, say.
+            They cannot be written: the folder is read only, or the disk is full, say.
         """
         try:
+            if self._file is None:
+                self._file = self._open()
             self._file.write(data)
         except OSError as error:
             raise unwritable(self.path, error) from error
@@ -57,7 +52,10 @@ class NewFile:
         """Move the part to its place, or remove it."""
         whole = False
         try:
-            self._file.close()
+            if kind is None:
+                self.write(b"")
+            if self._file is not None:
+                self._file.close()
             if kind is None:
                 self._part.replace(self.path)
                 whole = True
@@ -67,6 +65,12 @@ class NewFile:
         finally:
             if not whole:
                 self._part.unlink(missing_ok=True)
+
+    def _open(self) -> BinaryIO:
+        self._part.unlink(missing_ok=True)
+        # O_EXCL: never write through a link that someone else put here.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        return os.fdopen(os.open(self._part, flags, 0o666), "wb")
 
 
 def write_file(path: Path, data: bytes) -> None:

@@ -141,16 +141,17 @@ class NpyWriter:
 
 
 class _NpyImages:
-    """Writes the header at once and image after image: a mapped file would die of a full disk, not say so."""
+    """Writes the header and image after image: a mapped file would die of a full disk, not say so."""
 
     def __init__(self, file: NewFile, shape: tuple[int, ...]) -> None:
         self._file, self._shape, self._written = file, shape, 0
-        dtype = np.dtype("<f4")
-        npy_format.write_array_header_1_0(
-            file, {"descr": npy_format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-        )
 
     def append(self, image: NDArray[np.float32]) -> None:
+        if not self._written:
+            dtype = npy_format.dtype_to_descr(np.dtype("<f4"))
+            npy_format.write_array_header_1_0(
+                self._file, {"descr": dtype, "fortran_order": False, "shape": self._shape}
+            )
         self._file.write(image.astype("<f4").reshape(self._shape[1:]).tobytes())
         self._written += 1
 

@@ -190,7 +190,10 @@ def test_a_second_run_replaces_its_files_and_keeps_the_others(tiny_bundle: Path,
     assert sorted(files_below(out)) == ["a_1.png", "a_2.png", "manifest.jsonl"]
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
+ENDS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
+
+
+@pytest.mark.parametrize("stop", ENDS)
 def test_what_is_finished_stays(stop: signal.Signals, tiny_bundle: Path, mask: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     # Far more images than are drawn before the signal.
@@ -201,7 +204,7 @@ def test_what_is_finished_stays(stop: signal.Signals, tiny_bundle: Path, mask: P
     first = [process.stdout.readline() for _ in range(3)]
     process.send_signal(stop)
     rest, err = process.communicate(timeout=60)
-    assert process.returncode == (130 if stop is signal.SIGINT else -signal.SIGKILL)
+    assert process.returncode == ENDS[stop]
     printed = [Path(line) for line in "".join([*first, rest]).splitlines()]
     assert len(printed) >= 3
     assert all(path.is_file() for path in printed)
@@ -209,7 +212,7 @@ def test_what_is_finished_stays(stop: signal.Signals, tiny_bundle: Path, mask: P
         Image.open(path).load()
     recorded = [json.loads(line)["file"] for line in (out / "manifest.jsonl").read_text().splitlines()]
     assert set(recorded) <= {path.name for path in out.glob("*.png")}
-    if stop is signal.SIGINT:
+    if stop is not signal.SIGKILL:
         assert not list(out.glob(".*"))
         assert "Traceback" not in err
         # The signal may fall between an image's end and the printing of its path.
@@ -218,14 +221,15 @@ def test_what_is_finished_stays(stop: signal.Signals, tiny_bundle: Path, mask: P
         assert int(said[1]) - len(printed) in (0, 1)
 
 
-def test_an_interrupt_leaves_no_half_stack(tiny_bundle: Path, mask: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_no_half_stack(stop: signal.Signals, tiny_bundle: Path, mask: Path, tmp_path: Path) -> None:
     arguments = ("--count", "5000", "--engine", "onnxruntime", "--threads", "1")
     process = start_command("generate", tiny_bundle, "-m", mask, "-o", tmp_path / "images.npy", *arguments)
     assert process.stderr is not None
     assert process.stderr.readline().startswith("onnxruntime")  # now it draws
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stop)
     process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == ENDS[stop]
     assert sorted(files_below(tmp_path)) == ["masks", "masks/a.png", "masks/b.npy", "masks/c.png"]
 
 

@@ -53,6 +53,19 @@ def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_entering_leaves_nothing_that_an_interrupt_could_strand(tmp_path: Path) -> None:
+    with NewFile(tmp_path / "file") as file:
+        assert not list(tmp_path.iterdir())
+        file.write(b"now")
+        assert [path.name for path in tmp_path.iterdir()] == [".file.part"]
+
+
+def test_a_file_of_nothing_is_a_file(tmp_path: Path) -> None:
+    with NewFile(tmp_path / "file"):
+        pass
+    assert (tmp_path / "file").read_bytes() == b""
+
+
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, GeneratorExit])
 def test_an_error_leaves_nothing(error: type[BaseException], tmp_path: Path) -> None:
     with pytest.raises(error), NewFile(tmp_path / "file") as file:
