@@ -94,6 +94,39 @@ class Network(Protocol):
         """Give back what the network holds; bound calls must not be used after it."""
 
 
+class CudaNetwork(Protocol):
+    """A Network on an NVIDIA GPU: its calls are enqueued on a stream, and return before they are done."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """What really runs."""
+
+    @property
+    def shape(self) -> NetworkShape:
+        """The sizes it is built for."""
+
+    @property
+    def capturable(self) -> bool:
+        """Whether its calls may be captured in a CUDA graph."""
+
+    def bind(self, sample: Buffer, timestep: Buffer, out: Buffer, stream: int) -> Callable[[], None]:
+        """Return a call that enqueues one evaluation: see `Network.bind`.
+
+        Parameters
+        ----------
+        sample, timestep, out
+            Device memory.
+        stream
+            The handle of the CUDA stream, `CUstream`, that every call is enqueued on.
+        """
+
+    def session(self, batch: int) -> Session:
+        """Return a session with buffers on the GPU."""
+
+    def close(self) -> None:
+        """Give back what the network holds; bound calls must not be used after it."""
+
+
 @dataclass(frozen=True)
 class Availability:
     """Whether an engine can run on a device here; if not, why, and what to do."""
