@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 import seggd_rt
 from seggd_engines.network import OnStep, Step
+from seggd_rt.atomic import make_folder
 from seggd_rt.errors import OptionError
 from seggd_rt.generator import EmptyMaskWarning, Generator
-from seggd_rt.imaging.atomic import make_folder
 from seggd_rt.plan import Item, Plan
 from seggd_rt.records import ManifestFile, Record
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from seggd_rt.atomic import check_writable
 from seggd_rt.bundle import Bundle, Manifest
 from seggd_rt.errors import DataError, LabelMapError, OptionError
 from seggd_rt.generator import EmptyMaskWarning
-from seggd_rt.imaging.atomic import check_writable
 from seggd_rt.imaging.contract import ImageStack, ImageWriter, LabelMapFile
 from seggd_rt.imaging.folder import LabelMapSet, printable
 from seggd_rt.imaging.formats import require_writer, stem

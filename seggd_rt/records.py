@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 
+from seggd_rt.atomic import unwritable, write_file
 from seggd_rt.errors import DataError
-from seggd_rt.imaging.atomic import unwritable, write_file
 
 MANIFEST = "manifest.jsonl"
 

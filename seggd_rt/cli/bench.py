@@ -30,9 +30,9 @@ def bench(
     """Time steps, images and cold starts, and what the runtime adds to the network's own calls."""
     from rich.console import Console
 
+    from seggd_rt.atomic import NewFile
     from seggd_rt.bench import bench as run
     from seggd_rt.bench_report import Settings
-    from seggd_rt.imaging.atomic import NewFile
 
     settings = Settings(engine=engine, precision=precision, steps=steps, batch=batch, threads=threads, repeats=repeats)
     said = Console(stderr=True)

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
+from seggd_rt.atomic import NewFile
 from seggd_rt.errors import DataError, LabelMapError
-from seggd_rt.imaging.atomic import NewFile
 from seggd_rt.imaging.contract import ImageFile, ImageStack, check_integers, check_size
 
 _HEADERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}

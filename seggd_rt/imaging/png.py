@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from seggd_rt.atomic import NewFile
 from seggd_rt.errors import DataError, LabelMapError, OptionError
-from seggd_rt.imaging.atomic import NewFile
 from seggd_rt.imaging.contract import ImageFile, ImageStack, check_size
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"

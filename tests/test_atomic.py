@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from seggd_rt.atomic import NewFile, check_writable, make_folder, write_file
 from seggd_rt.errors import OutputError
-from seggd_rt.imaging.atomic import NewFile, check_writable, make_folder, write_file
 
 
 @contextmanager
