@@ -188,7 +188,7 @@ class Generator:
         run = Run(
             table=table,
             label_maps=label_maps,
-            encode_tables=np.broadcast_to(encoding, (count, *encoding.shape)),
+            encode_tables=np.broadcast_to(encoding, (1, count, *encoding.shape)),
             seeds=_seeds(seed, seeds, count, single=not counts),
             noise=None if start is None else np.broadcast_to(start, (count, *start.shape[-3:])),
         )

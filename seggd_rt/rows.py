@@ -49,7 +49,7 @@ class RowTable:
     timesteps
         (steps,) int64: the training timestep the network is given at each step.
     rows
-        (steps, len(Column)) float32: the update after it.
+        (steps, len(Column)) float32: the update after it; (N, steps, len(Column)) where a batch's images differ.
     """
 
     timesteps: NDArray[np.int64]
@@ -57,12 +57,22 @@ class RowTable:
 
     def __len__(self) -> int:
         """Return the number of steps."""
-        return len(self.rows)
+        return len(self.timesteps)
 
     @property
     def draws_noise(self) -> bool:
         """Whether any step adds noise."""
-        return bool(self.rows[:, Column.SIGMA].any())
+        return bool(self.rows[..., Column.SIGMA].any())
+
+    @property
+    def guides(self) -> bool:
+        """Whether any step guides, and so needs two network lanes."""
+        return bool(self.rows[..., Column.G].any())
+
+    @property
+    def blends(self) -> bool:
+        """Whether any step mixes in a real image."""
+        return bool(self.rows[..., Column.M].any())
 
 
 def empty_rows(steps: int) -> NDArray[np.float64]:
@@ -89,6 +99,12 @@ class Blend:
     real: Array
     noise: Array
     pixel_map: Array | None = None
+
+    def __getitem__(self, images: slice) -> Blend:
+        """Return that of some of a batch's images."""
+        return Blend(
+            self.real[images], self.noise[images], None if self.pixel_map is None else self.pixel_map[images]
+        )
 
 
 def guide(o_full: Array, o_ablated: Array, row: Array) -> Array:

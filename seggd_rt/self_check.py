@@ -87,7 +87,7 @@ class SelfCheck:
         run = Run(
             table=sampler_rows(Sampler.DDIM, manifest.schedule, manifest.check.steps),
             label_maps=golden.label_map[None],
-            encode_tables=encode_table(manifest.mask.encoding, len(manifest.classes))[None],
+            encode_tables=encode_table(manifest.mask.encoding, len(manifest.classes))[None, None],
             seeds=(0,),
             noise=golden.noise[None],
         )

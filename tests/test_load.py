@@ -45,8 +45,8 @@ class Lossy:
 
         return lossy
 
-    def session(self, batch: int) -> HostSession:
-        return HostSession(self, batch)
+    def session(self, batch: int, lanes: int = 1) -> HostSession:
+        return HostSession(self, batch, lanes)
 
     def close(self) -> None:
         self.network.close()

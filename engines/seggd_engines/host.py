@@ -5,64 +5,76 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from seggd_engines.network import Buffer, Network, OnStep, Run, Step
+from seggd_engines.network import Buffer, DeviceArray, Network, OnStep, Run, Step
 from seggd_rt.errors import EngineError
 from seggd_rt.labels import encode
 from seggd_rt.noise import Stream, normal
 from seggd_rt.precision import Precision
-from seggd_rt.rows import Column, advance
+from seggd_rt.rows import Blend, advance, guide
 
 
 class HostSession:
     """One run's buffers in host memory.
 
     The network's input holds [x | mask]: the mask is written once, x is updated in place, so no step copies or
-    concatenates. `call` is the network bound to them, for those who time it alone.
+    concatenates. With two lanes, an image's second lies a batch behind its first. `call` is the network bound to the
+    buffers, for those who time it alone.
     """
 
-    def __init__(self, network: Network, batch: int) -> None:
+    def __init__(self, network: Network, batch: int, lanes: int = 1) -> None:
         shape = network.shape
         self._info = network.info
-        self._input = np.zeros((batch, shape.channels, shape.height, shape.width), np.float32)
-        self._x = self._input[:, : shape.image_channels]
+        self._batch, self._lanes = batch, lanes
+        self._input = np.zeros((lanes * batch, shape.channels, shape.height, shape.width), np.float32)
         self._mask = self._input[:, shape.image_channels :]
-        self._o = np.zeros(self._x.shape, np.float32)
+        self._x, *self._copies = np.split(self._input[:, : shape.image_channels], lanes)
+        self._o = np.zeros((lanes * batch, *self._x.shape[1:]), np.float32)
+        self._o_full, *self._o_ablated = np.split(self._o, lanes)
         self._x0 = np.zeros(self._x.shape, np.float32)
         self._z = np.zeros(self._x.shape, np.float32)
         self._scratch = np.zeros(self._x.shape, np.float32)
-        self._t = np.zeros(batch, np.float32)
+        self._t = np.zeros(lanes * batch, np.float32)
         self.call = network.bind(Buffer.of(self._input), Buffer.of(self._t), Buffer.of(self._o))
 
     @property
     def batch(self) -> int:
         """How many images one run draws."""
-        return len(self._t)
+        return self._batch
 
-    def run(self, run: Run, out: NDArray[np.float32], on_step: OnStep | None = None) -> None:
+    @property
+    def lanes(self) -> int:
+        """Network lanes an image."""
+        return self._lanes
+
+    def run(self, run: Run, out: NDArray[np.float32] | NDArray[np.uint8], on_step: OnStep | None = None) -> None:
         """Draw a batch: see `Session.run`."""
-        if run.table.rows[:, [Column.G, Column.M]].any():
-            raise ValueError("guidance and blending need what a Run does not carry yet: their columns must be 0")
-        for image in range(self.batch):
-            self._mask[image] = encode(run.label_maps[image], run.encode_tables[image])
+        if isinstance(run.label_maps, DeviceArray) or isinstance(run.noise, DeviceArray):
+            raise EngineError(f"{self._info.engine} runs on the CPU: give it arrays in host memory")
+        for lane, tables in enumerate(run.encode_tables):
+            for image, (label_map, table) in enumerate(zip(run.label_maps, tables, strict=True)):
+                self._mask[lane * self._batch + image] = encode(label_map, table)
         if run.noise is None:
             self._draw(self._x, run.seeds, Stream.START, 0)
         else:
             self._x[...] = run.noise
+        blend = self._blend(run) if run.table.blends else None
         steps = len(run.table)
         draws_noise = run.table.draws_noise
-        for index, (timestep, row) in enumerate(zip(run.table.timesteps.tolist(), run.table.rows, strict=True)):
+        for index, timestep in enumerate(run.table.timesteps.tolist()):
+            for copy in self._copies:
+                copy[...] = self._x
             self._t.fill(timestep)
             self.call()
             if draws_noise:
                 self._draw(self._z, run.seeds, Stream.STEP, index)
-            advance(self._x, self._o, self._x0, row, z=self._z, scratch=self._scratch)
+            self._advance(run.table.rows[..., index, :], blend)
             if on_step is not None:
                 on_step(Step(index, steps, timestep))
         self._finish(out)
 
     def evaluate(self, x: NDArray[np.float32], mask: NDArray[np.float32], timestep: float) -> NDArray[np.float32]:
         """Evaluate the network once: see `Session.evaluate`."""
-        self._x[...] = x
+        self._input[:, : x.shape[1]] = x
         self._mask[...] = mask
         self._t[:] = timestep
         self.call()
@@ -72,12 +84,36 @@ class HostSession:
         """Drop the binding; the buffers go with the session."""
         del self.call
 
+    def _advance(self, rows: NDArray[np.float32], blend: Blend | None) -> None:
+        """Update x by one row, or by one row an image."""
+        if rows.ndim == 1:
+            self._advance_part(slice(None), rows, blend)
+            return
+        for image, row in enumerate(rows):
+            one = slice(image, image + 1)
+            self._advance_part(one, row, None if blend is None else blend[one])
+
+    def _advance_part(self, part: slice, row: NDArray[np.float32], blend: Blend | None) -> None:
+        o = self._o_full[part]
+        for ablated in self._o_ablated:
+            o = guide(o, ablated[part], row)
+        advance(self._x[part], o, self._x0[part], row, z=self._z[part], blend=blend, scratch=self._scratch[part])
+
+    def _blend(self, run: Run) -> Blend:
+        if run.real is None:
+            raise ValueError("rows that blend need a real image")
+        noise = np.empty_like(self._x)
+        self._draw(noise, run.seeds, Stream.REAL, 0)
+        return Blend(run.real, noise, None if run.pixel_map is None else run.pixel_map[:, None])
+
     def _draw(self, into: NDArray[np.float32], seeds: tuple[int, ...], stream: Stream, step: int) -> None:
         for image, seed in zip(into, seeds, strict=True):
             image[...] = normal(seed, image.shape, stream=stream, step=step)
 
-    def _finish(self, out: NDArray[np.float32]) -> None:
+    def _finish(self, out: NDArray[np.float32] | NDArray[np.uint8]) -> None:
         if not np.isfinite(self._x).all():
             advice = "" if self._info.precision is Precision.FP32 else ": try precision='fp32'"
             raise EngineError(f"{self._info.engine} in {self._info.precision} gave an image that is not finite{advice}")
-        np.clip(np.moveaxis(self._x, 1, -1) / np.float32(2) + np.float32(0.5), 0, 1, out=out)
+        pixels = np.moveaxis(self._x, 1, -1) / np.float32(2) + np.float32(0.5)
+        pixels.clip(0, 1, out=pixels)
+        out[...] = pixels if out.dtype == np.float32 else np.rint(pixels * np.float32(255))

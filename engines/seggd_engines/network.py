@@ -7,10 +7,11 @@ Network through a row table. A new engine is one file with one Network and one E
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,24 @@ class Buffer:
         if array.dtype != np.float32 or not array.flags.c_contiguous:
             raise ValueError(f"a buffer must be contiguous float32; this array is {array.dtype} {array.strides}")
         return cls(array.ctypes.data, array.shape)
+
+
+@dataclass(frozen=True)
+class DeviceArray:
+    """A contiguous array in a GPU's memory that somebody else owns."""
+
+    address: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    device: str
+    """As engines name it: "cuda:0"."""
+    owner: object = None
+    """Kept alive as long as this is."""
+
+    @property
+    def nbytes(self) -> int:
+        """Its size in bytes."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 @dataclass(frozen=True)
@@ -87,7 +106,7 @@ class Network(Protocol):
             (N, image_channels, H, W): overwritten.
         """
 
-    def session(self, batch: int) -> Session:
+    def session(self, batch: int, lanes: int = 1) -> Session:
         """Return a session with buffers for a batch of images, where the network runs."""
 
     def close(self) -> None:
@@ -120,7 +139,7 @@ class CudaNetwork(Protocol):
             The handle of the CUDA stream, `CUstream`, that every call is enqueued on.
         """
 
-    def session(self, batch: int) -> Session:
+    def session(self, batch: int, lanes: int = 1) -> Session:
         """Return a session with buffers on the GPU."""
 
     def close(self) -> None:
@@ -188,18 +207,37 @@ class Run:
     label_maps
         (N, H, W) uint8.
     encode_tables
-        (N, labels, mask_channels) float32: how each image's labels become mask channels.
+        (lanes, N, labels, mask_channels) float32: how each image's labels become mask channels. With guidance there are
+        two lanes: of the mask, and of the mask without the classes to guide away from.
     seeds
         N seeds in [0, 2^64).
     noise
         (N, C, H, W) float32 to start from in place of the seeds' own draw, or None.
+    real
+        (N, C, H, W) float32 in [-1, 1]: what the rows blend in, noised by the seeds' own draw (`Stream.REAL`).
+    pixel_map
+        (N, H, W) float32 in [0, 1]: the blend's weight in each pixel, or None for 1.
     """
 
     table: RowTable
-    label_maps: NDArray[np.uint8]
+    label_maps: NDArray[np.uint8] | DeviceArray
     encode_tables: NDArray[np.float32]
     seeds: tuple[int, ...]
-    noise: NDArray[np.float32] | None = None
+    noise: NDArray[np.float32] | DeviceArray | None = None
+    real: NDArray[np.float32] | None = None
+    pixel_map: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse rows that need what is not given."""
+        if self.table.guides and self.lanes != 2:
+            raise ValueError("rows that guide need the encode tables of two lanes")
+        if self.table.blends and self.real is None:
+            raise ValueError("rows that blend need a real image")
+
+    @property
+    def lanes(self) -> int:
+        """Network lanes an image."""
+        return len(self.encode_tables)
 
 
 class Session(Protocol):
@@ -209,25 +247,29 @@ class Session(Protocol):
     def batch(self) -> int:
         """How many images one run draws."""
 
+    @property
+    def lanes(self) -> int:
+        """Network lanes an image: 2 where a run guides."""
+
     def evaluate(self, x: NDArray[np.float32], mask: NDArray[np.float32], timestep: float) -> NDArray[np.float32]:
         """Evaluate the network once.
 
         Parameters
         ----------
         x
-            (N, C, H, W) float32.
+            (lanes * N, C, H, W) float32.
         mask
-            (N, mask_channels, H, W) float32.
+            (lanes * N, mask_channels, H, W) float32.
         timestep
             The training timestep of all images.
 
         Returns
         -------
         NDArray
-            (N, C, H, W) float32.
+            (lanes * N, C, H, W) float32.
         """
 
-    def run(self, run: Run, out: NDArray[np.float32], on_step: OnStep | None = None) -> None:
+    def run(self, run: Run, out: NDArray[np.float32] | NDArray[np.uint8], on_step: OnStep | None = None) -> None:
         """Draw a batch.
 
         Parameters
@@ -235,7 +277,7 @@ class Session(Protocol):
         run
             What to draw.
         out
-            (N, H, W, C) float32, overwritten by images in [0, 1].
+            (N, H, W, C) float32, overwritten by images in [0, 1]; or uint8, by images of 0 to 255.
         on_step
             Called after every step.
 

@@ -115,9 +115,9 @@ class OnnxRuntimeNetwork:
 
         return call
 
-    def session(self, batch: int) -> Session:
+    def session(self, batch: int, lanes: int = 1) -> Session:
         """Return a session in host memory."""
-        return HostSession(self, batch)
+        return HostSession(self, batch, lanes)
 
     def close(self) -> None:
         """Drop the session."""

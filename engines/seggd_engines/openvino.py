@@ -136,9 +136,9 @@ class OpenVinoNetwork:
                     raise EngineError(f"OpenVINO cannot compile the network for a batch of {batch}: {error}") from error
             return self._by_batch[batch]
 
-    def session(self, batch: int) -> Session:
+    def session(self, batch: int, lanes: int = 1) -> Session:
         """Return a session in host memory."""
-        return HostSession(self, batch)
+        return HostSession(self, batch, lanes)
 
     def close(self) -> None:
         """Drop the compiled graphs."""

@@ -55,9 +55,9 @@ class AnalyticNetwork:
 
         return call
 
-    def session(self, batch: int) -> HostSession:
+    def session(self, batch: int, lanes: int = 1) -> HostSession:
         """See `Network.session`."""
-        return HostSession(self, batch)
+        return HostSession(self, batch, lanes)
 
     def close(self) -> None:
         """See `Network.close`."""

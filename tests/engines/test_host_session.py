@@ -12,7 +12,7 @@ from seggd_engines.network import Run, Step
 from seggd_rt.errors import EngineError
 from seggd_rt.labels import MaskEncoding, ablate, encode, encode_table
 from seggd_rt.noise import normal
-from seggd_rt.rows import Column
+from seggd_rt.rows import Column, RowTable
 from seggd_rt.samplers import Sampler, sampler_rows
 
 TABLE = encode_table(MaskEncoding.ONE_HOT, 4)
@@ -26,7 +26,7 @@ def make_run(
     return Run(
         table=sampler_rows(Sampler.DDIM, network.schedule, steps, eta=eta),
         label_maps=MAPS[images],
-        encode_tables=np.stack([TABLE] * len(images)),
+        encode_tables=np.stack([TABLE] * len(images))[None],
         seeds=tuple(10 + i for i in images),
         noise=np.stack([normal(10 + i, (1, 5, 7)) for i in images]) if noise else None,
     )
@@ -74,7 +74,7 @@ def test_given_noise_takes_the_place_of_the_seeds_draw() -> None:
 def test_an_ablated_class_is_background() -> None:
     network = AnalyticNetwork()
     run = make_run(network, images=[0])
-    without = Run(run.table, run.label_maps, ablate(TABLE, [1, 3])[None], run.seeds)
+    without = Run(run.table, run.label_maps, ablate(TABLE, [1, 3])[None, None], run.seeds)
     removed = Run(run.table, np.where(run.label_maps == 2, 0, run.label_maps), run.encode_tables, run.seeds)
     np.testing.assert_array_equal(draw(network, without), draw(network, removed))
     assert np.abs(draw(network, without) - draw(network, run)).max() > 0.1
@@ -114,10 +114,35 @@ def test_evaluate_is_one_call() -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("column", [Column.G, Column.M])
-def test_rows_that_guide_or_blend_are_refused(column: Column) -> None:
-    network = AnalyticNetwork()
-    run = make_run(network, images=[0])
+@pytest.mark.parametrize(("column", "message"), [(Column.G, "two lanes"), (Column.M, "real image")])
+def test_rows_that_need_what_is_not_given_are_refused(column: Column, message: str) -> None:
+    run = make_run(AnalyticNetwork(), images=[0])
     run.table.rows[:, column] = 1
-    with pytest.raises(ValueError, match="guidance and blending"):
-        draw(network, run)
+    with pytest.raises(ValueError, match=message):
+        Run(run.table, run.label_maps, run.encode_tables, run.seeds)
+
+
+def test_guidance_extrapolates_from_the_ablated_prediction() -> None:
+    network = AnalyticNetwork(background=-0.2, levels=(0.1, 0.2, 0.3))
+    run = make_run(network, images=[0, 1], steps=1)
+    rows = run.table.rows.copy()
+    rows[:, Column.G], rows[:, Column.CLIP] = 0.5, np.inf
+    tables = np.stack([run.encode_tables[0], np.stack([ablate(TABLE, [1, 3])] * 2)])
+    table = RowTable(run.table.timesteps, rows)
+    guided = Run(table, run.label_maps, tables, run.seeds)
+    out = np.zeros((2, 5, 7, 1), np.float32)
+    HostSession(network, 2, lanes=2).run(guided, out)
+    full, ablated = (network.mu(np.stack([encode(MAPS[i], t) for i in (0, 1)])) for t in (TABLE, tables[1, 0]))
+    # x0 is linear in the prediction, so it is extrapolated alike.
+    expected = full + 0.5 * (full - ablated)
+    np.testing.assert_allclose(out[..., 0], np.clip(expected / 2 + 0.5, 0, 1)[:, 0], atol=1e-4)
+
+
+def test_images_of_a_batch_may_have_rows_of_their_own() -> None:
+    network = AnalyticNetwork(std=0.3)
+    run = make_run(network, images=[0, 1], eta=0.7)
+    plain = make_run(network, images=[0, 1], eta=0.0)
+    table = RowTable(run.table.timesteps, np.stack([run.table.rows, plain.table.rows]))
+    mixed = draw(network, Run(table, run.label_maps, run.encode_tables, run.seeds))
+    np.testing.assert_array_equal(mixed[0], draw(network, run)[0])
+    np.testing.assert_array_equal(mixed[1], draw(network, plain)[1])

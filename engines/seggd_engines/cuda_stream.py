@@ -1,0 +1,223 @@
+"""A stream of an NVIDIA GPU, by NVIDIA's cuda.core: memory, copies, kernels compiled once by NVRTC, graphs."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from platformdirs import user_cache_path
+
+from seggd_engines.device import Bytes, DeviceGraph, DeviceMark, Kernel
+from seggd_rt.errors import EngineError
+from seggd_rt.optional import require
+
+KERNELS = Path(__file__).parent / "kernels"
+"""The CUDA sources, which C++ builds read too."""
+_INCLUDE = re.compile(r'^#include "(\w+\.cuh)"\n', re.MULTILINE)
+
+
+def kernel_source() -> str:
+    """Return the kernels and all they include as one text: NVRTC needs no folder, and a cache's key covers all."""
+    seen: set[str] = set()
+
+    def inline(name: str) -> str:
+        if name in seen:
+            return ""
+        seen.add(name)
+        text = (KERNELS / name).read_text("utf-8").replace("#pragma once\n", "")
+        return _INCLUDE.sub(lambda found: inline(found[1]), text)
+
+    return inline("sampling.cu")
+
+
+def compile_kernels(architecture: str, *, cached: bool = True) -> Any:
+    """Compile the kernels by NVRTC, or take them from the user's cache folder.
+
+    Parameters
+    ----------
+    architecture
+        Of the GPU: "90" for compute capability 9.0. No GPU is needed.
+    cached
+        Whether to look there first, and to keep what was compiled.
+
+    Returns
+    -------
+    cuda.core.ObjectCode
+        Machine code, a cubin.
+
+    Raises
+    ------
+    EngineError
+        NVRTC refuses them.
+    """
+    core = _core()
+    # Products are not fused with sums: every implementation of the update row rounds alike.
+    options = core.ProgramOptions(name="sampling.cu", arch=f"sm_{architecture}", std="c++17", fma=False)
+    with _translated("the kernels cannot be compiled"):
+        program = core.Program(kernel_source(), "c++", options)
+        kept = require("cuda.core.utils", extra="cuda", feature="running on a GPU").FileStreamProgramCache(
+            user_cache_path("seggd-rt") / "kernels"
+        )
+        return program.compile("cubin", cache=kept) if cached else program.compile("cubin")
+
+
+class CudaStream:
+    """A stream of one GPU: see `DeviceStream`."""
+
+    def __init__(self, ordinal: int) -> None:
+        core = _core()
+        with _translated(f"cuda:{ordinal} cannot be used"):
+            self._device = core.Device(ordinal)
+            self._device.set_current()
+            self._stream = self._device.create_stream()
+            # A pool of its own, so that closing it gives the memory back to the device.
+            self._pool = core.DeviceMemoryResource(ordinal, options=core.DeviceMemoryResourceOptions())
+            code = compile_kernels(self._device.arch)
+            self._kernels = {kernel: code.get_kernel(kernel.value) for kernel in Kernel}
+        self._driver = require("cuda.bindings.driver", extra="cuda", feature="running on a GPU")
+        self._handle = int(self._stream.handle)
+        self._buffers: list[Any] = []
+        self._events: dict[str, Any] = {}
+
+    @property
+    def handle(self) -> int:
+        """The stream's handle."""
+        return self._handle
+
+    def activate(self) -> None:
+        """Make the device the calling thread's own."""
+        self._device.set_current()
+
+    def allocate(self, size: int) -> int:
+        """Return the address of new device memory: see `DeviceStream.allocate`."""
+        with _translated(f"{size >> 20} MiB of device memory cannot be had: a smaller batch needs less"):
+            buffer = self._pool.allocate(size, stream=self._stream)
+        self._buffers.append(buffer)
+        return int(buffer.handle)
+
+    def pinned(self, size: int) -> Bytes:
+        """Return new pinned host memory: see `DeviceStream.pinned`."""
+        with _translated(f"{size >> 20} MiB of pinned host memory cannot be had"):
+            buffer = _core().LegacyPinnedMemoryResource().allocate(size)
+        self._buffers.append(buffer)
+        pointer = ctypes.cast(int(buffer.handle), ctypes.POINTER(ctypes.c_uint8))
+        return np.ctypeslib.as_array(pointer, shape=(size,))
+
+    def upload(self, address: int, source: Bytes) -> None:
+        """Copy pinned host memory to the device."""
+        self._check(self._driver.cuMemcpyHtoDAsync(address, source.ctypes.data, source.nbytes, self._handle))
+
+    def download(self, target: Bytes, address: int) -> None:
+        """Copy device memory to pinned host memory."""
+        self._check(self._driver.cuMemcpyDtoHAsync(target.ctypes.data, address, target.nbytes, self._handle))
+
+    def copy(self, target: int, source: int, size: int) -> None:
+        """Copy within the device, or between devices."""
+        self._check(self._driver.cuMemcpyAsync(target, source, size, self._handle))
+
+    def clear(self, address: int, size: int) -> None:
+        """Set device memory to zero."""
+        self._check(self._driver.cuMemsetD8Async(address, 0, size, self._handle))
+
+    def launch(self, kernel: Kernel, grid: tuple[int, int], block: int, state: int) -> None:
+        """Run a kernel."""
+        core = _core()
+        with _translated(f"kernel {kernel} failed"):
+            core.launch(self._stream, core.LaunchConfig(grid=grid, block=block), self._kernels[kernel], state)
+
+    def capture(self, work: Callable[[], None]) -> DeviceGraph:
+        """Record what `work` enqueues, without running it."""
+        with _translated("the sampling loop cannot be captured as a CUDA graph"):
+            builder = self._stream.create_graph_builder().begin_building("thread_local")
+            try:
+                work()
+            finally:
+                builder.end_building()
+            graph = builder.complete()
+            graph.upload(self._stream)
+            builder.close()
+        return CudaGraph(graph, self._stream)
+
+    def mark(self) -> DeviceMark:
+        """Mark the place in the queue that has been reached."""
+        self._events["mark"] = event = self._stream.record(self._events.get("mark"))
+        return CudaMark(event)
+
+    def wait_for(self, stream: int) -> None:
+        """Wait for what is enqueued on another stream."""
+        with _translated("another stream cannot be waited for"):
+            self._stream.wait(_core().Stream.from_handle(stream))
+
+    def hold_back(self, stream: int) -> None:
+        """Let another stream wait for what is enqueued here."""
+        with _translated("another stream cannot be held back"):
+            _core().Stream.from_handle(stream).wait(self._stream)
+
+    def synchronize(self) -> None:
+        """Wait until everything enqueued here is done."""
+        with _translated("the GPU failed"):
+            self._stream.sync()
+
+    def close(self) -> None:
+        """Wait, and give all memory back."""
+        self.synchronize()
+        for buffer in self._buffers:
+            buffer.close()
+        self._buffers.clear()
+        self._events.clear()
+        self.synchronize()
+        self._pool.close()
+        self._stream.close()
+
+    def _check(self, result: tuple[Any, ...]) -> None:
+        if result[0] != self._driver.CUresult.CUDA_SUCCESS:
+            raise EngineError(f"the GPU failed: {result[0].name}")
+
+
+class CudaGraph:
+    """Captured work: see `DeviceGraph`."""
+
+    def __init__(self, graph: Any, stream: Any) -> None:
+        self._graph, self._stream = graph, stream
+
+    def launch(self) -> None:
+        """Enqueue all of it at once."""
+        with _translated("the captured sampling loop failed"):
+            self._graph.launch(self._stream)
+
+    def close(self) -> None:
+        """Give it back."""
+        self._graph.close()
+
+
+class CudaMark:
+    """A place in a stream's queue: see `DeviceMark`."""
+
+    def __init__(self, event: Any) -> None:
+        self._event = event
+
+    def wait(self) -> None:
+        """Wait until everything before it is done."""
+        with _translated("the GPU failed"):
+            self._event.sync()
+
+
+@cache
+def _core() -> Any:
+    return require("cuda.core", extra="cuda", feature="running on a GPU")
+
+
+@contextmanager
+def _translated(what: str) -> Iterator[None]:
+    """Turn cuda.core's errors into EngineError: its own, which it exports nowhere, and those of a missing driver."""
+    failure = require("cuda.core._utils.cuda_utils", extra="cuda", feature="running on a GPU").CUDAError
+    try:
+        yield
+    except (failure, RuntimeError) as error:
+        raise EngineError(f"{what} ({' '.join(str(error).split())})") from error
