@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from seggd_engines.network import EngineInfo, Step
     from seggd_rt.bundle import Bundle, Manifest
     from seggd_rt.errors import SeggdError
-    from seggd_rt.generator import EmptyMaskWarning, Generator, load
+    from seggd_rt.generator import EmptyMaskWarning, Generator
+    from seggd_rt.loading import load
 
 __version__ = "0.1.0"
 
@@ -29,7 +30,7 @@ _HOMES = {
     "Manifest": "seggd_rt.bundle",
     "SeggdError": "seggd_rt.errors",
     "Step": "seggd_engines.network",
-    "load": "seggd_rt.generator",
+    "load": "seggd_rt.loading",
 }
 
 __all__ = [

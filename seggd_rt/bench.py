@@ -20,7 +20,8 @@ from seggd_rt.bench_report import ALL, EngineFigures, Overhead, Report, Settings
 from seggd_rt.bundle import Bundle
 from seggd_rt.cold_start import ColdRequest, ColdStart, cold_start
 from seggd_rt.errors import EngineError, EngineUnavailableError
-from seggd_rt.generator import Generator, load
+from seggd_rt.generator import Generator
+from seggd_rt.loading import load
 from seggd_rt.timing import host_seconds, interleaved, spread
 
 
@@ -96,7 +97,7 @@ class Subject:
         self._step_seconds: list[list[float]] = []
         self._outside_seconds: list[float] = []
         self._network_seconds = 0.0
-        with generator._session(batch) as session:
+        with generator._pool.lend(batch) as session:
             if not isinstance(session, HostSession):
                 raise EngineError(f"network calls of a {type(session).__name__} cannot be timed on the host")
             # The generator lends this very session for every batch of this size, as nobody else uses it meanwhile.

@@ -84,7 +84,7 @@ def main(argument: str) -> None:
     times = [time.perf_counter()]
     import numpy as np
 
-    from seggd_rt.generator import load
+    from seggd_rt.loading import load
     from seggd_rt.timing import peak_memory_bytes
 
     times.append(time.perf_counter())

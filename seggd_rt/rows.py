@@ -102,9 +102,7 @@ class Blend:
 
     def __getitem__(self, images: slice) -> Blend:
         """Return that of some of a batch's images."""
-        return Blend(
-            self.real[images], self.noise[images], None if self.pixel_map is None else self.pixel_map[images]
-        )
+        return Blend(self.real[images], self.noise[images], None if self.pixel_map is None else self.pixel_map[images])
 
 
 def guide(o_full: Array, o_ablated: Array, row: Array) -> Array:

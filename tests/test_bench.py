@@ -66,7 +66,7 @@ def test_a_report_survives_its_json(report: Report) -> None:
 def test_images_and_calls_run_the_same_network_on_the_same_buffers(
     tiny_generator: seggd_rt.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with tiny_generator._session(3) as session:
+    with tiny_generator._pool.lend(3) as session:
         network: Any = session
     called: list[float] = []
     real = network.call
@@ -84,14 +84,14 @@ def test_images_and_calls_run_the_same_network_on_the_same_buffers(
     assert called[5:] == [last] * 5
     subject.settle()
     assert called[10:] == [last] * 2
-    with tiny_generator._session(3) as session:
+    with tiny_generator._pool.lend(3) as session:
         assert session is network
 
 
 def test_time_in_the_network_is_not_outside_it(
     tiny_generator: seggd_rt.Generator, monkeypatch: pytest.MonkeyPatch, report: Report
 ) -> None:
-    with tiny_generator._session(1) as session:
+    with tiny_generator._pool.lend(1) as session:
         network: Any = session
     monkeypatch.setattr(network, "call", lambda: time.sleep(0.05))
     subject = Subject(tiny_generator, steps=4, batch=1)

@@ -181,7 +181,7 @@ def test_few_sessions_are_kept() -> None:
         assert network.bound == 20  # the latest are kept
         generator(MASK, steps=1)
         assert network.bound == 21  # the first are not
-        assert len(generator._idle) < 10
+        assert len(generator._pool._idle) < 10
 
 
 def test_a_call_that_fails_leaves_nothing_behind(generator: seggd_rt.Generator) -> None:

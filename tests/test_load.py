@@ -15,7 +15,7 @@ from bundles import TINY, copy_bundle, edit_manifest
 import seggd_rt
 from seggd_engines import catalog
 from seggd_engines.host import HostSession
-from seggd_engines.network import Availability, Buffer, EngineInfo, Network, NetworkShape
+from seggd_engines.network import Availability, Buffer, DeviceKind, EngineInfo, Network, NetworkShape
 from seggd_engines.onnxruntime import OnnxRuntimeEngine
 from seggd_rt.errors import BundleError, EngineCheckError, EngineUnavailableError, IntegrityError, OptionError
 from seggd_rt.precision import IMAGE_PSNR_DB, Precision
@@ -61,6 +61,7 @@ class LossyEngine:
     reason: str = ""
     version: str = "1"
     opened: list[Precision] = field(default_factory=list)
+    kind: DeviceKind = DeviceKind.CPU
 
     def availability(self, device: str) -> Availability:
         return Availability(not self.reason, self.version, "here", tuple(self.errors), self.reason)
@@ -84,7 +85,7 @@ def engines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., No
 
     def replace(*fakes: LossyEngine) -> None:
         monkeypatch.setattr(catalog, "ENGINES", fakes)
-        monkeypatch.setattr("seggd_rt.generator.ENGINES", fakes)
+        monkeypatch.setattr("seggd_rt.loading.ENGINES", fakes)
 
     return replace
 

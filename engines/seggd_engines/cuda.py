@@ -103,6 +103,11 @@ class CudaSession:
         self._stream.copy(out.address, self._result + self._head, out.nbytes)
         self._stream.hold_back(stream)
 
+    def wait_for(self, stream: int) -> None:
+        """Let the next run wait for what a caller's stream was given before: the making of its arrays."""
+        self._stream.activate()
+        self._stream.wait_for(stream)
+
     def synchronize(self) -> None:
         """Wait for what was enqueued.
 
@@ -217,7 +222,7 @@ class CudaSession:
         offsets, size = {}, _padded(STATE.itemsize)
         for name, array in given.items():
             offsets[name] = size
-            size += _padded(array.nbytes)
+            size += _padded(array.nbytes * self._copies(array))
         self._reserve(size)
         state = np.zeros((), STATE)
         state["images"], state["lanes"] = self._batch, self._lanes
@@ -240,7 +245,13 @@ class CudaSession:
         self._uploaded = self._stream.mark()
         for name, array in given.items():
             if isinstance(array, DeviceArray):
-                self._stream.copy(self._inputs + offsets[name], array.address, array.nbytes)
+                for copy in range(self._copies(array)):
+                    to = self._inputs + offsets[name] + copy * array.nbytes
+                    self._stream.copy(to, array.address, array.nbytes)
+
+    def _copies(self, array: NDArray[np.generic] | DeviceArray) -> int:
+        """Return how often an array is laid out: one guest may serve all images."""
+        return self._batch if isinstance(array, DeviceArray) and array.shape[0] == 1 else 1
 
     def _reserve(self, size: int) -> None:
         """Make the block of inputs at least so large; graphs hold its address."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -158,10 +159,19 @@ class Availability:
     reason: str = ""
 
 
+class DeviceKind(StrEnum):
+    """What a device's name begins with."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
 class Engine(Protocol):
     """A way of running graphs: opens Networks."""
 
     name: str
+    kind: DeviceKind
+    """Where it runs."""
 
     def availability(self, device: str) -> Availability:
         """Say whether it can run on a device ("cpu", "cuda:0") of this machine."""
@@ -205,14 +215,14 @@ class Run:
     table
         Timesteps and update rows.
     label_maps
-        (N, H, W) uint8.
+        (N, H, W) uint8; in device memory also (1, H, W), for all images.
     encode_tables
         (lanes, N, labels, mask_channels) float32: how each image's labels become mask channels. With guidance there are
         two lanes: of the mask, and of the mask without the classes to guide away from.
     seeds
         N seeds in [0, 2^64).
     noise
-        (N, C, H, W) float32 to start from in place of the seeds' own draw, or None.
+        (N, C, H, W) float32 to start from in place of the seeds' own draw, or None; in device memory also (1, C, H, W).
     real
         (N, C, H, W) float32 in [-1, 1]: what the rows blend in, noised by the seeds' own draw (`Stream.REAL`).
     pixel_map

@@ -12,7 +12,7 @@ import numpy as np
 
 from seggd_engines.cpu import this_cpu
 from seggd_engines.host import HostSession
-from seggd_engines.network import Availability, Buffer, EngineInfo, Network, NetworkShape, Session
+from seggd_engines.network import Availability, Buffer, DeviceKind, EngineInfo, Network, NetworkShape, Session
 from seggd_engines.signature import check_signature
 from seggd_rt.errors import EngineError, EngineUnavailableError
 from seggd_rt.optional import require
@@ -38,6 +38,7 @@ class OnnxRuntimeEngine:
     """Opens graphs with ONNX Runtime. Its CPU kernels compute in fp32 alone: a half graph would be cast back."""
 
     name = "onnxruntime"
+    kind = DeviceKind.CPU
 
     def availability(self, device: str) -> Availability:
         """Say whether ONNX Runtime can run on a device."""
@@ -74,11 +75,11 @@ class OnnxRuntimeEngine:
         options.log_severity_level = 3
         try:
             session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        except _failures(ort) as error:
+        except failures(ort) as error:
             raise EngineError(f"ONNX Runtime cannot open {graph.name}: {error}") from error
         check_signature(graph, {node.name: node.shape for node in session.get_inputs() + session.get_outputs()}, shape)
         info = EngineInfo(self.name, there.version, device, there.device_name, precision, threads)
-        return OnnxRuntimeNetwork(session, shape, info, _failures(ort))
+        return OnnxRuntimeNetwork(session, shape, info, failures(ort))
 
 
 class OnnxRuntimeNetwork:
@@ -124,7 +125,7 @@ class OnnxRuntimeNetwork:
         del self._session
 
 
-def _failures(ort: Any) -> tuple[type[Exception], ...]:
+def failures(ort: Any) -> tuple[type[Exception], ...]:
     """Return what ONNX Runtime raises: exceptions of its own without a common root."""
     state = ort.capi.onnxruntime_pybind11_state
     names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented")

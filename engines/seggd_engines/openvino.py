@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seggd_engines.host import HostSession
-from seggd_engines.network import Availability, Buffer, EngineInfo, Network, NetworkShape, Session
+from seggd_engines.network import Availability, Buffer, DeviceKind, EngineInfo, Network, NetworkShape, Session
 from seggd_engines.openvino_rewrite import rewrite
 from seggd_engines.signature import check_signature
 from seggd_rt.errors import EngineError, EngineUnavailableError
@@ -33,6 +33,7 @@ class OpenVinoEngine:
     """Opens graphs with OpenVINO. It takes the fp32 graph and lowers the arithmetic itself."""
 
     name = "openvino"
+    kind = DeviceKind.CPU
 
     def availability(self, device: str) -> Availability:
         """Say whether OpenVINO can run on a device, and in what precisions."""

@@ -1,0 +1,151 @@
+"""ONNX Runtime's CUDA execution provider.
+
+A session of ONNX Runtime has one stream, fixed when it is made, and its runs cannot be recorded into a graph of the
+caller's (microsoft/onnxruntime#32081). So each bound call has a session of its own on the caller's stream, which
+captures its own graph, one a step; N of them hold N copies of the weights.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seggd_engines.cuda import CudaSession
+from seggd_engines.cuda_stream import CudaStream
+from seggd_engines.gpus import find_gpu
+from seggd_engines.network import Availability, Buffer, DeviceKind, EngineInfo, NetworkShape, Session
+from seggd_engines.onnxruntime import failures, installed_builds
+from seggd_engines.signature import check_signature
+from seggd_rt.errors import EngineError, EngineUnavailableError
+from seggd_rt.optional import require
+from seggd_rt.precision import Precision
+
+_PROVIDER = "CUDAExecutionProvider"
+
+
+class OnnxRuntimeCudaEngine:
+    """Opens graphs with ONNX Runtime on an NVIDIA GPU, in the graph's own precision."""
+
+    name = "onnxruntime-cuda"
+    kind = DeviceKind.CUDA
+
+    def availability(self, device: str) -> Availability:
+        """Say whether ONNX Runtime can run on a device."""
+        builds = installed_builds()
+        if "onnxruntime-gpu" not in builds or importlib.util.find_spec("onnxruntime") is None:
+            instead = (
+                f"; {builds[0]} is there and fills the same folder: pip uninstall -y {builds[0]}" if builds else ""
+            )
+            return Availability(False, reason=f"not installed: pip install 'seggd-rt[cuda]'{instead}")
+        if len(builds) > 1:
+            return Availability(
+                False,
+                reason=f"{' and '.join(builds)} are installed together and fill one folder, so none is whole: "
+                f"pip uninstall -y {' '.join(builds)}, then pip install 'seggd-rt[cuda]'",
+            )
+        try:
+            gpu = find_gpu(device)
+        except EngineUnavailableError as error:
+            return Availability(False, reason=str(error))
+        version = importlib.metadata.version("onnxruntime-gpu")
+        return Availability(True, version, gpu.name, (Precision.FP16, Precision.FP32))
+
+    def graph_precision(self, precision: Precision) -> Precision:
+        """Return the graph's precision: the one asked for."""
+        return precision
+
+    def open(
+        self, graph: Path, shape: NetworkShape, *, device: str, precision: Precision, threads: int | None
+    ) -> OnnxRuntimeCudaNetwork:
+        """Open a graph: see `Engine.open`."""
+        there = self.availability(device)
+        if not there.usable:
+            raise EngineUnavailableError(f"engine {self.name}: {there.reason}")
+        if precision not in there.precisions:
+            raise EngineUnavailableError(f"engine {self.name} computes in fp16 and fp32, not in {precision}")
+        ort = require("onnxruntime", extra="cuda", feature="the onnxruntime-cuda engine")
+        ort.preload_dlls()  # the CUDA libraries that pip installed, else those of the system
+        if _PROVIDER not in ort.get_available_providers():
+            raise EngineUnavailableError(f"this build of ONNX Runtime has no {_PROVIDER}: pip install 'seggd-rt[cuda]'")
+        info = EngineInfo(self.name, there.version, device, there.device_name, precision, threads)
+        return OnnxRuntimeCudaNetwork(ort, graph, shape, info)
+
+
+class OnnxRuntimeCudaNetwork:
+    """A graph, opened anew by ONNX Runtime for each stream and batch that it is bound to."""
+
+    capturable = False
+
+    def __init__(self, ort: Any, graph: Path, shape: NetworkShape, info: EngineInfo) -> None:
+        self._ort, self._graph, self._shape, self._info = ort, graph, shape, info
+        self._ordinal = find_gpu(info.device).ordinal
+
+    @property
+    def info(self) -> EngineInfo:
+        """What really runs."""
+        return self._info
+
+    @property
+    def shape(self) -> NetworkShape:
+        """The sizes it is built for."""
+        return self._shape
+
+    def bind(self, sample: Buffer, timestep: Buffer, out: Buffer, stream: int) -> Callable[[], None]:
+        """Bind the buffers by address: see `CudaNetwork.bind`."""
+        session = self._open(batch=sample.shape[0], stream=stream)
+        binding = session.io_binding()
+        for name, buffer in (("sample", sample), ("timestep", timestep)):
+            binding.bind_input(name, "cuda", self._ordinal, np.float32, buffer.shape, buffer.address)
+        binding.bind_output("out", "cuda", self._ordinal, np.float32, out.shape, out.address)
+        raised = failures(self._ort)
+        options = self._ort.RunOptions()
+        # The stream orders what follows; waiting for it after every step would idle the GPU.
+        options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+
+        def call() -> None:
+            try:
+                session.run_with_iobinding(binding, options)
+            except raised as error:
+                raise EngineError(f"ONNX Runtime failed: {error}") from error
+
+        return call
+
+    def session(self, batch: int, lanes: int = 1) -> Session:
+        """Return a session on the GPU."""
+        return CudaSession(self, CudaStream(self._ordinal), batch, lanes)
+
+    def close(self) -> None:
+        """Nothing is held but by bound calls."""
+
+    def _open(self, *, batch: int, stream: int) -> Any:
+        """Make a session of fixed batch on a stream, and see that the GPU runs all of it."""
+        options = self._ort.SessionOptions()
+        options.log_severity_level = 3
+        options.add_free_dimension_override_by_name("batch", batch)
+        # What the GPU cannot run is an error, not a silent detour over the CPU.
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        provider = {
+            "device_id": str(self._ordinal),
+            "user_compute_stream": str(stream),
+            "use_tf32": "0",
+            "enable_cuda_graph": "1",
+            "cudnn_conv_algo_search": "EXHAUSTIVE",
+            "cudnn_conv_use_max_workspace": "1",
+            "prefer_nhwc": "1",
+            "arena_extend_strategy": "kSameAsRequested",
+        }
+        try:
+            session = self._ort.InferenceSession(self._graph, options, providers=[(_PROVIDER, provider)])
+        except failures(self._ort) as error:
+            raise EngineError(f"ONNX Runtime cannot open {self._graph.name} on the GPU: {error}") from error
+        if session.get_providers()[0] != _PROVIDER:
+            raise EngineUnavailableError("ONNX Runtime could not load its CUDA provider and would run on the CPU")
+        ports = session.get_inputs() + session.get_outputs()
+        # The first axis is this batch by now.
+        check_signature(self._graph, {port.name: ["batch", *port.shape[1:]] for port in ports}, self._shape)
+        return session

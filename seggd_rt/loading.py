@@ -1,0 +1,158 @@
+"""From a bundle to a generator: choose an engine, open the graph, check it against the bundle's golden run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from seggd_engines.catalog import ENGINES, find_engine
+from seggd_engines.gpus import find_gpus
+from seggd_engines.network import DeviceKind, Engine, EngineInfo, Network, NetworkShape, Session
+from seggd_rt.bundle import Bundle
+from seggd_rt.errors import EngineError, EngineUnavailableError, OptionError
+from seggd_rt.generator import Generator
+from seggd_rt.precision import IMAGE_PSNR_DB, Precision
+from seggd_rt.request import is_whole
+from seggd_rt.self_check import SelfCheck
+
+AUTO = "auto"
+_DEVICE = re.compile(r"cpu|cuda:\d+")
+
+
+def load(
+    path: str | Path,
+    *,
+    engine: str = AUTO,
+    precision: str = AUTO,
+    device: str = AUTO,
+    threads: int | None = None,
+) -> Generator:
+    """Open a bundle, choose an engine and check it against the bundle's golden states.
+
+    Parameters
+    ----------
+    path
+        The bundle's folder.
+    engine
+        "tensorrt", "tensorrt-rtx" or "onnxruntime-cuda" on a GPU, "openvino" or "onnxruntime" on the CPU; or "auto":
+        the first of this order that can run here.
+    precision
+        "fp32", "fp16", "bf16", or "auto": the engine's own choice where its whole image reaches 40 dB PSNR against
+        PyTorch's fp32, else fp32.
+    device
+        "cpu", "cuda:0" (or another GPU's number), or "auto": the first GPU, else the CPU.
+    threads
+        CPU threads a network call may use; the engine's own choice by default.
+
+    Raises
+    ------
+    BundleError
+        The bundle is not one, not whole, or lacks the graph.
+    OptionError
+        A name is unknown, or `threads` is not positive.
+    EngineUnavailableError
+        No engine can run here as asked; the message says what to install.
+    EngineCheckError
+        The engine's outputs miss the golden states.
+    """
+    bundle = Bundle.open(path)
+    devices = _devices(device)
+    if threads is not None and (not is_whole(threads) or threads < 1):
+        raise OptionError(f"threads is {threads!r}; it must be a whole number, at least 1")
+    wanted = None if precision == AUTO else _precision(precision)
+    if engine != AUTO:
+        chosen = find_engine(engine)
+        place = next((place for place in devices if place.startswith(chosen.kind)), devices[0])
+        if device == AUTO and chosen.kind is DeviceKind.CUDA:
+            place = "cuda:0"  # where there is no GPU, the engine says why
+        return _open(bundle, chosen, wanted, place, threads, ())
+    passed_over: list[str] = []
+    for place in devices:
+        for candidate in ENGINES:
+            if not place.startswith(candidate.kind):
+                continue
+            reason = _unfit(candidate, wanted, place)
+            if reason is None:
+                return _open(bundle, candidate, wanted, place, threads, tuple(passed_over))
+            passed_over.append(f"{candidate.name}: {reason}")
+    raise EngineUnavailableError(f"no engine can run on {' or '.join(devices)}: " + "; ".join(passed_over))
+
+
+def _open(
+    bundle: Bundle,
+    engine: Engine,
+    precision: Precision | None,
+    device: str,
+    threads: int | None,
+    notes: tuple[str, ...],
+) -> Generator:
+    """Open a bundle with one engine, in one precision or in its own choice of them."""
+    there = engine.availability(device)
+    unfit = _unfit(engine, precision, device)
+    if unfit is not None:
+        raise EngineUnavailableError(f"engine {engine.name}: {unfit}")
+    # Also where its outcome is recalled and the golden run is not read: a bundle that was changed must not pass.
+    bundle.file(bundle.manifest.check.file)
+    check = SelfCheck(bundle)
+    for candidate in (precision,) if precision else there.precisions:
+        generator = Generator(bundle, _network(bundle, engine, candidate, device, threads), notes)
+        try:
+            with generator._pool.lend(1) as session:
+                if precision is not None or candidate is Precision.FP32:
+                    check.states(session, generator.engine).require(generator.engine)
+                    return generator
+                flaw = _flaw(check, session, generator.engine)
+        except BaseException:
+            generator.close()
+            raise
+        if flaw is None:
+            return generator
+        generator.close()
+        notes = (*notes, f"{engine.name} in {candidate}: {flaw}")
+    raise EngineUnavailableError(f"engine {engine.name} can use none of its precisions: {'; '.join(notes)}")
+
+
+def _flaw(check: SelfCheck, session: Session, info: EngineInfo) -> str | None:
+    """Return why `auto` passes a lower precision over, or None."""
+    try:
+        found = check.image(session, info)
+        if not found.psnr_db >= IMAGE_PSNR_DB:
+            return f"the golden image reaches {found.psnr_db:.1f} dB of {IMAGE_PSNR_DB:g}"
+        found.require(info)
+    except EngineError as error:  # its outputs miss the golden states, or are not finite
+        return str(error)
+    return None
+
+
+def _network(bundle: Bundle, engine: Engine, precision: Precision, device: str, threads: int | None) -> Network:
+    manifest = bundle.manifest
+    graph = bundle.graph_file(bundle.graph(engine.graph_precision(precision)))
+    image = manifest.image
+    shape = NetworkShape(image.channels, manifest.mask_channels, image.height, image.width)
+    return engine.open(graph, shape, device=device, precision=precision, threads=threads)
+
+
+def _unfit(engine: Engine, precision: Precision | None, device: str) -> str | None:
+    """Return why `auto` passes an engine over, or None."""
+    there = engine.availability(device)
+    if not there.usable:
+        return there.reason
+    if precision is not None and precision not in there.precisions:
+        return f"it computes in {', '.join(there.precisions)} here, not in {precision}"
+    return None
+
+
+def _devices(device: str) -> tuple[str, ...]:
+    """Return the devices that may be used, the best first."""
+    if device == AUTO:
+        return ("cuda:0", "cpu") if find_gpus() else ("cpu",)
+    device = "cuda:0" if device == "cuda" else device
+    if not _DEVICE.fullmatch(device):
+        raise OptionError(f"there is no device '{device}': there are cpu, cuda:0 (and so on) and auto")
+    return (device,)
+
+
+def _precision(name: str) -> Precision:
+    if name not in list(Precision):
+        raise OptionError(f"there is no precision '{name}': there are {', '.join(Precision)} and auto")
+    return Precision(name)
