@@ -102,7 +102,11 @@ def _into_file(plan: Plan, generator: Generator, images: _Images) -> Records:
 def _images(plan: Plan, generator: Generator, batch: int, on_progress: OnProgress | None) -> _Images:
     """Draw all images, batch after batch."""
     done, total = 0, len(plan)
+    # A GPU draws a batch in one launch, unless it has to stop after every step to tell of it.
+    stepwise = generator.engine.device == "cpu"
+    last = Step(plan.settings.steps - 1, plan.settings.steps, 0)
     for items in _batches(plan, batch):
+        reporter = _reporter(on_progress, done, total, len(items))
         label_maps = np.stack([plan.label_map(item) for item in items])
         starts = [start for start in map(plan.start, items) if start is not None]
         with warnings.catch_warnings():
@@ -114,8 +118,10 @@ def _images(plan: Plan, generator: Generator, batch: int, on_progress: OnProgres
                 eta=plan.settings.eta,
                 keep=plan.settings.classes,
                 noise=np.stack(starts) if starts else None,
-                on_step=_reporter(on_progress, done, total, len(items)),
+                on_step=reporter if stepwise else None,
             )
+        if reporter is not None and not stepwise:
+            reporter(last)
         yield from zip(items, images, strict=True)
         done += len(items)
 

@@ -260,7 +260,8 @@ def test_a_bundle_without_the_graph(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [engine.name for engine in catalog.ENGINES])
 def test_fp32_is_really_fp32(name: str) -> None:
-    there = catalog.find_engine(name).availability("cpu")
+    engine = catalog.find_engine(name)
+    there = engine.availability("cpu" if engine.kind is DeviceKind.CPU else "cuda:0")
     if not there.usable:
         pytest.skip(f"{name}: {there.reason}")
     golden = seggd_rt.Bundle.open(TINY).golden

@@ -1,4 +1,4 @@
-"""The engines there are, in the order in which `auto` tries them."""
+"""The engines there are, in the order in which `auto` tries them on each kind of device."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import difflib
 
 from seggd_engines.network import Engine
 from seggd_engines.onnxruntime import OnnxRuntimeEngine
+from seggd_engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
 from seggd_engines.openvino import OpenVinoEngine
 from seggd_rt.errors import OptionError
 
-ENGINES: tuple[Engine, ...] = (OpenVinoEngine(), OnnxRuntimeEngine())
+ENGINES: tuple[Engine, ...] = (OnnxRuntimeCudaEngine(), OpenVinoEngine(), OnnxRuntimeEngine())
 
 
 def find_engine(name: str) -> Engine:

@@ -36,22 +36,19 @@ class OnnxRuntimeCudaEngine:
 
     def availability(self, device: str) -> Availability:
         """Say whether ONNX Runtime can run on a device."""
-        builds = installed_builds()
-        if "onnxruntime-gpu" not in builds or importlib.util.find_spec("onnxruntime") is None:
-            instead = (
-                f"; {builds[0]} is there and fills the same folder: pip uninstall -y {builds[0]}" if builds else ""
-            )
-            return Availability(False, reason=f"not installed: pip install 'seggd-rt[cuda]'{instead}")
-        if len(builds) > 1:
-            return Availability(
-                False,
-                reason=f"{' and '.join(builds)} are installed together and fill one folder, so none is whole: "
-                f"pip uninstall -y {' '.join(builds)}, then pip install 'seggd-rt[cuda]'",
-            )
         try:
             gpu = find_gpu(device)
         except EngineUnavailableError as error:
             return Availability(False, reason=str(error))
+        wrong = [build for build in installed_builds() if build != "onnxruntime-gpu"]
+        if wrong:
+            return Availability(
+                False,
+                reason=f"{' and '.join(wrong)} fills the folder of onnxruntime-gpu: pip uninstall -y {' '.join(wrong)} "
+                "onnxruntime-gpu, then pip install 'seggd-rt[cuda]'",
+            )
+        if importlib.util.find_spec("onnxruntime") is None:
+            return Availability(False, reason="not installed: pip install 'seggd-rt[cuda]'")
         version = importlib.metadata.version("onnxruntime-gpu")
         return Availability(True, version, gpu.name, (Precision.FP16, Precision.FP32))
 

@@ -18,6 +18,9 @@ _PACKAGES = {
     "safetensors": "always",
     "onnxruntime": "cpu",
     "onnxruntime-gpu": "cuda",
+    "cuda-core": "cuda, tensorrt, tensorrt-rtx",
+    "tensorrt": "tensorrt",
+    "tensorrt-rtx-cu13": "tensorrt-rtx",
     "openvino": "cpu, cuda",
     "torch": "export, train",
     "diffusers": "export, train",
@@ -27,7 +30,6 @@ _PACKAGES = {
     "monai": "eval",
 }
 """Packages that matter, and the extras that bring them."""
-_DEVICES = ("cpu",)
 
 
 class PackageReport(msgspec.Struct, frozen=True):
@@ -36,6 +38,15 @@ class PackageReport(msgspec.Struct, frozen=True):
     name: str
     version: str | None
     extra: str
+
+
+class GpuReport(msgspec.Struct, frozen=True):
+    """A GPU: the device's name, its maker's name, its compute capability ("8.9"), and all of its memory."""
+
+    device: str
+    name: str
+    compute_capability: str
+    memory_bytes: int
 
 
 class EngineReport(msgspec.Struct, frozen=True):
@@ -51,7 +62,7 @@ class EngineReport(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What `doctor` finds; `cpu_features` is None where the system does not tell."""
+    """What `doctor` finds; `cpu_features` is None where the system does not tell, `no_gpu` says why there is none."""
 
     seggd_rt: str
     python: str
@@ -60,6 +71,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     cpu: str
     cpu_cores: int
     cpu_features: tuple[str, ...] | None
+    gpus: tuple[GpuReport, ...]
+    no_gpu: str | None
     packages: tuple[PackageReport, ...]
     engines: tuple[EngineReport, ...]
     advice: tuple[str, ...]
@@ -80,14 +93,21 @@ def examine() -> Report:
     """Look at this machine. Packages are not imported, but for what an engine needs to answer."""
     from seggd_engines.catalog import ENGINES
     from seggd_engines.cpu import this_cpu
+    from seggd_engines.gpus import find_gpus, why_no_gpu
+    from seggd_engines.network import DeviceKind
 
-    cpu = this_cpu()
+    cpu, gpus = this_cpu(), find_gpus()
+    devices = {
+        DeviceKind.CPU: ("cpu",),
+        # Where there is no GPU, an engine for one still says what else it lacks.
+        DeviceKind.CUDA: tuple(f"cuda:{gpu.ordinal}" for gpu in gpus) or ("cuda:0",),
+    }
     engines = tuple(
         EngineReport(
             engine.name, device, there.usable, there.version, there.device_name, there.precisions, there.reason
         )
         for engine in ENGINES
-        for device in _DEVICES
+        for device in devices[engine.kind]
         for there in [engine.availability(device)]
     )
     return Report(
@@ -98,6 +118,8 @@ def examine() -> Report:
         cpu=cpu.name,
         cpu_cores=cpu.usable_cores,
         cpu_features=cpu.features,
+        gpus=tuple(GpuReport(f"cuda:{gpu.ordinal}", gpu.name, gpu.capability, gpu.memory_bytes) for gpu in gpus),
+        no_gpu=why_no_gpu(),
         packages=tuple(PackageReport(name, _version(name), extra) for name, extra in _PACKAGES.items()),
         engines=engines,
         advice=_advice(engines),
@@ -116,6 +138,10 @@ def _advice(engines: tuple[EngineReport, ...]) -> tuple[str, ...]:
             "pip install 'seggd-rt[export]' or 'seggd-rt[train]'"
         )
     return tuple(advice)
+
+
+def _describe(gpu: GpuReport) -> str:
+    return f"{gpu.name}, compute capability {gpu.compute_capability}, {gpu.memory_bytes / 2**30:.0f} GiB"
 
 
 def _version(package: str) -> str | None:
@@ -138,6 +164,8 @@ def _print(report: Report) -> None:
         ("platform", report.platform),
         ("CPU", f"{report.cpu}, {report.cpu_cores} cores to use"),
         ("CPU features", features),
+        *((gpu.device, _describe(gpu)) for gpu in report.gpus),
+        *([] if report.no_gpu is None else [("GPU", f"none: {report.no_gpu}")]),
     ):
         machine.add_row(title, value)
     packages = Table("package", "version", "extra", box=None, padding=(0, 2, 0, 0))

@@ -35,9 +35,9 @@ def generate(
     noise: Annotated[
         Path | None, typer.Option(help="A .npy of (N, C, H, W) float32 to start from, one for each image.")
     ] = None,
-    engine: Annotated[str, typer.Option(help="openvino, onnxruntime or auto: seggd-rt doctor lists them.")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, or one that seggd-rt doctor lists.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32, fp16, bf16 or auto.")] = "auto",
-    device: Annotated[str, typer.Option(help="cpu or auto.")] = "auto",
+    device: Annotated[str, typer.Option(help="cpu, cuda:0 (and so on), or auto.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads.  [default: the engine's choice]")] = None,
     batch: Annotated[int, typer.Option(help="Images drawn at a time; they are the same with any.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for every image.")] = False,

@@ -12,11 +12,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from commands import run_command
 
 import seggd_rt
-from seggd_engines import cpu, onnxruntime
+from seggd_engines import cpu, gpus, onnxruntime
 from seggd_engines.onnxruntime import OnnxRuntimeEngine
 from seggd_rt.errors import EngineUnavailableError
 
@@ -56,7 +57,8 @@ def test_reports_this_machine() -> None:
     assert report["cpu_cores"] >= 1
     versions = {package["name"]: package["version"] for package in report["packages"]}
     assert versions["numpy"] == importlib.metadata.version("numpy")
-    assert {engine["name"] for engine in report["engines"]} >= {"onnxruntime", "openvino"}
+    assert {engine["name"] for engine in report["engines"]} >= {"onnxruntime", "openvino", "onnxruntime-cuda"}
+    assert bool(report["gpus"]) == (report["no_gpu"] is None)
     for engine in report["engines"]:
         assert engine["precisions"] if engine["usable"] else engine["reason"]
 
@@ -71,7 +73,7 @@ def test_the_table_says_the_same() -> None:
 def test_says_why_not_and_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     uninstall(monkeypatch, "onnxruntime", "openvino", "torch")
     report = json.loads(run_command("doctor", "--json").out)
-    assert [engine["usable"] for engine in report["engines"]] == [False, False]
+    assert not any(engine["usable"] for engine in report["engines"] if engine["device"] == "cpu")
     assert {package["name"]: package["version"] for package in report["packages"]}["torch"] is None
     advice = " ".join(report["advice"])
     assert "no engine can run here" in advice
@@ -123,3 +125,27 @@ def test_cpuinfo(
     found = cpu.this_cpu.__wrapped__()
     assert found.name == (name or platform.processor() or platform.machine())
     assert found.features == features
+
+
+def test_gpus_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = (gpus.Gpu(0, "GPU of a test", (8, 9), 24 << 30), gpus.Gpu(1, "another", (9, 0), 80 << 30))
+    monkeypatch.setattr(gpus, "_look", lambda: (found, None))
+    report = json.loads(run_command("doctor", "--json").out)
+    assert report["gpus"][0] == {
+        "device": "cuda:0", "name": "GPU of a test", "compute_capability": "8.9", "memory_bytes": 24 << 30,
+    }  # fmt: skip
+    engines = [engine["device"] for engine in report["engines"] if engine["name"] == "onnxruntime-cuda"]
+    assert engines == ["cuda:0", "cuda:1"]
+    assert "GPU of a test, compute capability 8.9, 24 GiB" in run_command("doctor").out
+
+
+def test_without_a_driver_a_gpu_engine_says_so_in_one_line(tiny_bundle: Path, tmp_path: Path) -> None:
+    if gpus.find_gpus():
+        pytest.skip("there is a GPU here")
+    mask = tmp_path / "m.npy"
+    np.save(mask, np.ones((24, 32), np.uint8))
+    arguments = ("generate", tiny_bundle, "-m", mask, "-o", tmp_path / "o.png", "--engine", "onnxruntime-cuda")
+    done = run_command(*arguments)
+    assert done.code == 2
+    assert done.err.count("\n") == 1
+    assert re.search("onnxruntime-cuda: .*(NVIDIA|cuda-core)", done.err)

@@ -1,0 +1,160 @@
+"""What ONNX Runtime is asked for on a GPU, against a stand-in for its package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from seggd_engines import onnxruntime_cuda
+from seggd_engines.gpus import Gpu
+from seggd_engines.network import Buffer, NetworkShape
+from seggd_engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
+from seggd_rt.errors import EngineError, EngineUnavailableError
+from seggd_rt.precision import Precision
+
+SHAPE = NetworkShape(1, 3, 24, 32)
+GRAPH = Path("unet.fp16.onnx")
+CUDA = "CUDAExecutionProvider"
+
+
+class FakeError(RuntimeError):
+    """What the stand-in raises."""
+
+
+class FakeOrt:
+    """The part of the package that the engine uses; it records what it is asked for."""
+
+    def __init__(self) -> None:
+        state = SimpleNamespace(RuntimeException=FakeError)
+        for name in ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented"):
+            setattr(state, name, FakeError)
+        self.capi = SimpleNamespace(onnxruntime_pybind11_state=state)
+        self.providers = [CUDA, "CPUExecutionProvider"]
+        self.loaded = [CUDA]
+        self.channels = SHAPE.channels
+        self.entries: dict[str, str] = {}
+        self.run_entries: dict[str, str] = {}
+        self.dimensions: dict[str, int] = {}
+        self.asked: Any = None
+        self.inputs: list[tuple[Any, ...]] = []
+        self.runs = 0
+        self.fails = False
+        self.preloaded = False
+
+    def preload_dlls(self) -> None:
+        self.preloaded = True
+
+    def get_available_providers(self) -> list[str]:
+        return self.providers
+
+    def SessionOptions(self) -> Any:
+        return SimpleNamespace(
+            add_free_dimension_override_by_name=self.dimensions.__setitem__,
+            add_session_config_entry=self.entries.__setitem__,
+        )
+
+    def RunOptions(self) -> Any:
+        return SimpleNamespace(add_run_config_entry=self.run_entries.__setitem__)
+
+    def InferenceSession(self, graph: Path, options: Any, providers: Any) -> Any:
+        self.asked = providers
+        binding = SimpleNamespace(
+            bind_input=lambda *given: self.inputs.append(given), bind_output=lambda *given: self.inputs.append(given)
+        )
+
+        def run(_: Any, options: Any) -> None:
+            self.runs += 1
+            if self.fails:
+                raise FakeError("the GPU is on fire")
+
+        size = (SHAPE.height, SHAPE.width)
+        return SimpleNamespace(
+            get_providers=lambda: self.loaded,
+            get_inputs=lambda: [
+                SimpleNamespace(name="sample", shape=[2, self.channels, *size]),
+                SimpleNamespace(name="timestep", shape=[2]),
+            ],
+            get_outputs=lambda: [SimpleNamespace(name="out", shape=[2, 1, *size])],
+            io_binding=lambda: binding,
+            run_with_iobinding=run,
+        )
+
+
+@pytest.fixture
+def ort(monkeypatch: pytest.MonkeyPatch) -> FakeOrt:
+    fake = FakeOrt()
+    monkeypatch.setattr(onnxruntime_cuda, "require", lambda *_, **__: fake)
+    monkeypatch.setattr(onnxruntime_cuda, "installed_builds", lambda: ("onnxruntime-gpu",))
+    monkeypatch.setattr(onnxruntime_cuda.importlib.util, "find_spec", lambda _: object())
+    monkeypatch.setattr(onnxruntime_cuda.importlib.metadata, "version", lambda _: "1.30")
+    monkeypatch.setattr(onnxruntime_cuda, "find_gpu", lambda device: Gpu(int(device[-1]), "GPU", (9, 0), 1))
+    return fake
+
+
+def open_network(precision: Precision = Precision.FP16) -> Any:
+    return OnnxRuntimeCudaEngine().open(GRAPH, SHAPE, device="cuda:1", precision=precision, threads=None)
+
+
+def bind(network: Any) -> Any:
+    return network.bind(Buffer(256, (2, 4, 24, 32)), Buffer(512, (2,)), Buffer(768, (2, 1, 24, 32)), 4711)
+
+
+def test_buffers_are_bound_on_the_callers_stream(ort: FakeOrt) -> None:
+    network = open_network()
+    bind(network)()
+    assert ort.preloaded
+    ((provider, options),) = ort.asked
+    assert provider == CUDA
+    assert (options["device_id"], options["user_compute_stream"], options["use_tf32"]) == ("1", "4711", "0")
+    assert ort.dimensions == {"batch": 2}
+    assert ort.entries["session.disable_cpu_ep_fallback"] == "1"
+    assert ort.run_entries["disable_synchronize_execution_providers"] == "1"
+    assert [(given[0], given[1], given[2], given[-1]) for given in ort.inputs] == [
+        ("sample", "cuda", 1, 256),
+        ("timestep", "cuda", 1, 512),
+        ("out", "cuda", 1, 768),
+    ]
+    assert ort.runs == 1
+    assert (network.info.device, network.info.precision, network.capturable) == ("cuda:1", Precision.FP16, False)
+
+
+def test_a_failure_is_an_engine_error(ort: FakeOrt) -> None:
+    call = bind(open_network())
+    ort.fails = True
+    with pytest.raises(EngineError, match="on fire"):
+        call()
+
+
+def test_a_provider_that_did_not_load_is_no_silent_detour(ort: FakeOrt) -> None:
+    ort.loaded = ["CPUExecutionProvider"]
+    with pytest.raises(EngineUnavailableError, match="would run on the CPU"):
+        bind(open_network())
+    ort.providers = ["CPUExecutionProvider"]
+    with pytest.raises(EngineUnavailableError, match="has no CUDAExecutionProvider"):
+        open_network()
+
+
+def test_a_graph_of_another_network_is_refused(ort: FakeOrt) -> None:
+    ort.channels = 7
+    with pytest.raises(EngineError, match="not the network of this manifest"):
+        bind(open_network())
+
+
+def test_it_computes_in_what_graphs_are_in(ort: FakeOrt) -> None:
+    engine = OnnxRuntimeCudaEngine()
+    assert engine.availability("cuda:0").precisions == (Precision.FP16, Precision.FP32)
+    with pytest.raises(EngineUnavailableError, match="not in bf16"):
+        open_network(Precision.BF16)
+
+
+@pytest.mark.parametrize("builds", [("onnxruntime",), ("onnxruntime", "onnxruntime-gpu")])
+def test_another_build_in_its_folder_is_noticed(
+    ort: FakeOrt, monkeypatch: pytest.MonkeyPatch, builds: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(onnxruntime_cuda, "installed_builds", lambda: builds)
+    there = OnnxRuntimeCudaEngine().availability("cuda:0")
+    assert not there.usable
+    assert "pip uninstall -y onnxruntime onnxruntime-gpu" in there.reason
