@@ -31,6 +31,9 @@ MAX_MANIFEST_BYTES = 16 << 20
 MAX_PIXELS = 1 << 26
 """Largest height times width a manifest may state: a bound on what a bundle can make a reader allocate."""
 
+MEANING_KEY = "seggd-meaning-sha256"
+"""Where `check.safetensors` keeps, in its metadata, the digest of what the manifest meant at export."""
+
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NEWER_SCHEMA = re.compile(r"seggd-bundle/([2-9]|[1-9][0-9]+)")
@@ -135,6 +138,22 @@ class Provenance(_Record, frozen=True):
     training: dict[str, Any] | None = None
 
 
+class Meaning(_Record, frozen=True):
+    """What of a manifest decides how masks become images: were it edited, images would be wrong without an error."""
+
+    image: ImageSpec
+    classes: tuple[LabelClass, ...]
+    mask: MaskSpec
+    schedule: NoiseSchedule
+    defaults: Defaults
+    check_steps: int
+    intensity_range: tuple[float, float] | None = None
+
+    def metadata(self) -> dict[str, str]:
+        """Return the metadata of `check.safetensors`, which an export writes and every runtime compares."""
+        return {MEANING_KEY: hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()}
+
+
 class Manifest(_Record, frozen=True):
     """Everything `bundle.json` states."""
 
@@ -173,6 +192,19 @@ class Manifest(_Record, frozen=True):
         for owner, steps in (("check", self.check.steps), ("defaults", self.defaults.steps)):
             if not 1 <= steps <= self.schedule.train_steps:
                 raise ValueError(f"{owner}.steps is {steps}; it must lie in [1, {self.schedule.train_steps}]")
+
+    @property
+    def meaning(self) -> Meaning:
+        """What of the manifest decides how masks become images."""
+        return Meaning(
+            image=self.image,
+            classes=self.classes,
+            mask=self.mask,
+            schedule=self.schedule,
+            defaults=self.defaults,
+            check_steps=self.check.steps,
+            intensity_range=self.intensity_range,
+        )
 
     @property
     def mask_channels(self) -> int:
@@ -326,6 +358,34 @@ class Bundle:
             raise IntegrityError(f"{paths[0]} names external data the manifest does not: {', '.join(sorted(unlisted))}")
         return paths[0]
 
+    def check_file(self) -> Path:
+        """Return the path of the golden run after verifying it, and that the manifest means what it did at export.
+
+        Raises
+        ------
+        IntegrityError
+            The file is missing or changed, or the manifest was edited.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        path = self.file(self.manifest.check.file)
+        try:
+            with safe_open(path, framework="numpy") as file:
+                stated = (file.metadata() or {}).get(MEANING_KEY)
+        except SafetensorError as error:
+            raise IntegrityError(f"{path} does not hold a golden run ({error}): export the bundle again") from error
+        if stated is None:
+            raise IntegrityError(
+                f"{path} does not say what {MANIFEST} meant at export, as a development version wrote it: "
+                "export the bundle again"
+            )
+        if stated != self.manifest.meaning.metadata()[MEANING_KEY]:
+            raise IntegrityError(
+                f"{self.path / MANIFEST} was edited after export: its image, classes, mask, schedule, intensity range, "
+                "defaults or check steps are not those the network was exported with. Copy or export the bundle again"
+            )
+        return path
+
     @cached_property
     def golden(self) -> Golden:
         """The golden run.
@@ -333,12 +393,12 @@ class Bundle:
         Raises
         ------
         IntegrityError
-            Its file is missing or changed, or does not hold what the manifest says.
+            Its file is missing or changed, or does not hold what the manifest says; or the manifest was edited.
         """
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
-        path = self.file(self.manifest.check.file)
+        path = self.check_file()
         try:
             golden = Golden(**load_file(path))
         except (SafetensorError, TypeError) as error:

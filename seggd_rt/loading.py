@@ -92,7 +92,7 @@ def _open(
     if unfit is not None:
         raise EngineUnavailableError(f"engine {engine.name}: {unfit}")
     # Also where its outcome is recalled and the golden run is not read: a bundle that was changed must not pass.
-    bundle.file(bundle.manifest.check.file)
+    bundle.check_file()
     check = SelfCheck(bundle)
     for candidate in (precision,) if precision else there.precisions:
         generator = Generator(bundle, _network(bundle, engine, candidate, device, threads), notes)

@@ -187,10 +187,47 @@ def test_a_golden_run_without_states(copy: Path) -> None:
         _ = Bundle.open(copy).golden
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"image.height": 16},
+        {"classes.1.name": "myocardium", "classes.2.name": "cavity"},
+        {"mask.trained_with_empty_mask": True},
+        {"schedule.prediction": "v"},
+        {"schedule.beta_end": 0.03},
+        {"schedule.spacing": "trailing"},
+        {"defaults.steps": 49},
+        {"check.steps": 10},
+        {"intensity_range": [0, 4095]},
+    ],
+)
+def test_an_edited_meaning_is_noticed(copy: Path, change: dict[str, Any]) -> None:
+    (copy / MANIFEST).write_bytes(edited(copy, change))
+    for use in (Bundle.check_file, lambda bundle: bundle.golden):
+        with pytest.raises(IntegrityError, match=r"bundle\.json was edited after export"):
+            use(Bundle.open(copy))
+
+
+def test_what_does_not_decide_an_image_may_be_edited(copy: Path) -> None:
+    (copy / MANIFEST).write_bytes(edited(copy, {"name": "other", "modality": "MR", "provenance.licence": "none"}))
+    assert Bundle.open(copy).check_file() == copy / "check.safetensors"
+
+
+def test_a_golden_run_that_does_not_state_the_meaning(copy: Path) -> None:
+    path = copy / "check.safetensors"
+    save_file(load_file(path), path)
+    ref = file_ref(path)
+    resealed = {"path": ref.path, "sha256": ref.sha256, "size": ref.size}
+    (copy / MANIFEST).write_bytes(edited(copy, {"check.file": resealed}))
+    with pytest.raises(IntegrityError, match="export the bundle again"):
+        Bundle.open(copy).check_file()
+
+
 def reseal_golden(bundle: Path, change: Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]]) -> None:
     """Change the golden run, and the hash in the manifest with it."""
     path = bundle / "check.safetensors"
-    save_file({name: np.ascontiguousarray(array) for name, array in change(load_file(path)).items()}, path)
+    arrays = {name: np.ascontiguousarray(array) for name, array in change(load_file(path)).items()}
+    save_file(arrays, path, Bundle.open(bundle).manifest.meaning.metadata())
     ref = file_ref(path)
     resealed = {"path": ref.path, "sha256": ref.sha256, "size": ref.size}
     (bundle / MANIFEST).write_bytes(edited(bundle, {"check.file": resealed}))

@@ -205,6 +205,24 @@ def test_a_changed_check_file_is_noticed_also_where_the_check_is_recalled(
         seggd_rt.load(bundle)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schedule.prediction": "v"},
+        {"schedule.beta_end": 0.03},
+        {"classes.1.name": "myocardium", "classes.2.name": "cavity"},
+    ],
+)
+def test_an_edited_manifest_is_not_loaded(
+    engines: Callable[..., None], tmp_path: Path, change: dict[str, object]
+) -> None:
+    engines(LossyEngine("fake"))
+    bundle = copy_bundle(TINY, tmp_path)
+    edit_manifest(bundle, change)
+    with pytest.raises(IntegrityError, match="was edited after export"):
+        seggd_rt.load(bundle)
+
+
 def test_a_cache_that_cannot_be_written_is_no_obstacle(
     engines: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,6 +38,7 @@ from seggd_rt.bundle import (
     ImageSpec,
     Manifest,
     MaskSpec,
+    Meaning,
     Parity,
     Provenance,
     file_ref,
@@ -224,8 +225,9 @@ class _Writer:
             proven = self._prove(files[0], precision, run)
             refs = tuple(file_ref(file) for file in files)
             graphs.append(Graph(precision=precision, files=refs, opset=OPSETS[precision], parity=proven))
-        (self.folder / CHECK_FILE).write_bytes(save(asdict(run.golden(self.label_map))))
-        return self._manifest(name, tuple(graphs), provenance)
+        meaning = self._meaning()
+        (self.folder / CHECK_FILE).write_bytes(save(asdict(run.golden(self.label_map)), meaning.metadata()))
+        return self._manifest(name, meaning, tuple(graphs), provenance)
 
     def _save(self, model: ir.Model, precision: Precision) -> list[Path]:
         """Write a graph, its weights beside it where they are too many, and return the files."""
@@ -254,11 +256,9 @@ class _Writer:
         self.progress(Progress(doing, 0, total))
         return count
 
-    def _manifest(self, name: str, graphs: tuple[Graph, ...], provenance: Mapping[str, str | None]) -> Manifest:
+    def _meaning(self) -> Meaning:
         source, spec = self.source, self.spec
-        return Manifest(
-            schema=SCHEMA,
-            name=name,
+        return Meaning(
             image=ImageSpec(channels=spec.image_channels, height=spec.height, width=spec.width),
             classes=spec.classes,
             mask=MaskSpec(
@@ -267,9 +267,25 @@ class _Writer:
                 trained_with_empty_mask=source.trained_with_empty_mask,
             ),
             schedule=source.schedule,
-            graphs=graphs,
-            check=Check(file=file_ref(self.folder / CHECK_FILE), steps=self.steps),
             defaults=Defaults(sampler=Sampler.DDIM, steps=min(DEFAULT_STEPS, source.schedule.train_steps)),
+            check_steps=self.steps,
+        )
+
+    def _manifest(
+        self, name: str, meaning: Meaning, graphs: tuple[Graph, ...], provenance: Mapping[str, str | None]
+    ) -> Manifest:
+        source = self.source
+        return Manifest(
+            schema=SCHEMA,
+            name=name,
+            image=meaning.image,
+            classes=meaning.classes,
+            mask=meaning.mask,
+            schedule=meaning.schedule,
+            graphs=graphs,
+            check=Check(file=file_ref(self.folder / CHECK_FILE), steps=meaning.check_steps),
+            defaults=meaning.defaults,
+            intensity_range=meaning.intensity_range,
             provenance=Provenance(
                 checkpoint_sha256=source.sha256,
                 checkpoint_format=source.format,

@@ -33,6 +33,7 @@ from seggd_rt.bundle import (
     ImageSpec,
     Manifest,
     MaskSpec,
+    Meaning,
     Parity,
     Provenance,
     file_ref,
@@ -271,14 +272,22 @@ def make(variant: Variant) -> Path:
     graph_path.write_bytes(onnx_model(variant, arrays).SerializeToString(deterministic=True))
     kept = [0, CHECK_STEPS // 2, CHECK_STEPS - 1]
     three = {name: golden[name][kept] for name in ("states", "outputs", "timesteps")}
-    save_file({**golden, **three}, check_path)
-    manifest = Manifest(
-        schema="seggd-bundle/1",
-        name=variant.name,
+    meaning = Meaning(
         image=ImageSpec(channels=variant.channels, height=variant.height, width=variant.width),
         classes=name_classes(NAMES),
         mask=MaskSpec(encoding=variant.encoding, trained_with_ablation=True, trained_with_empty_mask=False),
         schedule=variant.schedule,
+        defaults=Defaults(sampler=Sampler.DDIM, steps=50),
+        check_steps=CHECK_STEPS,
+    )
+    save_file({**golden, **three}, check_path, meaning.metadata())
+    manifest = Manifest(
+        schema="seggd-bundle/1",
+        name=variant.name,
+        image=meaning.image,
+        classes=meaning.classes,
+        mask=meaning.mask,
+        schedule=meaning.schedule,
         graphs=(
             Graph(
                 precision=Precision.FP32,
@@ -287,8 +296,8 @@ def make(variant: Variant) -> Path:
                 parity=measured_parity(variant, graph_path, golden),
             ),
         ),
-        check=Check(file=file_ref(check_path), steps=CHECK_STEPS),
-        defaults=Defaults(sampler=Sampler.DDIM, steps=50),
+        check=Check(file=file_ref(check_path), steps=meaning.check_steps),
+        defaults=meaning.defaults,
         provenance=Provenance(
             checkpoint_sha256=hashlib.sha256(b"".join(array.tobytes() for array in arrays.values())).hexdigest(),
             checkpoint_format="hand-made",
