@@ -1,10 +1,13 @@
-"""DDIM against a network that knows the answer, and against diffusers' scheduler."""
+"""Samplers against a network that knows the answer, and against diffusers' schedulers."""
+
+import sys
+from typing import Any
 
 import numpy as np
 import pytest
 
 from seggd_rt.errors import OptionError
-from seggd_rt.rows import RowTable, advance
+from seggd_rt.rows import Column, RowTable, advance
 from seggd_rt.samplers import Sampler, sampler_rows
 from seggd_rt.schedule import BetaCurve, NoiseSchedule, Prediction, Spacing
 
@@ -95,3 +98,91 @@ def test_schedule_equals_diffusers(curve: BetaCurve, zero_snr: bool) -> None:
 def test_eta_outside_its_range(eta: float) -> None:
     with pytest.raises(OptionError, match="eta"):
         sampler_rows(Sampler.DDIM, NoiseSchedule(), 10, eta=eta)
+
+
+def run_both(theirs: Any, schedule: NoiseSchedule, table: RowTable) -> tuple[np.ndarray, np.ndarray]:
+    """Run a scheduler of diffusers and our rows from the same noise, with the same draws."""
+    torch = pytest.importorskip("torch")
+    start = np.random.default_rng(3).standard_normal(SIZE)
+    z = np.random.default_rng(4).standard_normal((len(table), *SIZE)).astype(np.float32)
+    draws = iter(z)
+    module = sys.modules[type(theirs).__module__]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "randn_tensor", lambda *_, **__: torch.from_numpy(next(draws).astype(np.float64)))
+        x = torch.from_numpy(start)
+        for t in theirs.timesteps.tolist():
+            x = theirs.step(torch.from_numpy(analytic_output(schedule, x.numpy(), t)), t, x).prev_sample
+    return sample(schedule, table, start, z), x.numpy()
+
+
+NAMES = {Prediction.EPSILON: "epsilon", Prediction.SAMPLE: "sample", Prediction.V: "v_prediction"}
+
+
+@pytest.mark.parametrize("prediction", list(Prediction))
+@pytest.mark.parametrize("spacing", list(Spacing))
+@pytest.mark.parametrize(("steps", "clip"), [(1000, 1.0), (50, 1.0), (17, None), (1, 1.0)])
+def test_ddpm_equals_diffusers(prediction: Prediction, spacing: Spacing, steps: int, clip: float | None) -> None:
+    diffusers = pytest.importorskip("diffusers", reason="it is what this is compared with")
+    schedule = NoiseSchedule(prediction=prediction, spacing=spacing, clip_x0=clip)
+    theirs = diffusers.DDPMScheduler(
+        prediction_type=NAMES[prediction], timestep_spacing=spacing.value, clip_sample=clip is not None
+    )
+    theirs.set_timesteps(steps)
+    table = sampler_rows(Sampler.DDPM, schedule, steps)
+    assert theirs.timesteps.tolist() == table.timesteps.tolist()
+    found, expected = run_both(theirs, schedule, table)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+# What diffusers does with NumPy's newer __array__.
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
+@pytest.mark.parametrize("prediction", list(Prediction))
+@pytest.mark.parametrize("spacing", list(Spacing))
+@pytest.mark.parametrize("steps", [1, 2, 15, 20, 50])
+@pytest.mark.parametrize("sampler", [Sampler.DPM_SOLVER, Sampler.DPM_SOLVER_SDE])
+def test_dpm_solver_equals_diffusers(prediction: Prediction, spacing: Spacing, steps: int, sampler: Sampler) -> None:
+    diffusers = pytest.importorskip("diffusers", reason="it is what this is compared with")
+    schedule = NoiseSchedule(prediction=prediction, spacing=spacing, clip_x0=None)
+    theirs = diffusers.DPMSolverMultistepScheduler(
+        prediction_type=NAMES[prediction],
+        timestep_spacing=spacing.value,
+        algorithm_type="sde-dpmsolver++" if sampler is Sampler.DPM_SOLVER_SDE else "dpmsolver++",
+        beta_start=1e-4,
+        beta_end=0.02,
+    )
+    theirs.set_timesteps(steps)
+    table = sampler_rows(sampler, schedule, steps)
+    assert theirs.timesteps.tolist() == table.timesteps.tolist()
+    found, expected = run_both(theirs, schedule, table)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("sampler", list(Sampler))
+@pytest.mark.parametrize("prediction", [Prediction.V, Prediction.SAMPLE])
+def test_a_schedule_that_ends_in_pure_noise_is_sampled(sampler: Sampler, prediction: Prediction) -> None:
+    schedule = NoiseSchedule(
+        prediction=prediction, zero_terminal_snr=True, spacing=Spacing.TRAILING, clip_x0=None, beta_end=0.02
+    )
+    table = sampler_rows(sampler, schedule, 100)
+    assert table.timesteps[0] == 999
+    assert np.isfinite(np.delete(table.rows, Column.CLIP, axis=1)).all()
+    noise = np.random.default_rng(0).standard_normal((64, 1, 16, 16))
+    z = np.random.default_rng(1).standard_normal((100, *noise.shape)).astype(np.float32)
+    images = sample(schedule, table, noise, z)
+    assert images.mean() == pytest.approx(0.3, abs=0.01)
+    # Respaced ancestral sampling with DDPM's smaller variance narrows the distribution; diffusers' does as much.
+    assert images.std() == pytest.approx(0.2, abs=0.03 if sampler is Sampler.DDPM else 0.015)
+
+
+@pytest.mark.parametrize("sampler", [s for s in Sampler if s is not Sampler.DDIM])
+def test_only_ddim_has_an_eta(sampler: Sampler) -> None:
+    with pytest.raises(OptionError, match="only the sampler ddim"):
+        sampler_rows(sampler, NoiseSchedule(), 10, eta=0.5)
+
+
+@pytest.mark.parametrize("sampler", list(Sampler))
+@pytest.mark.parametrize("spacing", list(Spacing))
+@pytest.mark.parametrize("steps", [0, 1001])
+def test_steps_outside_the_range_are_refused(sampler: Sampler, spacing: Spacing, steps: int) -> None:
+    with pytest.raises(OptionError, match="steps is"):
+        sampler_rows(sampler, NoiseSchedule(), steps, spacing=spacing)
