@@ -7,6 +7,7 @@ number of steps.
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 
 import numpy as np
@@ -62,6 +63,7 @@ class CudaSession:
         self._call = network.bind(self._sample, self._timestep, self._out, stream.handle)
         self._called = False
         self._unchecked = False
+        self._waited_s = 0.0
         self._graphs: OrderedDict[int, DeviceGraph] = OrderedDict()
         stream.clear(self._result, self._head)
 
@@ -74,6 +76,11 @@ class CudaSession:
     def lanes(self) -> int:
         """Network lanes an image."""
         return self._lanes
+
+    @property
+    def waited_s(self) -> float:
+        """How many seconds its callers have waited for the GPU, for those who time the host's own work."""
+        return self._waited_s
 
     def run(self, run: Run, out: NDArray[np.float32] | NDArray[np.uint8], on_step: OnStep | None = None) -> None:
         """Draw a batch: see `Session.run`. Without `on_step`, the whole loop is one graph."""
@@ -153,7 +160,7 @@ class CudaSession:
     def call(self) -> None:
         """Evaluate the network on the session's buffers, for those who time it alone."""
         self._call_network()
-        self._stream.synchronize()
+        self._wait()
 
     def _enqueue(self, run: Run, *, as_bytes: bool, on_step: OnStep | None = None) -> None:
         self._upload(run, as_bytes=as_bytes)
@@ -162,7 +169,7 @@ class CudaSession:
             self._begin()
             for index, timestep in enumerate(run.table.timesteps.tolist()):
                 self._step()
-                self._stream.synchronize()
+                self._wait()
                 on_step(Step(index, steps, timestep))
             self._finish()
         elif self._capturable:
@@ -267,7 +274,7 @@ class CudaSession:
         found = self._host_result[: self._head + size]
         self._stream.download(found, self._result)
         self._stream.clear(self._result, self._head)
-        self._stream.synchronize()
+        self._wait()
         self._unchecked = False
         status = found[_COUNTERS : _COUNTERS + 4 * self._batch].view(np.uint32)
         if (status & _LABEL_OUTSIDE).any():
@@ -276,6 +283,11 @@ class CudaSession:
             advice = "" if self._info.precision is Precision.FP32 else ": try precision='fp32'"
             raise EngineError(f"{self._info.engine} in {self._info.precision} gave an image that is not finite{advice}")
         return found[self._head :]
+
+    def _wait(self) -> None:
+        started = time.perf_counter()
+        self._stream.synchronize()
+        self._waited_s += time.perf_counter() - started
 
     def _drop_graphs(self) -> None:
         while self._graphs:

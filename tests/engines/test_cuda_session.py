@@ -230,6 +230,25 @@ def test_evaluate_is_one_call() -> None:
         np.testing.assert_array_equal(session.evaluate(x, mask, 500), expected)
 
 
+def test_waiting_for_the_gpu_is_told_from_the_hosts_own_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    session, stream = session_of(analytic(), 1)
+    clock, wait = [0.0], stream.synchronize
+    monkeypatch.setattr("seggd_engines.cuda.time.perf_counter", lambda: clock[0])
+
+    def take_two_seconds() -> None:
+        clock[0] += 2
+        wait()
+
+    run = make_run(SHAPES[0], (1,), steps=3)
+    session.run(run, empty(SHAPES[0], 1))
+    assert session.waited_s == 0
+    monkeypatch.setattr(stream, "synchronize", take_two_seconds)
+    session.run(run, empty(SHAPES[0], 1))
+    assert session.waited_s == 2
+    session.call()
+    assert session.waited_s == 4
+
+
 def on_device(array: NDArray[np.generic]) -> DeviceArray:
     """Describe an array as device memory, which here is the host's."""
     return DeviceArray(array.ctypes.data, array.shape, array.dtype, "cuda:0", owner=array)
