@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from seggd_engines.cuda import CudaSession
 from seggd_engines.guests import stream_handle
-from seggd_engines.network import DeviceArray, EngineInfo, Network, OnStep, Run
+from seggd_engines.network import AnyNetwork, DeviceArray, EngineInfo, OnStep, Run
 from seggd_rt.bundle import Bundle, Manifest
 from seggd_rt.errors import DataError, OptionError
 from seggd_rt.labels import ablate, encode_table, select_classes
@@ -33,7 +33,7 @@ class Generator:
     other thread is in a call.
     """
 
-    def __init__(self, bundle: Bundle, network: Network, notes: tuple[str, ...] = ()) -> None:
+    def __init__(self, bundle: Bundle, network: AnyNetwork, notes: tuple[str, ...] = ()) -> None:
         self.bundle = bundle
         self._notes = notes
         self._pool = SessionPool(network)
@@ -176,8 +176,7 @@ class Generator:
         """Close it."""
         self.close()
 
-    def _draw(self, run: Run, inputs: Inputs, out: object, *, batched: bool, on_step: OnStep | None
-    ) -> Any:
+    def _draw(self, run: Run, inputs: Inputs, out: object, *, batched: bool, on_step: OnStep | None) -> Any:
         """Draw a run into `out`, or into a new array."""
         channels, height, width = inputs.image_shape
         count = len(run.seeds)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from seggd_engines.catalog import ENGINES, find_engine
 from seggd_engines.gpus import find_gpus
-from seggd_engines.network import DeviceKind, Engine, EngineInfo, Network, NetworkShape, Session
+from seggd_engines.network import AnyNetwork, DeviceKind, Engine, EngineInfo, NetworkShape, Session
 from seggd_rt.bundle import Bundle
 from seggd_rt.errors import EngineError, EngineUnavailableError, OptionError
 from seggd_rt.generator import Generator
@@ -124,7 +124,7 @@ def _flaw(check: SelfCheck, session: Session, info: EngineInfo) -> str | None:
     return None
 
 
-def _network(bundle: Bundle, engine: Engine, precision: Precision, device: str, threads: int | None) -> Network:
+def _network(bundle: Bundle, engine: Engine, precision: Precision, device: str, threads: int | None) -> AnyNetwork:
     manifest = bundle.manifest
     graph = bundle.graph_file(bundle.graph(engine.graph_precision(precision)))
     image = manifest.image

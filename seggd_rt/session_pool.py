@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from seggd_engines.cuda import CudaSession
-from seggd_engines.network import Network, Session
+from seggd_engines.network import AnyNetwork, Session
 from seggd_rt.errors import EngineError
 
 _MAX_IDLE = 8
@@ -17,7 +17,7 @@ _MAX_IDLE = 8
 class SessionPool:
     """Owns a network and its sessions; any number of threads may borrow."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: AnyNetwork) -> None:
         self.network = network
         self._lock = threading.Lock()
         self._idle: list[Session] = []  # that of the latest call last

@@ -11,10 +11,10 @@ import time
 from collections import OrderedDict
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from seggd_engines.device import Bytes, DeviceGraph, DeviceMark, DeviceStream, Kernel
-from seggd_engines.network import Buffer, CudaNetwork, DeviceArray, OnStep, Run, Step
+from seggd_engines.network import Buffer, CudaNetwork, DeviceArray, Latents, OnStep, Pixels, Run, Step
 from seggd_rt.errors import EngineError, LabelMapError
 from seggd_rt.precision import Precision
 
@@ -28,8 +28,11 @@ _NOT_FINITE, _LABEL_OUTSIDE = 1, 2
 _COUNTERS = 8
 """Bytes of the two counters, step and finished, that lie before the images' status."""
 
-_SIZES = ("images", "lanes", "channels", "mask_channels", "pixels", "labels", "steps", "bytes")
-_INPUTS = ("label_maps", "encode_tables", "seeds", "rows", "timesteps", "start", "real", "pixel_map")
+_SIZES = (
+    *("images", "lanes", "channels", "mask_channels", "pixels"),
+    *("labels", "steps", "first", "bytes", "reserved"),
+)
+_INPUTS = ("label_maps", "encode_tables", "seeds", "rows", "timesteps", "start", "last_x0", "real", "pixel_map")
 _BUFFERS = ("sample", "timestep", "out", "x0", "result", "step", "finished", "status")
 STATE = np.dtype([(name, "<i4") for name in _SIZES] + [(name, "<u8") for name in (*_INPUTS, *_BUFFERS)])
 """`Sampling` of kernels/sampling.cuh, as it lies in memory."""
@@ -64,7 +67,7 @@ class CudaSession:
         self._called = False
         self._unchecked = False
         self._waited_s = 0.0
-        self._graphs: OrderedDict[int, DeviceGraph] = OrderedDict()
+        self._graphs: OrderedDict[tuple[bool, int], DeviceGraph] = OrderedDict()
         stream.clear(self._result, self._head)
 
     @property
@@ -82,12 +85,54 @@ class CudaSession:
         """How many seconds its callers have waited for the GPU, for those who time the host's own work."""
         return self._waited_s
 
-    def run(self, run: Run, out: NDArray[np.float32] | NDArray[np.uint8], on_step: OnStep | None = None) -> None:
+    def run(self, run: Run, out: Pixels, on_step: OnStep | None = None) -> None:
         """Draw a batch: see `Session.run`. Without `on_step`, the whole loop is one graph."""
         self.synchronize()
-        self._enqueue(run, as_bytes=out.dtype == np.uint8, on_step=on_step)
-        images = self._collect(out.nbytes)
-        out[...] = images.view(out.dtype).reshape(out.shape)
+        self._upload(run, as_bytes=out.dtype == np.uint8)
+        if on_step is None:
+            self._launch(whole=True, steps=len(run.table) - run.first)
+        else:
+            self._begin()
+            for index, timestep in enumerate(run.table.timesteps[run.first :].tolist(), run.first):
+                self.advance(1)
+                self._wait()
+                on_step(Step(index, len(run.table), timestep))
+            self._finish()
+        self._fetch(out)
+
+    def start(self, run: Run, dtype: DTypeLike = np.float32) -> None:
+        """Begin a run: see `Session.start`."""
+        self.synchronize()
+        self._upload(run, as_bytes=np.dtype(dtype) == np.uint8)
+        self._begin()
+
+    def advance(self, steps: int) -> None:
+        """Do the next steps: see `Session.advance`."""
+        self._stream.activate()
+        self._launch(whole=False, steps=steps)
+
+    def preview(self, out: Pixels) -> None:
+        """Write the last estimates of x0: see `Session.preview`."""
+        self._stream.activate()
+        self._stream.launch(Kernel.PREVIEW, self._grid, _BLOCK, self._inputs)
+        self._fetch(out)
+
+    def latents(self) -> Latents:
+        """Return what the steps done left: see `Session.latents`. One image's alone lies in one piece."""
+        if self._batch != 1:
+            raise ValueError("only a batch of one can be gone on from")
+        shape, device = self._out.shape[1:], self._info.device
+        x, x0 = (
+            DeviceArray(buffer.address, (1, *shape), np.dtype(np.float32), device, self)
+            for buffer in (self._sample, self._x0)
+        )
+        return Latents(x, x0, self._stream.handle)
+
+    def finish(self, out: Pixels) -> None:
+        """Write the images: see `Session.finish`."""
+        self._stream.activate()
+        self._finish()
+        self._fetch(out)
 
     def enqueue(self, run: Run, out: DeviceArray, stream: int) -> None:
         """Draw a batch into device memory, in the order of the caller's stream, and return before it is done.
@@ -106,7 +151,8 @@ class CudaSession:
         self._stream.activate()
         self._stream.wait_for(stream)
         self._unchecked = True
-        self._enqueue(run, as_bytes=out.dtype == np.uint8)
+        self._upload(run, as_bytes=out.dtype == np.uint8)
+        self._launch(whole=True, steps=len(run.table) - run.first)
         self._stream.copy(out.address, self._result + self._head, out.nbytes)
         self._stream.hold_back(stream)
 
@@ -162,34 +208,25 @@ class CudaSession:
         self._call_network()
         self._wait()
 
-    def _enqueue(self, run: Run, *, as_bytes: bool, on_step: OnStep | None = None) -> None:
-        self._upload(run, as_bytes=as_bytes)
-        steps = len(run.table)
-        if on_step is not None:
-            self._begin()
-            for index, timestep in enumerate(run.table.timesteps.tolist()):
-                self._step()
-                self._wait()
-                on_step(Step(index, steps, timestep))
-            self._finish()
-        elif self._capturable:
-            self._graph(steps).launch()
+    def _launch(self, *, whole: bool, steps: int) -> None:
+        """Enqueue steps, with beginning and end if it is to be the whole loop: as one graph where that can be."""
+        if self._capturable:
+            self._graph(whole, steps).launch()
         else:
-            self._loop(steps)
+            self._loop(whole, steps)
 
-    def _loop(self, steps: int) -> None:
-        self._begin()
+    def _loop(self, whole: bool, steps: int) -> None:
+        if whole:
+            self._begin()
         for _ in range(steps):
-            self._step()
-        self._finish()
+            self._call_network()
+            self._stream.launch(Kernel.STEP, self._grid, _BLOCK, self._inputs)
+        if whole:
+            self._finish()
 
     def _begin(self) -> None:
         self._stream.clear(self._result, _COUNTERS)
         self._stream.launch(Kernel.BEGIN, self._grid, _BLOCK, self._inputs)
-
-    def _step(self) -> None:
-        self._call_network()
-        self._stream.launch(Kernel.STEP, self._grid, _BLOCK, self._inputs)
 
     def _finish(self) -> None:
         self._stream.launch(Kernel.FINISH, self._grid, _BLOCK, self._inputs)
@@ -198,9 +235,10 @@ class CudaSession:
         self._call()
         self._called = True
 
-    def _graph(self, steps: int) -> DeviceGraph:
-        """Return the captured loop of a number of steps; the latest few are kept."""
-        if steps not in self._graphs:
+    def _graph(self, whole: bool, steps: int) -> DeviceGraph:
+        """Return captured steps; the latest few graphs are kept."""
+        key = (whole, steps)
+        if key not in self._graphs:
             if not self._called:
                 # What an engine does at its first call cannot be captured; nor may it see a timestep that is none.
                 self._begin()
@@ -208,9 +246,9 @@ class CudaSession:
                 self._stream.synchronize()
             while len(self._graphs) >= _MAX_GRAPHS:
                 self._graphs.popitem(last=False)[1].close()
-            self._graphs[steps] = self._stream.capture(lambda: self._loop(steps))
-        self._graphs.move_to_end(steps)
-        return self._graphs[steps]
+            self._graphs[key] = self._stream.capture(lambda: self._loop(whole, steps))
+        self._graphs.move_to_end(key)
+        return self._graphs[key]
 
     def _upload(self, run: Run, *, as_bytes: bool) -> None:
         """Lay out what varies from image to image, behind the state that points to it, and upload it in one copy."""
@@ -222,6 +260,7 @@ class CudaSession:
             "timesteps": run.table.timesteps.astype(np.float32),
             "label_maps": run.label_maps,
             "start": run.noise,
+            "last_x0": run.last_x0,
             "real": run.real,
             "pixel_map": run.pixel_map,
         }
@@ -235,7 +274,7 @@ class CudaSession:
         state["images"], state["lanes"] = self._batch, self._lanes
         state["channels"], state["mask_channels"] = shape.image_channels, shape.mask_channels
         state["pixels"], state["labels"] = shape.height * shape.width, run.encode_tables.shape[-2]
-        state["steps"], state["bytes"] = len(run.table), as_bytes
+        state["steps"], state["first"], state["bytes"] = len(run.table), run.first, as_bytes
         for name, offset in offsets.items():
             state[name] = self._inputs + offset
         for name, buffer in (("sample", self._sample), ("timestep", self._timestep), ("out", self._out)):
@@ -273,7 +312,7 @@ class CudaSession:
         """Download status and the result's first bytes, wait, and check."""
         found = self._host_result[: self._head + size]
         self._stream.download(found, self._result)
-        self._stream.clear(self._result, self._head)
+        self._stream.clear(self._result + _COUNTERS, self._head - _COUNTERS)
         self._wait()
         self._unchecked = False
         status = found[_COUNTERS : _COUNTERS + 4 * self._batch].view(np.uint32)
@@ -288,6 +327,10 @@ class CudaSession:
         started = time.perf_counter()
         self._stream.synchronize()
         self._waited_s += time.perf_counter() - started
+
+    def _fetch(self, out: Pixels) -> None:
+        images = self._collect(out.nbytes)
+        out[...] = images.view(out.dtype).reshape(out.shape)
 
     def _drop_graphs(self) -> None:
         while self._graphs:

@@ -22,6 +22,7 @@ class Kernel(StrEnum):
     BEGIN = "seggd_begin"
     STEP = "seggd_step"
     FINISH = "seggd_finish"
+    PREVIEW = "seggd_preview"
 
 
 class DeviceGraph(Protocol):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
-from seggd_engines.network import Buffer, DeviceArray, Network, OnStep, Run, Step
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from seggd_engines.network import Buffer, DeviceArray, Latents, Network, OnStep, Pixels, Run, Step
 from seggd_rt.errors import EngineError
 from seggd_rt.labels import encode
 from seggd_rt.noise import Stream, normal
@@ -34,6 +36,8 @@ class HostSession:
         self._z = np.zeros(self._x.shape, np.float32)
         self._scratch = np.zeros(self._x.shape, np.float32)
         self._t = np.zeros(lanes * batch, np.float32)
+        self._blend: Blend | None = None
+        self._next = 0
         self.call = network.bind(Buffer.of(self._input), Buffer.of(self._t), Buffer.of(self._o))
 
     @property
@@ -46,31 +50,58 @@ class HostSession:
         """Network lanes an image."""
         return self._lanes
 
-    def run(self, run: Run, out: NDArray[np.float32] | NDArray[np.uint8], on_step: OnStep | None = None) -> None:
+    def run(self, run: Run, out: Pixels, on_step: OnStep | None = None) -> None:
         """Draw a batch: see `Session.run`."""
-        if isinstance(run.label_maps, DeviceArray) or isinstance(run.noise, DeviceArray):
-            raise EngineError(f"{self._info.engine} runs on the CPU: give it arrays in host memory")
+        self.start(run)
+        steps = len(run.table)
+        for index, timestep in enumerate(run.table.timesteps[run.first :].tolist(), run.first):
+            self.advance(1)
+            if on_step is not None:
+                on_step(Step(index, steps, timestep))
+        self.finish(out)
+
+    def start(self, run: Run, dtype: DTypeLike = np.float32) -> None:
+        """Begin a run: see `Session.start`."""
+        label_maps = self._in_host_memory(run.label_maps)
         for lane, tables in enumerate(run.encode_tables):
-            for image, (label_map, table) in enumerate(zip(run.label_maps, tables, strict=True)):
+            for image, (label_map, table) in enumerate(zip(label_maps, tables, strict=True)):
                 self._mask[lane * self._batch + image] = encode(label_map, table)
         if run.noise is None:
             self._draw(self._x, run.seeds, Stream.START, 0)
         else:
-            self._x[...] = run.noise
-        blend = self._blend(run) if run.table.blends else None
-        steps = len(run.table)
-        draws_noise = run.table.draws_noise
-        for index, timestep in enumerate(run.table.timesteps.tolist()):
+            self._x[...] = self._in_host_memory(run.noise)
+        self._x0[...] = 0 if run.last_x0 is None else self._in_host_memory(run.last_x0)
+        self._blend = self._real_of(run) if run.table.blends else None
+        self._run, self._next = run, run.first
+
+    def advance(self, steps: int) -> None:
+        """Do the next steps: see `Session.advance`."""
+        run, table = self._run, self._run.table
+        draws_noise = table.draws_noise
+        for index in range(self._next, self._next + steps):
             for copy in self._copies:
                 copy[...] = self._x
-            self._t.fill(timestep)
+            self._t.fill(table.timesteps[index])
             self.call()
             if draws_noise:
                 self._draw(self._z, run.seeds, Stream.STEP, index)
-            self._advance(run.table.rows[..., index, :], blend)
-            if on_step is not None:
-                on_step(Step(index, steps, timestep))
-        self._finish(out)
+            self._update(table.rows[..., index, :])
+        self._next += steps
+
+    def preview(self, out: Pixels) -> None:
+        """Write the last estimates of x0: see `Session.preview`."""
+        _write_pixels(self._x0, out)
+
+    def latents(self) -> Latents:
+        """Return what the steps done left: see `Session.latents`."""
+        return Latents(self._x.copy(), self._x0.copy())
+
+    def finish(self, out: Pixels) -> None:
+        """Write the images: see `Session.finish`."""
+        if not np.isfinite(self._x).all():
+            advice = "" if self._info.precision is Precision.FP32 else ": try precision='fp32'"
+            raise EngineError(f"{self._info.engine} in {self._info.precision} gave an image that is not finite{advice}")
+        _write_pixels(self._x, out)
 
     def evaluate(self, x: NDArray[np.float32], mask: NDArray[np.float32], timestep: float) -> NDArray[np.float32]:
         """Evaluate the network once: see `Session.evaluate`."""
@@ -84,22 +115,27 @@ class HostSession:
         """Drop the binding; the buffers go with the session."""
         del self.call
 
-    def _advance(self, rows: NDArray[np.float32], blend: Blend | None) -> None:
+    def _in_host_memory(self, array: NDArray[Any] | DeviceArray) -> NDArray[Any]:
+        if isinstance(array, DeviceArray):
+            raise EngineError(f"{self._info.engine} runs on the CPU: give it arrays in host memory")
+        return array
+
+    def _update(self, rows: NDArray[np.float32]) -> None:
         """Update x by one row, or by one row an image."""
         if rows.ndim == 1:
-            self._advance_part(slice(None), rows, blend)
+            self._update_part(slice(None), rows)
             return
         for image, row in enumerate(rows):
-            one = slice(image, image + 1)
-            self._advance_part(one, row, None if blend is None else blend[one])
+            self._update_part(slice(image, image + 1), row)
 
-    def _advance_part(self, part: slice, row: NDArray[np.float32], blend: Blend | None) -> None:
+    def _update_part(self, part: slice, row: NDArray[np.float32]) -> None:
         o = self._o_full[part]
         for ablated in self._o_ablated:
             o = guide(o, ablated[part], row)
+        blend = None if self._blend is None else self._blend[part]
         advance(self._x[part], o, self._x0[part], row, z=self._z[part], blend=blend, scratch=self._scratch[part])
 
-    def _blend(self, run: Run) -> Blend:
+    def _real_of(self, run: Run) -> Blend:
         if run.real is None:
             raise ValueError("rows that blend need a real image")
         noise = np.empty_like(self._x)
@@ -110,10 +146,8 @@ class HostSession:
         for image, seed in zip(into, seeds, strict=True):
             image[...] = normal(seed, image.shape, stream=stream, step=step)
 
-    def _finish(self, out: NDArray[np.float32] | NDArray[np.uint8]) -> None:
-        if not np.isfinite(self._x).all():
-            advice = "" if self._info.precision is Precision.FP32 else ": try precision='fp32'"
-            raise EngineError(f"{self._info.engine} in {self._info.precision} gave an image that is not finite{advice}")
-        pixels = np.moveaxis(self._x, 1, -1) / np.float32(2) + np.float32(0.5)
-        pixels.clip(0, 1, out=pixels)
-        out[...] = pixels if out.dtype == np.float32 else np.rint(pixels * np.float32(255))
+
+def _write_pixels(x: NDArray[np.float32], out: Pixels) -> None:
+    pixels = np.moveaxis(x, 1, -1) / np.float32(2) + np.float32(0.5)
+    pixels.clip(0, 1, out=pixels)
+    out[...] = pixels if out.dtype == np.float32 else np.rint(pixels * np.float32(255))

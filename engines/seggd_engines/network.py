@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from seggd_rt.precision import Precision
 from seggd_rt.rows import RowTable
@@ -147,6 +147,9 @@ class CudaNetwork(Protocol):
         """Give back what the network holds; bound calls must not be used after it."""
 
 
+AnyNetwork = Network | CudaNetwork
+
+
 @dataclass(frozen=True)
 class Availability:
     """Whether an engine can run on a device here; if not, why, and what to do."""
@@ -181,7 +184,7 @@ class Engine(Protocol):
 
     def open(
         self, graph: Path, shape: NetworkShape, *, device: str, precision: Precision, threads: int | None
-    ) -> Network:
+    ) -> AnyNetwork:
         """Open a graph.
 
         Raises
@@ -227,6 +230,10 @@ class Run:
         (N, C, H, W) float32 in [-1, 1]: what the rows blend in, noised by the seeds' own draw (`Stream.REAL`).
     pixel_map
         (N, H, W) float32 in [0, 1]: the blend's weight in each pixel, or None for 1.
+    first
+        The step to begin with: `noise` is then what the steps before it left, and `last_x0` what they last estimated.
+    last_x0
+        (N, C, H, W) float32, or None for 0; in device memory also (1, C, H, W).
     """
 
     table: RowTable
@@ -236,6 +243,8 @@ class Run:
     noise: NDArray[np.float32] | DeviceArray | None = None
     real: NDArray[np.float32] | None = None
     pixel_map: NDArray[np.float32] | None = None
+    first: int = 0
+    last_x0: NDArray[np.float32] | DeviceArray | None = None
 
     def __post_init__(self) -> None:
         """Refuse rows that need what is not given."""
@@ -250,8 +259,34 @@ class Run:
         return len(self.encode_tables)
 
 
+@dataclass(frozen=True)
+class Latents:
+    """What some steps of a run left, for another run to go on from.
+
+    Attributes
+    ----------
+    x, x0
+        (N, C, H, W) float32, where the session's memory lies: the state, and the last estimate of x0. In device memory
+        they are the session's own, and change with its next run.
+    stream
+        The stream of a GPU that writes them; 0 in host memory.
+    """
+
+    x: NDArray[np.float32] | DeviceArray
+    x0: NDArray[np.float32] | DeviceArray
+    stream: int = 0
+
+
+Pixels = NDArray[np.float32] | NDArray[np.uint8]
+"""(N, H, W, C): float32 in [0, 1], or uint8 from 0 to 255."""
+
+
 class Session(Protocol):
-    """The buffers of one run on one device, for one thread at a time and one batch size."""
+    """The buffers of one run on one device, for one thread at a time and one batch size.
+
+    `run` draws a batch at once. `start`, `advance` any number of times, `preview` where one wants to look, and `finish`
+    do so in parts.
+    """
 
     @property
     def batch(self) -> int:
@@ -279,7 +314,7 @@ class Session(Protocol):
             (lanes * N, C, H, W) float32.
         """
 
-    def run(self, run: Run, out: NDArray[np.float32] | NDArray[np.uint8], on_step: OnStep | None = None) -> None:
+    def run(self, run: Run, out: Pixels, on_step: OnStep | None = None) -> None:
         """Draw a batch.
 
         Parameters
@@ -287,14 +322,35 @@ class Session(Protocol):
         run
             What to draw.
         out
-            (N, H, W, C) float32, overwritten by images in [0, 1]; or uint8, by images of 0 to 255.
+            Overwritten by the images.
         on_step
             Called after every step.
 
         Raises
         ------
         EngineError
-            The network's output was not finite.
+            An image was not finite.
+        """
+
+    def start(self, run: Run, dtype: DTypeLike = np.float32) -> None:
+        """Begin a run: encode its label maps, write its start. `dtype` is that of the pixels it will be asked for."""
+
+    def advance(self, steps: int) -> None:
+        """Do the next steps of the run that was started; no more than it has."""
+
+    def preview(self, out: Pixels) -> None:
+        """Write the last estimates of x0: what the images will become, as far as the steps done can tell."""
+
+    def latents(self) -> Latents:
+        """Return what the steps done left."""
+
+    def finish(self, out: Pixels) -> None:
+        """Write the images.
+
+        Raises
+        ------
+        EngineError
+            An image was not finite.
         """
 
     def close(self) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from analytic import AnalyticNetwork
@@ -10,7 +13,7 @@ from numpy.typing import NDArray
 
 from seggd_engines.cuda import CudaSession
 from seggd_engines.host import HostSession
-from seggd_engines.network import DeviceArray, NetworkShape, Run, Step
+from seggd_engines.network import DeviceArray, NetworkShape, Run, Session, Step
 from seggd_rt.errors import EngineError, LabelMapError
 from seggd_rt.labels import MaskEncoding, ablate, encode, encode_table
 from seggd_rt.noise import Stream, normal
@@ -319,3 +322,73 @@ def test_streams_are_told_apart() -> None:
     first, second = EmulatedStream(), EmulatedStream()
     assert STREAMS[first.handle] is first
     assert STREAMS[second.handle] is second
+
+
+Parts = Callable[[AnalyticNetwork, int], Session]
+
+
+@pytest.fixture(params=["host", "cuda"])
+def session_for(request: pytest.FixtureRequest) -> Parts:
+    """Make a session of either kind."""
+    return HostSession if request.param == "host" else lambda network, batch: session_of(network, batch)[0]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_run_in_parts_is_the_run_at_once(session_for: Parts, shape: NetworkShape, dtype: type) -> None:
+    network, run = analytic(shape), make_run(shape, eta=0.5)
+    whole, out, look = empty(shape, 3, dtype), empty(shape, 3, dtype), empty(shape, 3, dtype)
+    session = session_for(network, 3)
+    session.run(run, whole)
+    session.start(run, dtype)
+    for steps in (2, 1, 3):
+        session.advance(steps)
+        session.preview(look)
+    session.finish(out)
+    np.testing.assert_array_equal(out, whole)
+
+
+def test_a_preview_shows_what_the_image_becomes(session_for: Parts) -> None:
+    network = analytic(std=0.0)
+    run = make_run(SHAPES[0], steps=6)
+    session, look = session_for(network, 3), empty(SHAPES[0], 3)
+    session.start(run)
+    session.advance(1)
+    session.preview(look)
+    # With no spread the very first estimate of x0 is the answer.
+    np.testing.assert_allclose(look[..., 0], network.mu(encode_all(run))[:, 0] / 2 + 0.5, atol=2e-3)
+
+
+def encode_all(run: Run) -> NDArray[np.float32]:
+    assert isinstance(run.label_maps, np.ndarray)
+    return encode(run.label_maps, TABLE)
+
+
+@pytest.mark.parametrize("sampler", [Sampler.DDIM, Sampler.DPM_SOLVER, Sampler.DPM_SOLVER_SDE])
+def test_many_images_go_on_from_one(session_for: Parts, sampler: Sampler) -> None:
+    network, run = analytic(), make_run(SHAPES[0], (5,))
+    run = replace(run, table=sampler_rows(sampler, network.schedule, 8))
+    whole, out = empty(SHAPES[0], 1), empty(SHAPES[0], 3)
+    first, second = session_for(network, 1), session_for(network, 3)
+    first.run(run, whole)
+    first.start(run)
+    first.advance(5)
+    left = first.latents()
+    if isinstance(second, CudaSession):
+        second.wait_for(left.stream)
+    rest = replace(
+        run,
+        label_maps=np.repeat(run.label_maps, 3, axis=0),
+        encode_tables=np.repeat(run.encode_tables, 3, axis=1),
+        seeds=run.seeds * 3,
+        noise=repeated(left.x),
+        last_x0=repeated(left.x0),
+        first=5,
+    )
+    second.run(rest, out)
+    for image in out:
+        np.testing.assert_array_equal(image, whole[0])
+
+
+def repeated(left: NDArray[np.float32] | DeviceArray) -> NDArray[np.float32] | DeviceArray:
+    return left if isinstance(left, DeviceArray) else np.repeat(left, 3, axis=0)

@@ -1,4 +1,4 @@
-// The kernels around the network: one before the loop, one a step, one after it.
+// The kernels around the network: one before the loop, one a step, one after it, one for a look at what it will become.
 //
 // A thread has four neighbouring elements of one image, one Philox block; blockIdx.y is the image. Memory is touched 16
 // bytes at a time where an image's size allows it. Loops over the four run to 4, not to how many there are: unrolled, their
@@ -75,6 +75,36 @@ __device__ inline void write_timestep(const Sampling& s, int step) {
   for (int image = 0; image < s.lanes * s.images; ++image) s.timestep[image] = s.timesteps[step];
 }
 
+// Writes an image, (C, P) in [-1, 1], as pixels.
+__device__ inline void write_result(const Sampling& s, const Place& at, const float* from, bool checked) {
+  const bool wide = s.pixels % 4 == 0;
+  const int count = at.count(elements(s));
+  if (count == 0) return;
+  const Quad x = load(from + at.first, count, wide);
+  Quad pixels;
+  bool finite = true;
+  for (int k = 0; k < 4; ++k) {
+    finite = finite && x.at[k] - x.at[k] == 0.0f;
+    pixels.at[k] = pixel_of(x.at[k]);
+  }
+  if (checked && !finite) atomicOr(s.status + at.image, static_cast<Word>(kNotFinite));
+  const long long image = static_cast<long long>(at.image) * elements(s);
+  if (s.channels == 1 && !s.bytes) {
+    store(static_cast<float*>(s.result) + image + at.first, pixels, count, wide);
+    return;
+  }
+  for (int k = 0; k < 4; ++k) {
+    if (k >= count) continue;
+    const int channel = (at.first + k) / s.pixels, pixel = (at.first + k) % s.pixels;
+    const long long to = image + static_cast<long long>(pixel) * s.channels + channel;
+    if (s.bytes) {
+      static_cast<Byte*>(s.result)[to] = byte_of(finite ? pixels.at[k] : 0.0f);
+    } else {
+      static_cast<float*>(s.result)[to] = pixels.at[k];
+    }
+  }
+}
+
 }  // namespace
 }  // namespace seggd
 
@@ -90,9 +120,13 @@ extern "C" __global__ void seggd_begin(const seggd::Sampling* state) {
     const long long here = static_cast<long long>(at.image) * elements(s) + at.first;
     const Quad x = s.start ? load(s.start + here, count, wide) : normal(s.seeds[at.image], at.quad, 0, kStart);
     for (int lane = 0; lane < s.lanes; ++lane) store(s.sample + sample_of(s, lane, at.image) + at.first, x, count, wide);
-    store(s.x0 + here, {{0.0f, 0.0f, 0.0f, 0.0f}}, count, wide);
+    const Quad none = {{0.0f, 0.0f, 0.0f, 0.0f}};
+    store(s.x0 + here, s.last_x0 ? load(s.last_x0 + here, count, wide) : none, count, wide);
   }
-  if (at.quad == 0 && at.image == 0) write_timestep(s, 0);
+  if (at.quad == 0 && at.image == 0) {
+    *s.step = static_cast<Word>(s.first);
+    write_timestep(s, s.first);
+  }
 }
 
 // Does one update; the last block moves on to the next step.
@@ -141,33 +175,14 @@ extern "C" __global__ void seggd_step(const seggd::Sampling* state) {
 
 // Writes the result, channels last, and notes which images are not finite.
 extern "C" __global__ void seggd_finish(const seggd::Sampling* state) {
-  using namespace seggd;
-  const Sampling s = *state;
-  const Place at;
-  const bool wide = s.pixels % 4 == 0;
-  const int count = at.count(elements(s));
-  if (count == 0) return;
-  const Quad x = load(s.sample + sample_of(s, 0, at.image) + at.first, count, wide);
-  Quad pixels;
-  bool finite = true;
-  for (int k = 0; k < 4; ++k) {
-    finite = finite && x.at[k] - x.at[k] == 0.0f;
-    pixels.at[k] = pixel_of(x.at[k]);
-  }
-  if (!finite) atomicOr(s.status + at.image, static_cast<Word>(kNotFinite));
-  const long long image = static_cast<long long>(at.image) * elements(s);
-  if (s.channels == 1 && !s.bytes) {
-    store(static_cast<float*>(s.result) + image + at.first, pixels, count, wide);
-    return;
-  }
-  for (int k = 0; k < 4; ++k) {
-    if (k >= count) continue;
-    const int channel = (at.first + k) / s.pixels, pixel = (at.first + k) % s.pixels;
-    const long long to = image + static_cast<long long>(pixel) * s.channels + channel;
-    if (s.bytes) {
-      static_cast<Byte*>(s.result)[to] = byte_of(finite ? pixels.at[k] : 0.0f);
-    } else {
-      static_cast<float*>(s.result)[to] = pixels.at[k];
-    }
-  }
+  const seggd::Sampling s = *state;
+  const seggd::Place at;
+  seggd::write_result(s, at, s.sample + seggd::sample_of(s, 0, at.image), true);
+}
+
+// Writes the last estimate of x0 in the result's place.
+extern "C" __global__ void seggd_preview(const seggd::Sampling* state) {
+  const seggd::Sampling s = *state;
+  const seggd::Place at;
+  seggd::write_result(s, at, s.x0 + static_cast<long long>(at.image) * seggd::elements(s), false);
 }

@@ -11,7 +11,9 @@ namespace seggd {
 // S steps. Network image (l, i) stands at l * N + i. All float arrays start at multiples of 16 bytes.
 struct Sampling {
   int images, lanes, channels, mask_channels, pixels, labels, steps;
-  int bytes;  // whether the result is bytes, not float
+  int first;     // the step to begin with: the steps before it were done in another run
+  int bytes;     // whether the result is bytes, not float
+  int reserved;  // 0
 
   const Byte* label_maps;         // (N, P)
   const float* encode_tables;     // (L, N, labels, M)
@@ -19,6 +21,7 @@ struct Sampling {
   const UpdateRow* rows;          // (N, S)
   const float* timesteps;         // (S)
   const float* start;             // (N, C, P), or null: drawn from the seeds
+  const float* last_x0;           // (N, C, P): what the step before the first estimated, or null: 0
   const float* real;              // (N, C, P) in [-1, 1], or null where no row blends
   const float* pixel_map;         // (N, P) in [0, 1], or null: 1 everywhere
 
@@ -28,9 +31,9 @@ struct Sampling {
   float* x0;                      // (N, C, P): the last estimate
   void* result;                   // (N, P, C) float in [0, 1], or bytes
 
-  Word* step;                     // (1) how many steps are done; 0 before the loop, like all that follows
-  Word* finished;                 // (1) blocks that are done with the current step
-  Word* status;                   // (N) Flaw bits
+  Word* step;                     // (1) how many steps are done
+  Word* finished;                 // (1) blocks that are done with the current step; 0 before the loop
+  Word* status;                   // (N) Flaw bits; 0 before the loop
 };
 
 enum Flaw : Word { kNotFinite = 1, kLabelOutside = 2 };
