@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn, TextIO, cast
 import typer
 
 import seggd_rt
-from seggd_rt.cli import bench, doctor, evaluate, export, generate, inspect, slim, train
+from seggd_rt.cli import bench, build, cache, doctor, evaluate, export, generate, inspect, slim, train
 from seggd_rt.errors import SeggdError
 
 app = typer.Typer(
@@ -30,12 +30,14 @@ for _command in (
     slim.slim,
     export.export,
     inspect.inspect,
+    build.build,
     generate.generate,
     evaluate.evaluate,
     bench.bench,
     doctor.doctor,
 ):
     app.command()(_command)
+app.add_typer(cache.cache)
 
 # UsageError: what any command line that cannot be read raises. Releases of Typer differ in where it lies.
 _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)

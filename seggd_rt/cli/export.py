@@ -46,6 +46,9 @@ def export(
     training_data: Annotated[str | None, typer.Option(help="What it was trained on, for the manifest.")] = None,
     licence: Annotated[str | None, typer.Option(help="Licence of the weights, for the manifest.")] = None,
     intended_use: Annotated[str | None, typer.Option(help="What the model is meant for, for the manifest.")] = None,
+    build: Annotated[
+        str | None, typer.Option(help="Then build its plan: tensorrt or tensorrt-rtx, in fp16 if that graph is made.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
 ) -> None:
     """Export a checkpoint as a bundle, and prove each of its graphs against PyTorch."""
@@ -54,14 +57,22 @@ def export(
     require("onnxruntime", extra="cpu", feature="seggd-rt export, which proves its graphs,")
     from seggd_export import export_bundle
     from seggd_rt.bundle import Bundle
+    from seggd_rt.cli.build import build_bundle, choose_flavour, gpu_to_build_on
     from seggd_rt.cli.inspect import graphs_table
 
+    precisions = _parse_precisions(precision)
+    options = None
+    if build is not None:
+        from seggd_engines.tensorrt_options import BuildOptions
+
+        options = BuildOptions(choose_flavour(build), Precision.FP16 if Precision.FP16 in precisions else precisions[0])
+        gpu_to_build_on(options)  # before the export, which takes minutes
     with _shown_progress() as progress:
         bundle = export_bundle(
             checkpoint,
             output,
             classes=None if classes is None else classes.split(","),
-            precisions=_parse_precisions(precision),
+            precisions=precisions,
             image_size=None if image_size is None else _parse_size(image_size),
             mask_encoding=mask_encoding,
             unet_config=None if unet_config is None else _read_config(unet_config),
@@ -75,6 +86,8 @@ def export(
 
     typer.echo(bundle)
     Console().print(graphs_table(Bundle.open(bundle).manifest))
+    if options is not None:
+        typer.echo(build_bundle(bundle, options))
 
 
 @contextmanager

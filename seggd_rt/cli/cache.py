@@ -1,0 +1,60 @@
+"""`seggd-rt cache`: the TensorRT plans that are kept for this user."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+cache = typer.Typer(
+    name="cache", help="List, add and clear the TensorRT plans that are kept for you.", rich_markup_mode=None
+)
+
+
+@cache.command(name="list")
+def list_plans() -> None:
+    """Print every plan: its engine, precision, batch sizes and GPU, and where it lies."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from seggd_engines.plan_cache import PlanCache
+
+    plans = PlanCache.of_user()
+    records = plans.records()
+    if not records:
+        typer.echo(f"no plans in {plans.folder}", err=True)
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for title in ("bundle", "engine", "precision", "batch", "GPU", "MB", "plan"):
+        table.add_column(title, no_wrap=True)
+    for record in records:
+        key = record.key
+        gpus = key.gpu or ", ".join(key.compute_capabilities) or "Ampere and newer"
+        there = record.path if Path(record.path).is_file() else f"{record.path} (missing)"
+        size = f"{record.size / 1e6:.0f}"
+        table.add_row(record.name, f"{key.flavour} {key.version}", key.precision, key.batch, gpus, size, there)
+    # Wide enough for any path: one that is cut cannot be copied.
+    Console(highlight=False, markup=False, width=1000).print(table)
+
+
+@cache.command()
+def add(
+    plans: Annotated[list[Path], typer.Argument(help="Plans of seggd-rt build -o, each with its .json beside it.")],
+) -> None:
+    """Take over plans that were built on another machine. A plan is code: add only those of people you trust."""
+    from seggd_engines.plan_cache import PlanCache
+
+    kept = PlanCache.of_user()
+    for path in plans:
+        typer.echo(kept.add(path).path)
+
+
+@cache.command()
+def clear() -> None:
+    """Remove all plans, compiled kernels and measurements; plans beside bundles stay, but are not loaded again."""
+    from seggd_engines.plan_cache import PlanCache
+
+    plans = PlanCache.of_user()
+    count, size = plans.clear()
+    typer.echo(f"{plans.folder}: {count} plans removed, {size / 1e6:.1f} MB")

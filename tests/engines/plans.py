@@ -1,0 +1,27 @@
+"""What tests of plans share: the tiny bundle's graph, options, a GPU, and how to skip where TensorRT-RTX is missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from bundles import TINY
+
+from seggd_engines.gpus import Gpu
+from seggd_engines.network import NetworkShape
+from seggd_engines.tensorrt_flavour import Flavour
+from seggd_engines.tensorrt_options import BuildOptions
+from seggd_rt.precision import Precision
+
+GRAPH = TINY / "unet.fp32.onnx"
+SHAPE = NetworkShape(1, 3, 24, 32)
+ADA = Gpu(0, "NVIDIA RTX 4090", (8, 9), 24 << 30)
+
+needs_rtx = pytest.mark.skipif(
+    not Flavour.TENSORRT_RTX.installed, reason="TensorRT-RTX is not installed: pip install 'seggd-rt[tensorrt-rtx]'"
+)
+
+
+def rtx(precision: Precision = Precision.FP32, **options: Any) -> BuildOptions:
+    """Return options for TensorRT-RTX."""
+    return BuildOptions(Flavour.TENSORRT_RTX, precision, **options)
