@@ -141,7 +141,7 @@ def advance(
         Same shape as x: overwritten. With one, nothing is allocated; between two network calls, with caches cold, that
         halves the time.
     """
-    kx, ko, clip, cx, co, c0, cp, sigma, _, m, a, b = row.tolist()
+    kx, ko, clip, cx, co, c0, cp, sigma, _, m, _, _ = row.tolist()
     term = np.empty_like(x) if scratch is None else scratch
     estimate = np.empty_like(x0) if cp else x0
 
@@ -163,7 +163,13 @@ def advance(
     if m:
         if blend is None:
             raise ValueError("the row blends: a Blend is needed")
-        weight = np.float32(m) if blend.pixel_map is None else m * blend.pixel_map
-        noised = a * blend.real + b * blend.noise
-        x *= np.float32(1) - weight
-        x += weight * noised
+        mix(x, row, blend)
+
+
+def mix(x: Array, row: Array, blend: Blend) -> None:
+    """Mix a noised real image into x, (..., C, H, W), in place: the blend of a row alone."""
+    m, a, b = row[Column.M], row[Column.A], row[Column.B]
+    weight = m if blend.pixel_map is None else m * blend.pixel_map
+    noised = a * blend.real + b * blend.noise
+    x *= np.float32(1) - weight
+    x += weight * noised

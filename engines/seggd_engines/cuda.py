@@ -32,7 +32,10 @@ _SIZES = (
     *("images", "lanes", "channels", "mask_channels", "pixels"),
     *("labels", "steps", "first", "bytes", "reserved"),
 )
-_INPUTS = ("label_maps", "encode_tables", "seeds", "rows", "timesteps", "start", "last_x0", "real", "pixel_map")
+_INPUTS = (
+    *("label_maps", "encode_tables", "seeds", "rows", "timesteps"),
+    *("start", "last_x0", "entries", "real", "pixel_map"),
+)
 _BUFFERS = ("sample", "timestep", "out", "x0", "result", "step", "finished", "status")
 STATE = np.dtype([(name, "<i4") for name in _SIZES] + [(name, "<u8") for name in (*_INPUTS, *_BUFFERS)])
 """`Sampling` of kernels/sampling.cuh, as it lies in memory."""
@@ -261,6 +264,7 @@ class CudaSession:
             "label_maps": run.label_maps,
             "start": run.noise,
             "last_x0": run.last_x0,
+            "entries": run.entries,
             "real": run.real,
             "pixel_map": run.pixel_map,
         }

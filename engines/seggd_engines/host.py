@@ -12,7 +12,7 @@ from seggd_rt.errors import EngineError
 from seggd_rt.labels import encode
 from seggd_rt.noise import Stream, normal
 from seggd_rt.precision import Precision
-from seggd_rt.rows import Blend, advance, guide
+from seggd_rt.rows import Blend, advance, guide, mix
 
 
 class HostSession:
@@ -71,7 +71,11 @@ class HostSession:
         else:
             self._x[...] = self._in_host_memory(run.noise)
         self._x0[...] = 0 if run.last_x0 is None else self._in_host_memory(run.last_x0)
-        self._blend = self._real_of(run) if run.table.blends else None
+        self._blend = self._real_of(run) if run.blends else None
+        if self._blend is not None and run.entries is not None:
+            for image, row in enumerate(run.entries):
+                one = slice(image, image + 1)
+                mix(self._x[one], row, self._blend[one])
         self._run, self._next = run, run.first
 
     def advance(self, steps: int) -> None:

@@ -228,6 +228,8 @@ class Run:
         (N, C, H, W) float32 to start from in place of the seeds' own draw, or None; in device memory also (1, C, H, W).
     real
         (N, C, H, W) float32 in [-1, 1]: what the rows blend in, noised by the seeds' own draw (`Stream.REAL`).
+    entries
+        (N, len(Column)) float32: rows whose blend alone the start goes through, or None.
     pixel_map
         (N, H, W) float32 in [0, 1]: the blend's weight in each pixel, or None for 1.
     first
@@ -243,6 +245,7 @@ class Run:
     noise: NDArray[np.float32] | DeviceArray | None = None
     real: NDArray[np.float32] | None = None
     pixel_map: NDArray[np.float32] | None = None
+    entries: NDArray[np.float32] | None = None
     first: int = 0
     last_x0: NDArray[np.float32] | DeviceArray | None = None
 
@@ -250,13 +253,18 @@ class Run:
         """Refuse rows that need what is not given."""
         if self.table.guides and self.lanes != 2:
             raise ValueError("rows that guide need the encode tables of two lanes")
-        if self.table.blends and self.real is None:
+        if self.blends and self.real is None:
             raise ValueError("rows that blend need a real image")
 
     @property
     def lanes(self) -> int:
         """Network lanes an image."""
         return len(self.encode_tables)
+
+    @property
+    def blends(self) -> bool:
+        """Whether a real image is mixed in, at the start or by a row."""
+        return self.table.blends or self.entries is not None
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ extern "C" void layout(size_t* offsets) {
       offsetof(Sampling, reserved), offsetof(Sampling, label_maps),
       offsetof(Sampling, encode_tables), offsetof(Sampling, seeds), offsetof(Sampling, rows),
       offsetof(Sampling, timesteps), offsetof(Sampling, start), offsetof(Sampling, last_x0),
-      offsetof(Sampling, real),
+      offsetof(Sampling, entries), offsetof(Sampling, real),
       offsetof(Sampling, pixel_map), offsetof(Sampling, sample), offsetof(Sampling, timestep),
       offsetof(Sampling, out), offsetof(Sampling, x0), offsetof(Sampling, result), offsetof(Sampling, step),
       offsetof(Sampling, finished), offsetof(Sampling, status),

@@ -125,6 +125,21 @@ def test_a_real_image_is_blended_in(shape: NetworkShape, mapped: bool) -> None:
     assert np.abs(found[2] - plain[2]).max() > 0.1
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("noise", [False, True])
+def test_the_start_may_be_blended(shape: NetworkShape, noise: bool) -> None:
+    run = make_run(shape, noise=noise)
+    other = blended(run, shape, mapped=True)
+    entries = np.zeros((3, len(Column)), np.float32)
+    entries[:, Column.M], entries[:, Column.A], entries[:, Column.B] = (0, 0.5, 1), 0.6, 0.8
+    run = replace(run, entries=entries, real=other.real, pixel_map=other.pixel_map)
+    found = on_gpu(analytic(shape), run)
+    assert_same(found, on_host(analytic(shape), run))
+    plain = on_gpu(analytic(shape), make_run(shape, noise=noise))
+    np.testing.assert_array_equal(found[0], plain[0])
+    assert np.abs(found[2] - plain[2]).max() > 0.05
+
+
 def test_the_blends_noise_is_the_seeds_own() -> None:
     shape = SHAPES[0]
     run = blended(make_run(shape, steps=3), shape, mapped=False)

@@ -71,6 +71,18 @@ __device__ inline void write_mask(const Sampling& s, const Place& at, bool wide)
   }
 }
 
+// Mixes the noised real image into x, as a row says.
+__device__ inline void blend_in(const Sampling& s, const Place& at, Quad& x, int count, bool wide, const UpdateRow& row) {
+  if (row.m == 0.0f) return;
+  const Quad real = load(s.real + static_cast<long long>(at.image) * elements(s) + at.first, count, wide);
+  const Quad noise = normal(s.seeds[at.image], at.quad, 0, kReal);
+  for (int k = 0; k < 4; ++k) {
+    if (k >= count) continue;
+    const long long pixel = static_cast<long long>(at.image) * s.pixels + (at.first + k) % s.pixels;
+    x.at[k] = blend(x.at[k], real.at[k], noise.at[k], s.pixel_map ? s.pixel_map[pixel] : 1.0f, row);
+  }
+}
+
 __device__ inline void write_timestep(const Sampling& s, int step) {
   for (int image = 0; image < s.lanes * s.images; ++image) s.timestep[image] = s.timesteps[step];
 }
@@ -118,7 +130,8 @@ extern "C" __global__ void seggd_begin(const seggd::Sampling* state) {
   const int count = at.count(elements(s));
   if (count > 0) {
     const long long here = static_cast<long long>(at.image) * elements(s) + at.first;
-    const Quad x = s.start ? load(s.start + here, count, wide) : normal(s.seeds[at.image], at.quad, 0, kStart);
+    Quad x = s.start ? load(s.start + here, count, wide) : normal(s.seeds[at.image], at.quad, 0, kStart);
+    if (s.entries) blend_in(s, at, x, count, wide, s.entries[at.image]);
     for (int lane = 0; lane < s.lanes; ++lane) store(s.sample + sample_of(s, lane, at.image) + at.first, x, count, wide);
     const Quad none = {{0.0f, 0.0f, 0.0f, 0.0f}};
     store(s.x0 + here, s.last_x0 ? load(s.last_x0 + here, count, wide) : none, count, wide);
@@ -149,15 +162,7 @@ extern "C" __global__ void seggd_step(const seggd::Sampling* state) {
     Quad z = {{0.0f, 0.0f, 0.0f, 0.0f}};
     if (row.sigma != 0.0f) z = normal(s.seeds[at.image], at.quad, step, kStep);
     for (int k = 0; k < 4; ++k) advance(x.at[k], x0.at[k], o.at[k], z.at[k], row);
-    if (row.m != 0.0f) {
-      const Quad real = load(s.real + here, count, wide);
-      const Quad noise = normal(s.seeds[at.image], at.quad, 0, kReal);
-      for (int k = 0; k < 4; ++k) {
-        if (k >= count) continue;
-        const long long pixel = static_cast<long long>(at.image) * s.pixels + (at.first + k) % s.pixels;
-        x.at[k] = blend(x.at[k], real.at[k], noise.at[k], s.pixel_map ? s.pixel_map[pixel] : 1.0f, row);
-      }
-    }
+    blend_in(s, at, x, count, wide, row);
     store(sample, x, count, wide);
     if (s.lanes == 2) store(s.sample + sample_of(s, 1, at.image) + at.first, x, count, wide);
     store(s.x0 + here, x0, count, wide);

@@ -22,6 +22,7 @@ struct Sampling {
   const float* timesteps;         // (S)
   const float* start;             // (N, C, P), or null: drawn from the seeds
   const float* last_x0;           // (N, C, P): what the step before the first estimated, or null: 0
+  const UpdateRow* entries;       // (N): the blend that the start goes through, or null
   const float* real;              // (N, C, P) in [-1, 1], or null where no row blends
   const float* pixel_map;         // (N, P) in [0, 1], or null: 1 everywhere
 
