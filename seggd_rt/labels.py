@@ -8,6 +8,7 @@ zeroes its row, so its pixels become background: just what random mask ablation 
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
@@ -19,6 +20,8 @@ from seggd_rt.errors import LabelMapError, OptionError
 
 MAX_LABEL = 255
 """Largest label id: label maps travel as uint8, and `label-over-255` has no room for more."""
+_ASPECT_TOLERANCE = 0.02
+"""Of the ratio's logarithm: what rounding a side to whole pixels may cost."""
 
 
 class MaskEncoding(StrEnum):
@@ -171,6 +174,17 @@ def check_label_map(label_map: ArrayLike, classes: Sequence[LabelClass]) -> NDAr
             f"{', '.join(f'{c.id} {c.name}' for c in classes)}"
         )
     return array.astype(np.uint8)
+
+
+class AspectRatioWarning(UserWarning):
+    """Resizing changes the shapes in images or label maps: bodies become wider or narrower."""
+
+
+def aspect_change(size: tuple[int, int], new: tuple[int, int]) -> str | None:
+    """Return what is wrong with resizing (height, width) `size` to `new`, or None where the aspect ratio stays."""
+    if abs(math.log(size[0] * new[1] / (size[1] * new[0]))) <= _ASPECT_TOLERANCE:
+        return None
+    return f"{size[0]}x{size[1]} to {new[0]}x{new[1]} changes the aspect ratio: crop or pad first"
 
 
 def resize_nearest(label_map: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

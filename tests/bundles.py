@@ -7,7 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from seggd_rt.bundle import MANIFEST, file_ref
+from safetensors.numpy import load_file, save_file
+
+from seggd_rt.bundle import MANIFEST, Bundle, file_ref
 
 GOLDEN = Path(__file__).parent / "golden"
 TINY = GOLDEN / "tiny.seggd"
@@ -41,3 +43,11 @@ def reseal_graph(bundle: Path) -> None:
     """State the graph file's present hash and size in the manifest, as a malicious bundle would."""
     ref = file_ref(bundle / "unet.fp32.onnx")
     edit_manifest(bundle, {"graphs.0.files.0": {"path": ref.path, "sha256": ref.sha256, "size": ref.size}})
+
+
+def reseal_meaning(bundle: Path) -> None:
+    """State the manifest's present meaning in the golden file, as an export of such a network would."""
+    path = bundle / "check.safetensors"
+    save_file(load_file(path), path, Bundle.open(bundle).manifest.meaning.metadata())
+    ref = file_ref(path)
+    edit_manifest(bundle, {"check.file": {"path": ref.path, "sha256": ref.sha256, "size": ref.size}})

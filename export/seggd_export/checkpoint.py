@@ -70,6 +70,8 @@ class CheckpointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     schedule: NoiseSchedule
     ablation: bool
     empty_subset: float = 0.0
+    intensity_range: tuple[float, float] | None = None
+    """The values of the data's files that became black and white, where the run said so."""
     provenance: Provenance = msgspec.field(default_factory=Provenance)
 
     def __post_init__(self) -> None:
@@ -78,6 +80,8 @@ class CheckpointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             raise ValueError(f"image is {self.image_channels} x {self.height} x {self.width}; all must be positive")
         if not 0 <= self.empty_subset <= 1:
             raise ValueError(f"empty_subset is {self.empty_subset}; it must lie in [0, 1]")
+        if self.intensity_range is not None and not self.intensity_range[0] < self.intensity_range[1]:
+            raise ValueError(f"intensity_range is {self.intensity_range}; the first must be less than the second")
         check_classes(self.classes)
         channels = self.image_channels + mask_channels(self.encoding, len(self.classes))
         if (self.unet.get("in_channels"), self.unet.get("out_channels")) != (channels, self.image_channels):

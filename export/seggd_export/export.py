@@ -269,6 +269,7 @@ class _Writer:
             schedule=source.schedule,
             defaults=Defaults(sampler=Sampler.DDIM, steps=min(DEFAULT_STEPS, source.schedule.train_steps)),
             check_steps=self.steps,
+            intensity_range=source.intensity_range,
         )
 
     def _manifest(

@@ -70,6 +70,9 @@ def _summary(bundle: Bundle) -> Table:
         "Path": str(bundle.path),
         "SHA-256": bundle.sha256,
         "Image": f"{image.channels} x {image.height} x {image.width} (channels x height x width)",
+        "Intensity range": None
+        if manifest.intensity_range is None
+        else "black at {:g}, white at {:g}".format(*manifest.intensity_range),
         "Mask": f"{mask.encoding}, {_plural(manifest.mask_channels, 'channel')}",
         "Trained with classes left out": _known(mask.trained_with_ablation),
         "Trained with empty masks": _known(mask.trained_with_empty_mask),

@@ -21,6 +21,9 @@ def train(
         str | None, typer.Option(help="Names of all labels from 0, background first: a,b,c. Folders need it.")
     ] = None,
     image_size: Annotated[str | None, typer.Option(help="Resize to N or HxW.")] = None,
+    intensity_range: Annotated[
+        str | None, typer.Option(help="LO,HI: the values in the files that are black and white; others are clipped.")
+    ] = None,
     network: Annotated[str, typer.Option(help="tiny, small, reference, or a JSON file.")] = "small",
     mask_encoding: Annotated[
         MaskEncoding, typer.Option(help="How labels become mask channels.")
@@ -64,6 +67,7 @@ def train(
         output=output,
         classes=tuple(classes.split(",")) if classes is not None else None,
         image_size=_parse_size(image_size),
+        intensity_range=_parse_range(intensity_range),
         network=network,
         encoding=mask_encoding,
         ablation=ablation,
@@ -103,3 +107,14 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
     if len(parts) > 2 or not all(part.isdecimal() for part in parts):
         raise OptionError(f"--image-size is '{text}'; give N or HxW, as 128 or 96x128")
     return int(parts[0]), int(parts[-1])
+
+
+def _parse_range(text: str | None) -> tuple[float, float] | None:
+    """Read LO,HI."""
+    if text is None:
+        return None
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError as error:
+        raise OptionError(f"--intensity-range is '{text}'; give LO,HI, as 0,4095 or -1000,1000") from error
+    return low, high

@@ -38,6 +38,7 @@ def test_manifest_tells_what_the_checkpoint_tells(wide_bundle: Path, wide_pt: Pa
     assert (manifest.mask.encoding, manifest.mask_channels) == ("one-hot", 2)
     assert (manifest.mask.trained_with_ablation, manifest.mask.trained_with_empty_mask) == (True, False)
     assert manifest.schedule.prediction is Prediction.V
+    assert manifest.intensity_range == (-1000, 1000)
     provenance = manifest.provenance
     assert provenance.checkpoint_sha256 == hashlib.sha256(wide_pt.read_bytes()).hexdigest()
     assert provenance.checkpoint_format == "seggd-checkpoint/1"

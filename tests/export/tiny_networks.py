@@ -63,6 +63,7 @@ def wide_checkpoint() -> Checkpoint:
         encoding=MaskEncoding.ONE_HOT,
         schedule=NoiseSchedule(prediction=Prediction.V),
         ablation=True,
+        intensity_range=(-1000, 1000),
         provenance=Provenance(training_data="made-up discs", licence="CC0-1.0", step=7, seed=1),
     )
     return Checkpoint(config, weights=random_unet(WIDE, 1).state_dict(), ema=random_unet(WIDE).state_dict())

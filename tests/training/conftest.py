@@ -40,10 +40,11 @@ def npz(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder of the reference's layout: 3 images for each of train and val, 16x12 PNG."""
+    """A folder of the reference's layout: 3 images in each of train and val, 16x12 PNG."""
     root = tmp_path / "scenes"
-    for split in ("train", "val"):
-        images, labels = draw_scenes(3, 16, 12)
+    drawn = draw_scenes(6, 16, 12)
+    for split, part in (("train", slice(3)), ("val", slice(3, 6))):
+        images, labels = (array[part] for array in drawn)
         for kind, arrays in (("images", images), ("masks/all", labels)):
             (root / kind / split).mkdir(parents=True)
             for i, array in enumerate(arrays):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -73,3 +74,9 @@ def test_validation_is_in_order_and_whole(dataset: Dataset, encoding: MaskEncodi
     assert batch.x0.min() >= -1
     assert batch.x0.max() <= 1
     np.testing.assert_allclose((batch.x0[:, 0].numpy() + 1) * 127.5, dataset.images[..., 0], atol=1e-4)
+
+
+def test_sixteen_bits_reach_the_network(dataset: Dataset) -> None:
+    levels = np.arange(dataset.images.size, dtype=np.uint16).reshape(dataset.images.shape) * 25
+    x0 = _batches(replace(dataset, images=levels), augment=False, shuffle=False).draw(0, len(dataset)).x0
+    np.testing.assert_allclose(x0[:, 0].numpy(), levels[..., 0] / 65535 * 2 - 1, atol=1e-6)

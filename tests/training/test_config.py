@@ -38,7 +38,8 @@ def test_rate_warms_up_and_falls_to_zero(options: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"lr": 2e-3}, {"seed": 1}, {"steps": 9}, {"image_size": (8, 8)}, {"ablation": False}]
+    "change",
+    [{"lr": 2e-3}, {"seed": 1}, {"steps": 9}, {"image_size": (8, 8)}, {"intensity_range": (0, 9)}, {"ablation": False}],
 )
 def test_a_change_that_counts_is_named(options: Make, change: dict[str, Any]) -> None:
     flag = next(iter(change)).replace("_", "-")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,10 @@ from PIL import Image
 from scenes import CLASSES, draw_scenes, npz_arrays
 
 from seggd_rt.errors import DataError, LabelMapError, OptionError
-from seggd_training.data import Split, load_dataset
+from seggd_rt.labels import AspectRatioWarning
+from seggd_training.data import Dataset, Split, load_dataset
+from seggd_training.intensity import DarkImagesWarning, to_8_bit, to_unit
+from seggd_training.leakage import LeakageWarning, check_apart
 
 
 def test_npz(npz: Path) -> None:
@@ -33,7 +37,7 @@ def test_npz_with_patients_floats_and_channels(npz: Path) -> None:
     arrays["patient"] = np.arange(12) // 4
     np.savez(npz, **arrays)
     data = load_dataset(npz, split=Split.VAL, classes=["nothing", "a", "b"])
-    np.testing.assert_array_equal(data.images[..., 1], 255 - npz_arrays()["image"][3::4])
+    np.testing.assert_array_equal(to_8_bit(data.images)[..., 1], 255 - npz_arrays()["image"][3::4])
     assert data.patients is not None
     assert data.patients.tolist() == [0, 1, 2]
     assert data.classes[2].name == "b"
@@ -41,7 +45,7 @@ def test_npz_with_patients_floats_and_channels(npz: Path) -> None:
 
 def test_folder_of_png(folder: Path) -> None:
     data = load_dataset(folder, split=Split.TRAIN, classes=CLASSES)
-    images, labels = draw_scenes(3, 16, 12)
+    images, labels = (array[:3] for array in draw_scenes(6, 16, 12))
     np.testing.assert_array_equal(data.images[..., 0], images)
     np.testing.assert_array_equal(data.label_maps, labels)
     assert data.names == ("0.png", "1.png", "2.png")
@@ -51,7 +55,7 @@ def test_folder_of_png(folder: Path) -> None:
     ("array", "pixel"),
     [
         (np.full((16, 12), 257 * 77, np.uint16), [77]),
-        (np.full((16, 12, 3), (1, 2, 3), np.uint8), [1, 2, 3]),
+        (np.full((16, 12, 3), (100, 200, 3), np.uint8), [100, 200, 3]),
     ],
     ids=["16 bit", "RGB"],
 )
@@ -59,7 +63,7 @@ def test_kinds_of_png(folder: Path, array: np.ndarray, pixel: list[int]) -> None
     for name in "012":
         Image.fromarray(array).save(folder / f"images/train/{name}.png")
     data = load_dataset(folder, split=Split.TRAIN, classes=CLASSES)
-    assert data.images[0, 5, 5].tolist() == pixel
+    assert to_8_bit(data.images)[0, 5, 5].tolist() == pixel
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
@@ -72,7 +76,8 @@ def test_channels_of_npy(folder: Path, dtype: type) -> None:
             (folder / kind / f"train/{i}.png").unlink()
             np.save(folder / kind / f"train/{i}.npy", array)
     data = load_dataset(folder, split=Split.TRAIN, classes=CLASSES)
-    np.testing.assert_array_equal(data.images, images)
+    np.testing.assert_array_equal(to_8_bit(data.images), images)
+    assert data.images.dtype == (np.uint8 if dtype is np.uint8 else np.uint16)
     assert (data.label_maps == 1).all()
 
 
@@ -86,7 +91,8 @@ def test_palette_masks_are_read_by_index(folder: Path) -> None:
 
 def test_resize_by_area_and_nearest(npz: Path) -> None:
     arrays = npz_arrays()
-    data = load_dataset(npz, split=Split.VAL, image_size=(8, 4))
+    with pytest.warns(AspectRatioWarning, match=r"3 images are distorted: 16x16 to 8x4 changes the aspect ratio: crop"):
+        data = load_dataset(npz, split=Split.VAL, image_size=(8, 4))
     area = arrays["image"][3::4].reshape(3, 8, 2, 4, 4).mean(axis=(2, 4))
     assert np.abs(data.images[..., 0] - area).max() <= 1  # PIL rounds after each axis
     np.testing.assert_array_equal(data.label_maps, arrays["label"][3::4][:, 1::2, 2::4])
@@ -101,9 +107,7 @@ def test_resize_unlike_sizes_to_one(folder: Path) -> None:
     # Antialiased: the shrunken disc keeps its brightness and the corners theirs.
     assert data.images[1, 8, 6, 0] > 200
     assert data.images[1, 0, 0, 0] < 40
-    with pytest.raises(
-        DataError, match=r"1\.png is 40x30 with 1 channels, .*0\.png is 16x12 with 1: give --image-size"
-    ):
+    with pytest.raises(DataError, match=r"1\.png is 40x30, .*0\.png is 16x12: give --image-size"):
         load_dataset(folder, split=Split.TRAIN, classes=CLASSES)
 
 
@@ -143,7 +147,7 @@ FOLDER_FAULTS: dict[str, tuple[Callable[[Path], object], type[Exception], str]] 
     "channels differ": (
         lambda r: _write(r / "images/train/1.png", np.zeros((16, 12, 3), np.uint8)),
         DataError,
-        r"images/train/1\.png is 16x12 with 3 channels",
+        r"images/train/1\.png has 3 channels and .*0\.png has 1: convert all images to grey, or all to RGB",
     ),
     "damaged": (
         lambda r: (r / "images/train/1.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more"),
@@ -172,7 +176,7 @@ def test_fault_of_a_folder_is_named(folder: Path, fault: str) -> None:
     [
         (np.zeros((16, 12), np.int32), r"holds int32"),
         (np.full((16, 12), 1.5), r"has float values in \[1\.5, 1\.5\]"),
-        (np.full((16, 12), np.nan), r"has float values"),
+        (np.full((16, 12), np.nan), r"has float values that are not finite"),
         (np.zeros((1, 16, 12, 1), np.uint8), r"has shape \(1, 16, 12, 1\)"),
         (np.array([[{}]], object), r"cannot be read"),
     ],
@@ -230,3 +234,91 @@ def test_paths_that_hold_no_data(tmp_path: Path, folder: Path) -> None:
         load_dataset(folder, split=Split.TRAIN)
     with pytest.raises(OptionError, match="0x8"):
         load_dataset(folder, split=Split.TRAIN, classes=CLASSES, image_size=(0, 8))
+
+
+def mri(count: int = 12) -> np.ndarray:
+    """Return (N, 16, 16) uint16 of 12 bits, every grey level of 0 to 3071 in it."""
+    return np.arange(count * 256, dtype=np.uint16).reshape(count, 16, 16) % 3072
+
+
+def load_both(path: Path, **options: Any) -> tuple[Dataset, Dataset]:
+    train, val = (load_dataset(path, split=split, **options) for split in (Split.TRAIN, Split.VAL))
+    return train, val
+
+
+def test_twelve_bits_keep_their_grey_levels(npz: Path) -> None:
+    np.savez(npz, **{**npz_arrays(), "image": mri()})
+    with pytest.warns(DarkImagesWarning, match=r"--intensity-range 0,28\d\d$"):
+        plain = load_dataset(npz, split=Split.TRAIN)
+    assert len(np.unique(plain.images)) == 9 * 256
+    data = load_dataset(npz, split=Split.TRAIN, intensity_range=(0, 3071))
+    assert len(np.unique(data.images)) == 9 * 256
+    expected = mri()[np.arange(12) % 4 != 3] / 3071
+    np.testing.assert_allclose(to_unit(data.images)[..., 0], expected, atol=1 / 65535)
+
+
+def test_a_window_clips_and_takes_any_numbers(npz: Path) -> None:
+    hounsfield = np.linspace(-1000, 3000, 12 * 256).reshape(12, 16, 16)
+    for array in (hounsfield, hounsfield.astype(np.int16)):
+        np.savez(npz, **{**npz_arrays(), "image": array})
+        data = load_dataset(npz, split=Split.VAL, intensity_range=(-100, 300))
+        expected = ((array[3::4] + 100) / 400).clip(0, 1)
+        np.testing.assert_allclose(to_unit(data.images)[..., 0], expected, atol=1 / 65535)
+
+
+def test_sixteen_bits_are_resized_without_loss(npz: Path) -> None:
+    np.savez(npz, **{**npz_arrays(), "image": mri()})
+    data = load_dataset(npz, split=Split.VAL, image_size=(8, 8), intensity_range=(0, 4095))
+    area = mri()[3::4].reshape(3, 8, 2, 8, 2).mean(axis=(2, 4)) / 4095
+    np.testing.assert_allclose(to_unit(data.images)[..., 0], area, atol=2 / 65535)
+
+
+def test_a_folder_of_8_and_16_bits_is_of_one_scale(folder: Path) -> None:
+    _write(folder / "images/train/1.png", np.full((16, 12), 257 * 200, np.uint16))
+    data = load_dataset(folder, split=Split.TRAIN, classes=CLASSES)
+    np.testing.assert_allclose(to_unit(data.images)[0, ..., 0], draw_scenes(6, 16, 12)[0][0] / 255, atol=1e-6)
+    np.testing.assert_allclose(to_unit(data.images)[1], 200 / 255, atol=1e-6)
+
+
+def test_a_window_below_all_pixels_is_refused(npz: Path) -> None:
+    with pytest.raises(DataError, match="no pixel is under 0, which is white"):
+        load_dataset(npz, split=Split.VAL, intensity_range=(-100, 0))
+
+
+def test_bright_images_are_not_called_dark(npz: Path) -> None:
+    load_both(npz)  # warnings are errors here
+
+
+def test_a_size_rounded_to_pixels_is_not_called_distorted(npz: Path) -> None:
+    arrays = npz_arrays()
+    images, labels = draw_scenes(12, 65, 130)
+    np.savez(npz, **{**arrays, "image": images, "label": labels})
+    assert load_dataset(npz, split=Split.VAL, image_size=(33, 65)).images.shape == (3, 33, 65, 1)
+
+
+def test_patients_in_two_splits_are_refused(npz: Path) -> None:
+    np.savez(npz, **npz_arrays(), patient=np.array([f"p{i // 2}" for i in range(12)]))
+    with pytest.raises(DataError, match=r"3 patients have images in both train and val \(p1, p3, p5\)"):
+        check_apart(*load_both(npz))
+
+
+def test_patients_of_one_split_each_are_no_leak(npz: Path) -> None:
+    np.savez(npz, **npz_arrays(), patient=np.arange(12) % 4)
+    assert check_apart(*load_both(npz)) is None
+
+
+def test_an_image_in_two_splits_is_said(npz: Path) -> None:
+    arrays = npz_arrays()
+    arrays["image"][7] = arrays["image"][0]
+    np.savez(npz, **arrays)
+    with pytest.warns(
+        LeakageWarning, match=r"1 image of val lies in train too \(val scenes.npz\[7\] = train scenes.npz\[0"
+    ):
+        assert check_apart(*load_both(npz)) is not None
+
+
+def test_empty_slices_are_no_leak(npz: Path) -> None:
+    arrays = npz_arrays()
+    arrays["image"][[0, 3]] = 0
+    np.savez(npz, **arrays)
+    assert check_apart(*load_both(npz)) is None

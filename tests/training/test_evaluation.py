@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bundles import TINY, copy_bundle, edit_manifest
+from bundles import TINY, copy_bundle, edit_manifest, reseal_meaning
 from grey_hearts import CLASSES, draw_hearts, trained_segmenter, write_npz
 from numpy.typing import NDArray
 from PIL import Image
@@ -26,6 +26,7 @@ from seggd_training.data import Split, load_dataset
 from seggd_training.evaluation import EvaluateOptions, choose_cases, evaluate
 from seggd_training.evaluation_report import parse_report
 from seggd_training.faithfulness import draw_images, measure_faithfulness
+from seggd_training.leakage import LeakageWarning
 from seggd_training.sheet import spread_cases
 
 pytestmark = pytest.mark.usefixtures("needs_onnxruntime")
@@ -72,6 +73,30 @@ def test_a_bundle_that_follows_its_masks_scores_high(options: Make, hearts: Path
     assert parse_report((tmp_path / "out" / "report.json").read_bytes()) == report
     with Image.open(tmp_path / "out" / "sheet.png") as sheet:
         assert sheet.mode == "RGB" and sheet.width > 5 * 128 and sheet.height > 12 * 96
+
+
+def test_real_images_are_read_with_the_bundles_own_window(options: Make, tmp_path: Path) -> None:
+    bundle = copy_bundle(TINY, tmp_path)
+    edit_manifest(bundle, {"intensity_range": [100, 4180]})
+    reseal_meaning(bundle)
+    images = np.concatenate([draw_hearts(24)[0], draw_hearts(14, seed=1)[0]]).astype(np.uint16) * 16 + 100
+    report = evaluate(options(bundle=bundle, data=write_npz(tmp_path / "mri.npz", image=images), steps=2))
+    assert report.real.dice.mean > 0.8
+
+
+def test_a_patient_of_the_training_images_is_not_measured(options: Make, tmp_path: Path) -> None:
+    data = write_npz(tmp_path / "leak.npz", patient=np.arange(38) // 5)
+    with pytest.raises(DataError, match=r"1 patient has images in both train and val \(4\)"):
+        evaluate(options(data=data))
+
+
+def test_an_image_of_the_training_images_is_noted(options: Make, tmp_path: Path) -> None:
+    images = np.concatenate([draw_hearts(24)[0], draw_hearts(14, seed=1)[0]])
+    images[[24, 25]] = images[[0, 3]]
+    data = write_npz(tmp_path / "leak.npz", image=images)
+    with pytest.warns(LeakageWarning, match="2 images of val lie in train too"):
+        report = evaluate(options(data=data, steps=2))
+    assert [note for note in report.notes if "2 images of val lie in train too" in note]
 
 
 def test_images_of_other_masks_score_low(hearts: Path) -> None:

@@ -56,11 +56,12 @@ def test_every_option_has_a_flag() -> None:
 
 def test_flags_are_read(seen: list[TrainOptions]) -> None:
     flags = "--data d -o out --classes a,b,c --image-size 96x128 --no-ablation --prediction v --mixed-precision bf16"
-    flags += " --mask-encoding label-over-255 --min-snr 5 --resume --seed 3"
+    flags += " --mask-encoding label-over-255 --min-snr 5 --resume --seed 3 --intensity-range -1000,1e3"
     assert _invoke(train, *flags.split()).exit_code == 0
     changes = msgspec.structs.asdict(seen[0])
     assert changes["classes"] == ("a", "b", "c")
     assert changes["image_size"] == (96, 128)
+    assert changes["intensity_range"] == (-1000.0, 1000.0)
     assert (changes["ablation"], changes["resume"], changes["seed"], changes["min_snr"]) == (False, True, 3, 5.0)
     assert (changes["prediction"], changes["mixed_precision"], changes["encoding"]) == ("v", "bf16", "label-over-255")
 
@@ -71,6 +72,9 @@ def test_flags_are_read(seen: list[TrainOptions]) -> None:
         (["--image-size", "64x64x64"], "--image-size is '64x64x64'; give N or HxW"),
         (["--image-size", "-1"], "--image-size is '-1'"),
         (["--mixed-precision", "int8"], "--mixed-precision is 'int8'; it must be no, bf16 or fp16"),
+        (["--intensity-range", "4095"], "--intensity-range is '4095'; give LO,HI"),
+        (["--intensity-range", "5,5"], "--intensity-range is 5,5; it must be LO,HI"),
+        (["--intensity-range", "0,inf"], "--intensity-range is 0,inf"),
         (["--steps", "0"], "--steps is 0"),
     ],
 )

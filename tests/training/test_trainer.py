@@ -26,7 +26,7 @@ from seggd_training import trainer
 from seggd_training.batches import Batch, Batches
 from seggd_training.config import Precision, TrainOptions
 from seggd_training.networks import NETWORKS, build_unet
-from seggd_training.trainer import train
+from seggd_training.trainer import AbsentClassWarning, train
 
 Make = Callable[..., TrainOptions]
 
@@ -195,14 +195,16 @@ def test_checkpoint_says_what_was_trained(options: Make, tmp_path: Path) -> None
             empty_subset=0.1,
             licence="CC0-1.0",
             training_data="scenes",
-            image_size=(8, 16),
+            image_size=(8, 8),
+            intensity_range=(0, 300),
             steps=3,
         ),
         command="seggd-rt train ...",
     )
     checkpoint = Checkpoint.load(tmp_path / "run" / "last.pt")
     config = checkpoint.config
-    assert (config.image_channels, config.height, config.width) == (1, 8, 16)
+    assert (config.image_channels, config.height, config.width) == (1, 8, 8)
+    assert config.intensity_range == (0, 300)
     assert tuple(c.name for c in config.classes) == CLASSES
     assert (config.encoding, config.ablation, config.empty_subset) == (MaskEncoding.LABEL_OVER_255, True, 0.1)
     assert config.schedule.prediction is Prediction.V
@@ -249,8 +251,26 @@ def test_data_that_cannot_be_trained_on(options: Make, npz: Path) -> None:
 def test_splits_of_unlike_images_are_refused(options: Make, folder: Path) -> None:
     for path in (folder / "images/val").iterdir():
         Image.open(path).convert("RGB").save(path)
-    with pytest.raises(DataError, match=r"training images \(16, 12, 1\) and validation images \(16, 12, 3\)"):
+    with pytest.raises(DataError, match=r"training images of 1 channel and validation images of 3: convert"):
         train(options(data=folder, classes=CLASSES))
+    for path in (folder / "images/val").iterdir():
+        Image.open(path).convert("L").resize((16, 16)).save(path)
+        Image.new("L", (16, 16)).save(folder / "masks/all/val" / path.name)
+    with pytest.raises(DataError, match=r"training images of 16x12 and validation images of 16x16: give --image-size"):
+        train(options(data=folder, classes=CLASSES))
+
+
+def test_a_patient_in_both_splits_is_refused(options: Make, npz: Path, tmp_path: Path) -> None:
+    np.savez(npz, **npz_arrays(), patient=np.zeros(12, np.int64))
+    with pytest.raises(DataError, match=r"1 patient has images in both train and val \(0\)"):
+        train(options())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_class_that_no_mask_shows_is_said(options: Make, npz: Path) -> None:
+    np.savez(npz, **{**npz_arrays(), "class_names": np.array([*CLASSES, "never"])})
+    with pytest.warns(AbsentClassWarning, match="no training mask shows 3 never"):
+        train(options(steps=1))
 
 
 def test_an_output_folder_that_cannot_be_written(options: Make, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import math
 from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -75,7 +76,8 @@ class Batches:
         augment: bool = False,
         shuffle: bool = True,
     ) -> None:
-        self._images = torch.from_numpy(dataset.images).movedim(-1, 1)
+        self._images = np.moveaxis(dataset.images, -1, 1)
+        self._half_range = float(np.iinfo(dataset.images.dtype).max) / 2
         self._label_maps = torch.from_numpy(dataset.label_maps)
         self._num_foreground = len(dataset.classes) - 1
         self._table = torch.from_numpy(encode_table(encoding, len(dataset.classes)))
@@ -91,9 +93,9 @@ class Batches:
     def draw(self, start: int, count: int) -> Batch:
         """Return images number start, ..., start + count - 1 of the run."""
         numbers = range(start, start + count)
-        entries = torch.tensor([self._entry(n) for n in numbers])
-        x0 = self._images[entries].float() / 127.5 - 1
-        label_maps = self._label_maps[entries]
+        entries = [self._entry(n) for n in numbers]
+        x0 = torch.from_numpy(np.ascontiguousarray(self._images[entries], np.float32)) / self._half_range - 1
+        label_maps = self._label_maps[torch.tensor(entries)]
         keep, eps, affines = [], [], []
         for n in numbers:
             generator = keyed_generator(self._seed, "image", n)

@@ -44,6 +44,7 @@ class TrainOptions(msgspec.Struct, frozen=True, kw_only=True):
     output: Path
     classes: tuple[str, ...] | None = None
     image_size: tuple[int, int] | None = None
+    intensity_range: tuple[float, float] | None = None
     network: str = "small"
     encoding: MaskEncoding = MaskEncoding.ONE_HOT
     ablation: bool = True
@@ -93,6 +94,12 @@ class TrainOptions(msgspec.Struct, frozen=True, kw_only=True):
         if not 0 <= self.empty_subset <= 1:
             raise OptionError(f"--empty-subset is {self.empty_subset}; it must lie in [0, 1]")
 
+        if self.intensity_range is not None and not _rises(self.intensity_range):
+            raise OptionError(
+                f"--intensity-range is {self.intensity_range[0]:g},{self.intensity_range[1]:g}; it must be LO,HI, two "
+                "finite numbers, the first less than the second"
+            )
+
     def schedule(self) -> NoiseSchedule:
         """Return the noise schedule to train with."""
         return NoiseSchedule(prediction=self.prediction)
@@ -127,6 +134,10 @@ def check_same_run(saved: dict[str, Any], options: TrainOptions) -> None:
                 f"--resume continues a run with {_flag(field)} {old}, now it is {new}: "
                 "repeat the run's options, or start another in a new folder"
             )
+
+
+def _rises(ends: tuple[float, float]) -> bool:
+    return ends[0] < ends[1] and math.isfinite(ends[1] - ends[0])
 
 
 def _flag(field: str) -> str:

@@ -5,13 +5,17 @@ Two layouts are read:
     ROOT/images/{train,val,test}/NAME       the SegGuidedDiff reference's folders: PNG (grey of 8 or 16 bit, RGB)
     ROOT/masks/all/{train,val,test}/NAME    or .npy images; masks are PNG or .npy of integer labels, same names
 
-    FILE.npz    image (N, H, W[, C]) uint8, or float in [0, 1]; label (N, H, W) integers; split (N,) 0 train,
-                1 val, 2 test; class_names; optional patient (N,)
+    FILE.npz    image (N, H, W[, C]) uint8, uint16, or float in [0, 1]; label (N, H, W) integers; split (N,)
+                0 train, 1 val, 2 test; class_names; optional patient (N,)
+
+With an intensity range images may be of any numbers: see `intensity.py`.
 """
 
 from __future__ import annotations
 
+import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,7 +26,17 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from seggd_rt.errors import DataError, LabelMapError, OptionError
-from seggd_rt.labels import LabelClass, check_classes, check_label_map, name_classes, resize_nearest
+from seggd_rt.labels import (
+    AspectRatioWarning,
+    LabelClass,
+    aspect_change,
+    check_classes,
+    check_label_map,
+    name_classes,
+    resize_nearest,
+)
+from seggd_rt.wording import counted, either
+from seggd_training.intensity import Levels, Window, check_use, natural_white, stack_levels, to_levels
 
 _SUFFIXES = {".png", ".npy"}
 _IMAGE_MODES = frozenset({"L", "RGB", "I", "I;16"})
@@ -48,7 +62,7 @@ class Dataset:
     Attributes
     ----------
     images
-        (N, H, W, C) uint8.
+        (N, H, W, C) uint8 or, where the files have more than 8 bits, uint16; the type's largest is white.
     label_maps
         (N, H, W) uint8, ids of `classes`.
     classes
@@ -57,13 +71,16 @@ class Dataset:
         N names: the files', or `NPZ[index]`.
     patients
         (N,) of any type that compares, or None where the data does not say.
+    split
+        Which part of the data it is.
     """
 
-    images: NDArray[np.uint8]
+    images: Levels
     label_maps: NDArray[np.uint8]
     classes: tuple[LabelClass, ...]
     names: tuple[str, ...]
     patients: NDArray[np.generic] | None = None
+    split: Split = Split.TRAIN
 
     def __len__(self) -> int:
         """Return N."""
@@ -76,6 +93,7 @@ def load_dataset(
     split: Split,
     image_size: tuple[int, int] | None = None,
     classes: Sequence[str] | None = None,
+    intensity_range: Window | None = None,
 ) -> Dataset:
     """Load one split of a folder or an `.npz`.
 
@@ -90,6 +108,8 @@ def load_dataset(
         size, which all images must then share.
     classes
         Names of all labels from 0, background first. Folders need them; an `.npz` brings its own.
+    intensity_range
+        The values of the files that are black and white; the type's own range if None.
 
     Raises
     ------
@@ -99,28 +119,44 @@ def load_dataset(
         A mask holds a label outside the classes, or is not of integers.
     OptionError
         `classes` or `image_size` cannot be.
+
+    Warns
+    -----
+    AspectRatioWarning, DarkImagesWarning
+        Once each.
     """
     split = Split(split)
     if image_size is not None and min(image_size) < 1:
         raise OptionError(f"image size is {image_size[0]}x{image_size[1]}; both must be positive")
     if path.is_dir():
-        return _load_folder(path, split, image_size, classes)
+        return _load_folder(path, split, image_size, classes, intensity_range)
     if not path.exists():
         raise DataError(f"{path} does not exist: give a folder with images/ and masks/all/, or an .npz file")
     if path.suffix.lower() != ".npz":
         raise DataError(f"{path} is neither a folder with images/ and masks/all/ nor an .npz file")
-    return _load_npz(path, split, image_size, classes)
+    return _load_npz(path, split, image_size, classes, intensity_range)
 
 
-def _load_folder(root: Path, split: Split, image_size: tuple[int, int] | None, names: Sequence[str] | None) -> Dataset:
+def _load_folder(
+    root: Path,
+    split: Split,
+    image_size: tuple[int, int] | None,
+    names: Sequence[str] | None,
+    window: Window | None,
+) -> Dataset:
     if names is None:
         raise OptionError(f"{root} is a folder, which does not name its classes: give --classes background,...")
     classes = _name_classes(names)
     pairs = _find_pairs(root, split)
-    images: list[NDArray[np.uint8]] = []
+    images: list[Levels] = []
     label_maps: list[NDArray[np.uint8]] = []
+    white = 0.0
+    sizes: Counter[tuple[int, int]] = Counter()
     for image_path, mask_path in pairs:
-        image, label_map = _read_image(image_path), _read_mask(mask_path, classes)
+        read, label_map = _read_image(image_path), _read_mask(mask_path, classes)
+        white = max(white, natural_white(read))
+        image = to_levels(read, str(image_path), window)
+        sizes[label_map.shape[0], label_map.shape[1]] += 1
         if image.shape[:2] != label_map.shape:
             raise DataError(
                 f"{mask_path} is {_size(label_map.shape)}, its image {image_path} is {_size(image.shape)}: "
@@ -128,18 +164,43 @@ def _load_folder(root: Path, split: Split, image_size: tuple[int, int] | None, n
             )
         image, label_map = _resize(image, label_map, image_size)
         if images and image.shape != images[0].shape:
-            raise DataError(
-                f"{image_path} is {_size(image.shape)} with {image.shape[2]} channels, {pairs[0][0]} is "
-                f"{_size(images[0].shape)} with {images[0].shape[2]}: give --image-size, or images of one kind"
-            )
+            raise DataError(_unlike(image_path, image.shape, pairs[0][0], images[0].shape))
         images.append(image)
         label_maps.append(label_map)
+    where = f"{root}, {split}"
+    _warn_of_aspect(sizes, image_size, where)
+    levels = stack_levels(images)
+    check_use(levels, where, window or (0, white))
     return Dataset(
-        images=np.stack(images),
+        images=levels,
         label_maps=np.stack(label_maps),
         classes=classes,
         names=tuple(image.name for image, _ in pairs),
+        split=split,
     )
+
+
+def _unlike(path: Path, shape: tuple[int, ...], other: Path, expected: tuple[int, ...]) -> str:
+    if shape[2] != expected[2]:
+        return (
+            f"{path} has {counted(shape[2], 'channel')} and {other} has {expected[2]}: "
+            "convert all images to grey, or all to RGB"
+        )
+    return f"{path} is {_size(shape)}, {other} is {_size(expected)}: give --image-size, or images of one size"
+
+
+def _warn_of_aspect(sizes: Counter[tuple[int, int]], new: tuple[int, int] | None, where: str) -> None:
+    """Say once that resizing changes shapes, and in how many images."""
+    changes = {} if new is None else {size: note for size in sizes if (note := aspect_change(size, new)) is not None}
+    if changes:
+        number = sum(sizes[size] for size in changes)
+        commonest = max(changes, key=lambda size: sizes[size])
+        verb = either(number, "is", "are")
+        warnings.warn(
+            f"{where}: {counted(number, 'image')} {verb} distorted: {changes[commonest]}",
+            AspectRatioWarning,
+            stacklevel=4,
+        )
 
 
 def _find_pairs(root: Path, split: Split) -> list[tuple[Path, Path]]:
@@ -162,7 +223,13 @@ def _find_pairs(root: Path, split: Split) -> list[tuple[Path, Path]]:
     return [(images[name], masks[name]) for name in sorted(images)]
 
 
-def _load_npz(path: Path, split: Split, image_size: tuple[int, int] | None, names: Sequence[str] | None) -> Dataset:
+def _load_npz(
+    path: Path,
+    split: Split,
+    image_size: tuple[int, int] | None,
+    names: Sequence[str] | None,
+    window: Window | None,
+) -> Dataset:
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {key: file[key] for key in ("image", "label", "split", "class_names", "patient") if key in file}
@@ -188,11 +255,14 @@ def _load_npz(path: Path, split: Split, image_size: tuple[int, int] | None, name
     chosen = np.flatnonzero(splits == _SPLIT_IDS[split])
     if not chosen.size:
         raise DataError(f"{path} holds no image of split {_SPLIT_IDS[split]}, '{split}'")
-    pixels = _to_uint8(images[chosen], str(path))
+    where = f"{path}, {split}"
+    pixels = to_levels(images[chosen], str(path), window)
+    check_use(pixels, where, window or (0, natural_white(images)))
     try:
         labels = check_label_map(label_maps[chosen], classes)
     except LabelMapError as error:
         raise LabelMapError(f"{path}: {error}") from error
+    _warn_of_aspect(Counter({(images.shape[1], images.shape[2]): len(chosen)}), image_size, where)
     pairs = [_resize(image, label_map, image_size) for image, label_map in zip(pixels, labels, strict=True)]
     return Dataset(
         images=np.stack([image for image, _ in pairs]),
@@ -200,6 +270,7 @@ def _load_npz(path: Path, split: Split, image_size: tuple[int, int] | None, name
         classes=classes,
         names=tuple(f"{path.name}[{i}]" for i in chosen),
         patients=arrays["patient"][chosen] if "patient" in arrays else None,
+        split=split,
     )
 
 
@@ -212,14 +283,14 @@ def _name_classes(names: Sequence[str]) -> tuple[LabelClass, ...]:
     return classes
 
 
-def _read_image(path: Path) -> NDArray[np.uint8]:
-    """Read (H, W, C) uint8."""
+def _read_image(path: Path) -> NDArray[np.generic]:
+    """Read (H, W, C) of the file's own type."""
     array = _read_array(path, _IMAGE_MODES)
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.size == 0:
         raise DataError(f"{path} has shape {array.shape}: an image is (H, W) or (H, W, C)")
-    return _to_uint8(array, str(path))
+    return array
 
 
 def _read_mask(path: Path, classes: Sequence[LabelClass]) -> NDArray[np.uint8]:
@@ -248,36 +319,23 @@ def _read_array(path: Path, modes: frozenset[str]) -> NDArray[np.generic]:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
-def _to_uint8(images: NDArray[np.generic], where: str) -> NDArray[np.uint8]:
-    """Map uint8 as it is, 16 bit by its type's full range, and float from [0, 1], to uint8."""
-    if images.dtype == np.uint8:
-        return images.astype(np.uint8, copy=False)
-    if images.dtype == np.uint16:
-        return np.rint(images.astype(np.float32) / 257).astype(np.uint8)
-    if images.dtype.kind == "f":
-        values = images.astype(np.float64)
-        if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
-            raise DataError(
-                f"{where} has float values in [{values.min():g}, {values.max():g}]: they must lie in [0, 1]"
-            )
-        return np.rint(values * 255).astype(np.uint8)
-    raise DataError(f"{where} holds {images.dtype}: images are uint8, uint16, or float in [0, 1]")
-
-
 def _resize(
-    image: NDArray[np.uint8], label_map: NDArray[np.uint8], size: tuple[int, int] | None
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    image: Levels, label_map: NDArray[np.uint8], size: tuple[int, int] | None
+) -> tuple[Levels, NDArray[np.uint8]]:
     """Resize an (H, W, C) image and its (H, W) label map."""
     if size is None or size == label_map.shape:
         return image, label_map
     (height, width), (old_height, old_width) = size, label_map.shape
     whole = old_height % height == 0 and old_width % width == 0
     method = Image.Resampling.BOX if whole else Image.Resampling.BILINEAR  # both take in every pixel they shrink
+    # Of 16 bits PIL resizes floats alone.
+    source = image if image.dtype == np.uint8 else image.astype(np.float32)
     channels = [
-        np.asarray(Image.fromarray(np.ascontiguousarray(image[..., c])).resize((width, height), method))
+        np.asarray(Image.fromarray(np.ascontiguousarray(source[..., c])).resize((width, height), method))
         for c in range(image.shape[2])
     ]
-    return np.stack(channels, axis=-1), resize_nearest(label_map, height, width)
+    resized: Levels = np.rint(np.stack(channels, axis=-1)).astype(image.dtype)
+    return resized, resize_nearest(label_map, height, width)
 
 
 def _size(shape: tuple[int, ...]) -> str:

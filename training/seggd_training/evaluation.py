@@ -22,6 +22,7 @@ from seggd_rt.bundle import Bundle, Manifest, sha256_of
 from seggd_rt.errors import DataError, OptionError, OutputError
 from seggd_rt.noise import check_seed
 from seggd_rt.samplers import Sampler, sampler_rows
+from seggd_rt.wording import counted
 from seggd_training.data import Dataset, Split, load_dataset
 from seggd_training.evaluation_report import (
     SCHEMA,
@@ -33,6 +34,8 @@ from seggd_training.evaluation_report import (
     write_bytes,
 )
 from seggd_training.faithfulness import Cases, draw_images, measure_faithfulness
+from seggd_training.intensity import to_unit
+from seggd_training.leakage import check_apart
 from seggd_training.resume import fingerprint
 from seggd_training.segmenter import Segmenter, SegmenterConfig
 from seggd_training.segmenter_training import train_segmenter
@@ -112,6 +115,7 @@ def evaluate(options: EvaluateOptions, *, command: str = "", say: Say = lambda l
     steps = manifest.defaults.steps if options.steps is None else options.steps
     sampler_rows(Sampler.DDIM, manifest.schedule, steps)  # refuses what cannot be, before minutes of training
     measured, train_set = (_load(options.data, split, manifest) for split in (options.split, Split.TRAIN))
+    leak = check_apart(train_set, measured)
     cases = choose_cases(measured, options.limit)
     given = None if options.segmenter is None else _given_segmenter(options.segmenter, train_set)
     try:
@@ -138,7 +142,7 @@ def evaluate(options: EvaluateOptions, *, command: str = "", say: Say = lambda l
         engine = generator.engine
     outcome = measure_faithfulness(origin.segmenter, images, cases)
 
-    notes = _notes(measured, cases, origin)
+    notes = _notes(measured, cases, origin) + (() if leak is None else (leak,))
     report = Report(
         schema=SCHEMA,
         command=command,
@@ -195,7 +199,7 @@ def choose_cases(dataset: Dataset, limit: int | None = None) -> Cases:
     return Cases(
         indices=indices,
         label_maps=dataset.label_maps[indices],
-        images=dataset.images[indices].astype(np.float32) / np.float32(255),
+        images=to_unit(dataset.images[indices]),
         patients=patients[indices],
         class_names=tuple(c.name for c in dataset.classes),
     )
@@ -216,7 +220,11 @@ def _load(path: Path, split: Split, manifest: Manifest) -> Dataset:
     names = tuple(c.name for c in manifest.classes)
     image = manifest.image
     dataset = load_dataset(
-        path, split=split, image_size=(image.height, image.width), classes=names if path.is_dir() else None
+        path,
+        split=split,
+        image_size=(image.height, image.width),
+        classes=names if path.is_dir() else None,
+        intensity_range=manifest.intensity_range,
     )
     own = tuple(c.name for c in dataset.classes)
     if own != names:
@@ -224,7 +232,8 @@ def _load(path: Path, split: Split, manifest: Manifest) -> Dataset:
             f"{path} has the classes {', '.join(own)}; the bundle has {', '.join(names)}: they must be the same"
         )
     if dataset.images.shape[3] != image.channels:
-        raise DataError(f"{path} has images of {dataset.images.shape[3]} channels; the bundle draws {image.channels}")
+        channels = counted(dataset.images.shape[3], "channel")
+        raise DataError(f"{path} has images of {channels}; the bundle draws {image.channels}")
     if not dataset.label_maps.any():
         raise DataError(f"{path} has no mask with foreground in split {split}: there is nothing to measure")
     return dataset

@@ -12,6 +12,7 @@ from seggd_rt.labels import MaskEncoding, colorize, encode, encode_table
 from seggd_rt.noise import normal
 from seggd_rt.schedule import NoiseSchedule, Prediction
 from seggd_training.data import Dataset
+from seggd_training.intensity import to_8_bit
 
 _PREDICTION_TYPES = {Prediction.EPSILON: "epsilon", Prediction.V: "v_prediction", Prediction.SAMPLE: "sample"}
 
@@ -86,7 +87,7 @@ def sample_grid(
         (3 H, count W, 3) uint8.
     """
     chosen = pick_examples(dataset, count)
-    label_maps, real = dataset.label_maps[chosen], dataset.images[chosen]
+    label_maps, real = dataset.label_maps[chosen], to_8_bit(dataset.images[chosen])
     mask = encode(label_maps, encode_table(encoding, len(dataset.classes)))
     noise = np.stack([normal(k, (real.shape[3], *real.shape[1:3])) for k in range(len(chosen))])
     images = draw_samples(

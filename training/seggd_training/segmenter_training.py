@@ -17,6 +17,7 @@ from torch import Tensor
 from seggd_rt.errors import DataError
 from seggd_training.data import Dataset
 from seggd_training.ema import MovingAverage
+from seggd_training.intensity import to_unit
 from seggd_training.resume import fingerprint
 from seggd_training.segmenter import Segmenter, SegmenterConfig, default_device, standardize
 
@@ -100,12 +101,12 @@ def augmentation(height: int, width: int, seed: int) -> Compose:
 def _batches(dataset: Dataset, config: SegmenterConfig) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield `config.steps` batches: images (B, C, H, W) float32 about [0, 1], labels (B, 1, H, W) float32."""
     transform = augmentation(config.height, config.width, config.seed)
-    images = torch.from_numpy(dataset.images).movedim(-1, 1)
+    images = np.moveaxis(dataset.images, -1, 1)
     label_maps = torch.from_numpy(dataset.label_maps)[:, None]
     order = _endless_order(len(dataset), config.seed)
     for _ in range(config.steps):
         drawn = [
-            transform({"image": images[i].float() / 255, "label": label_maps[i].float()})
+            transform({"image": torch.from_numpy(to_unit(images[i])), "label": label_maps[i].float()})
             for i in (next(order) for _ in range(config.batch_size))
         ]
         yield tuple(torch.stack([sample[key].as_tensor() for sample in drawn]) for key in ("image", "label"))  # type: ignore[misc]

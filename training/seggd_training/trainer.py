@@ -10,8 +10,10 @@ from __future__ import annotations
 import math
 import tempfile
 import time
+import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -24,11 +26,13 @@ from torch import Tensor, nn
 from seggd_export.checkpoint import Checkpoint, CheckpointConfig, Provenance
 from seggd_rt.errors import DataError, OptionError, OutputError
 from seggd_rt.labels import mask_channels
+from seggd_rt.wording import counted
 from seggd_training.batches import Batch, Batches, keyed_seed
 from seggd_training.config import Precision, TrainOptions, check_same_run
 from seggd_training.data import Dataset, Split, load_dataset
 from seggd_training.ema import MovingAverage
 from seggd_training.interrupt import noted_signals
+from seggd_training.leakage import check_apart
 from seggd_training.loss import Objective
 from seggd_training.networks import build_unet, unet_config
 from seggd_training.progress import Reporter
@@ -78,14 +82,18 @@ def train(options: TrainOptions, *, command: str | None = None) -> Outcome:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     train_set, val_set = (
-        load_dataset(options.data, split=split, image_size=options.image_size, classes=options.classes)
+        load_dataset(
+            options.data,
+            split=split,
+            image_size=options.image_size,
+            classes=options.classes,
+            intensity_range=options.intensity_range,
+        )
         for split in (Split.TRAIN, Split.VAL)
     )
-    if train_set.images.shape[1:] != val_set.images.shape[1:]:
-        raise DataError(
-            f"{options.data} has training images {train_set.images.shape[1:]} and validation images "
-            f"{val_set.images.shape[1:]} (H, W, C): give --image-size, or images of one kind"
-        )
+    _check_alike(train_set, val_set, options.data)
+    check_apart(train_set, val_set)
+    _warn_of_absent_classes(train_set)
     try:
         (options.output / "samples").mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=options.output):
@@ -321,6 +329,35 @@ class _Run:
         return bool(self._accelerator.reduce(flag, reduction="sum").item())
 
 
+class AbsentClassWarning(UserWarning):
+    """A class that no training mask shows cannot be learnt."""
+
+
+def _check_alike(train_set: Dataset, val_set: Dataset, path: Path) -> None:
+    (*size, channels), (*val_size, val_channels) = train_set.images.shape[1:], val_set.images.shape[1:]
+    if channels != val_channels:
+        raise DataError(
+            f"{path} has training images of {counted(channels, 'channel')} and validation images of {val_channels}: "
+            "convert all images to grey, or all to RGB"
+        )
+    if size != val_size:
+        raise DataError(
+            f"{path} has training images of {size[0]}x{size[1]} and validation images of {val_size[0]}x{val_size[1]}: "
+            "give --image-size, or images of one size"
+        )
+
+
+def _warn_of_absent_classes(dataset: Dataset) -> None:
+    present = set(np.unique(dataset.label_maps).tolist())
+    if absent := [f"{c.id} {c.name}" for c in dataset.classes[1:] if c.id not in present]:
+        warnings.warn(
+            f"no training mask shows {', '.join(absent)}: the network cannot learn to draw it. Check the names' order "
+            "(background first) and the masks' values",
+            AbsentClassWarning,
+            stacklevel=3,
+        )
+
+
 def _checkpoint_config(options: TrainOptions, dataset: Dataset) -> CheckpointConfig:
     height, width, channels = dataset.images.shape[1:]
     masks = mask_channels(options.encoding, len(dataset.classes))
@@ -334,6 +371,7 @@ def _checkpoint_config(options: TrainOptions, dataset: Dataset) -> CheckpointCon
         schedule=options.schedule(),
         ablation=options.ablation,
         empty_subset=options.empty_subset,
+        intensity_range=options.intensity_range,
     )
 
 

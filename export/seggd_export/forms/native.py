@@ -34,6 +34,7 @@ def read_native(path: Path) -> Source:
         schedule=config.schedule,
         trained_with_ablation=config.ablation,
         trained_with_empty_mask=config.empty_subset > 0,
+        intensity_range=config.intensity_range,
         training_data=config.provenance.training_data,
         licence=config.provenance.licence,
         training={key: value for key, value in provenance.items() if key not in ("training_data", "licence")},

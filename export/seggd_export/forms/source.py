@@ -51,6 +51,7 @@ class Source:
     schedule: NoiseSchedule = field(default_factory=NoiseSchedule)
     trained_with_ablation: bool | None = None
     trained_with_empty_mask: bool | None = None
+    intensity_range: tuple[float, float] | None = None
     training_data: str | None = None
     licence: str | None = None
     training: Mapping[str, Any] | None = None
