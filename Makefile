@@ -32,7 +32,7 @@ unit: .venv/ready
 # The runtime alone, from the built wheel, in an environment that has neither torch nor diffusers.
 core: .venv-core/ready
 	! $(CORE)/python -c "import torch" 2>/dev/null
-	$(CORE)/pytest --ignore tests/export --ignore tests/training
+	$(CORE)/pytest --ignore tests/benchmarks --ignore tests/export --ignore tests/training
 
 wheel: .venv-core/ready
 	$(BIN)/python tests/check_wheel.py dist/core/*.whl

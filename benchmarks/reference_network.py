@@ -47,18 +47,39 @@ def reference_network(
     checkpoint, bundle = (cache / f"{network}-{size}-{_made_with(precisions)}{suffix}" for suffix in (".pt", ".seggd"))
     if not checkpoint.is_file():
         say(f"{network} at {size}x{size}: random weights")
-        _random_checkpoint(network, size).save(checkpoint)
-    if not bundle.is_dir():
-
-        def show(progress: Progress) -> None:
-            total = "" if progress.total is None else f": {progress.done} of {progress.total}"
-            say(f"exporting, {progress.doing}{total}")
-
-        with warnings.catch_warnings():
-            # That images of an untrained network amplify rounding is known.
-            warnings.simplefilter("ignore", ExportWarning)
-            export_bundle(checkpoint, bundle, precisions=precisions, progress=show)
+        random_checkpoint(network, size).save(checkpoint)
+    _export(checkpoint, bundle, precisions, say)
     return checkpoint, bundle
+
+
+def kept_bundle(
+    checkpoint: Path,
+    cache: Path,
+    *,
+    precisions: tuple[Precision, ...] = (Precision.FP32,),
+    say: Callable[[str], None] = lambda line: None,
+) -> Path:
+    """Return a checkpoint's bundle, made at the first call and then kept in `cache` under all that it is made with."""
+    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:12]
+    bundle = cache / f"{checkpoint.stem}-{digest}-{_made_with(precisions)}.seggd"
+    cache.mkdir(parents=True, exist_ok=True)
+    _export(checkpoint, bundle, precisions, say)
+    return bundle
+
+
+def _export(checkpoint: Path, bundle: Path, precisions: tuple[Precision, ...], say: Callable[[str], None]) -> None:
+    """Export, unless it was done before."""
+    if bundle.is_dir():
+        return
+
+    def show(progress: Progress) -> None:
+        total = "" if progress.total is None else f": {progress.done} of {progress.total}"
+        say(f"exporting, {progress.doing}{total}")
+
+    with warnings.catch_warnings():
+        # That images of an untrained network amplify rounding is known.
+        warnings.simplefilter("ignore", ExportWarning)
+        export_bundle(checkpoint, bundle, precisions=precisions, progress=show)
 
 
 def _made_with(precisions: tuple[Precision, ...]) -> str:
@@ -68,7 +89,8 @@ def _made_with(precisions: tuple[Precision, ...]) -> str:
     return hashlib.sha256(b"\0".join([*code, *(name.encode() for name in names)])).hexdigest()[:12]
 
 
-def _random_checkpoint(network: str, size: int) -> Checkpoint:
+def random_checkpoint(network: str, size: int) -> Checkpoint:
+    """Return one of seggd_training's networks with random weights, always the same."""
     config = CheckpointConfig(
         unet=unet_config(network, image_channels=1, mask_channels=1, size=(size, size)),
         image_channels=1,

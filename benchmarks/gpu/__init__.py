@@ -1,0 +1,1 @@
+"""One script for a GPU host: `python -m benchmarks.gpu OUT.json`. See `docs/performance.md`."""

@@ -1,0 +1,321 @@
+"""What is compared: PyTorch as it is and compiled, and sessions, of PyTorch's network and of every engine there is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+import seggd_rt
+from benchmarks.gpu.device import DeviceUnderTest, Duration
+from benchmarks.gpu.run import Context
+from benchmarks.gpu.subjects import Subject, TorchSubject, bundle_of, read_network
+from benchmarks.torch_loop import TorchLoop
+from benchmarks.torch_network import DTYPES, TorchNetwork
+from seggd_engines.catalog import ENGINES
+from seggd_engines.cuda import CudaSession
+from seggd_engines.device import DeviceGraph, DeviceStream
+from seggd_engines.network import Buffer, CudaNetwork, DeviceArray, DeviceKind, EngineInfo, Run
+from seggd_rt.errors import EngineError
+from seggd_rt.precision import Precision
+from seggd_rt.rows import RowTable
+from seggd_rt.samplers import Sampler, sampler_rows
+
+Pixels = NDArray[np.float32]
+CALLS = 10
+"""Network calls that are timed as one: events are exact to half a microsecond."""
+_COMPILE = "max-autotune"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A batch of images in host memory: (N, H, W, C) float32; how long it took, and what the host did meanwhile."""
+
+    pixels: Pixels
+    seconds: float
+    host_s: float | None
+
+
+class Contender(Protocol):
+    """What draws a subject's images, and can be asked for its parts."""
+
+    info: EngineInfo
+
+    def step_s(self) -> float:
+        """Call the network, bare; return seconds of the device."""
+
+    def on_device(self, steps: int) -> Duration | None:
+        """Enqueue a batch of images and wait; None where that cannot be told from the whole."""
+
+    def draw(self, steps: int) -> Drawn:
+        """Draw a batch of images, from label maps on the host to pixels on the host."""
+
+    def close(self) -> None:
+        """Give everything back."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a contender draws."""
+
+    subject: Subject
+    precision: Precision
+    batch: int
+
+    @property
+    def torch(self) -> TorchSubject:
+        """The subject as PyTorch has it."""
+        return read_network(self.subject)
+
+    def table(self, steps: int) -> RowTable:
+        """Return the sampler's rows."""
+        return sampler_rows(Sampler.DDIM, self.torch.schedule, steps)
+
+    def run(self, steps: int) -> Run:
+        """Return a whole run, from noise that every contender is given."""
+        tables = np.broadcast_to(self.torch.encode_table, (1, self.batch, *self.torch.encode_table.shape))
+        return Run(
+            table=self.table(steps),
+            label_maps=self.torch.label_maps(self.batch),
+            encode_tables=tables,
+            seeds=tuple(range(self.batch)),
+            noise=self.torch.noise(self.batch),
+        )
+
+
+class LoopContender:
+    """PyTorch's own loop."""
+
+    def __init__(self, task: Task, device: DeviceUnderTest, compile_mode: str | None = None) -> None:
+        self._task, self._device = task, device
+        dtype = DTYPES[task.precision]
+        self._loop = TorchLoop(
+            task.torch.build(),
+            task.torch.masks(task.batch),
+            device=device.name,
+            dtype=dtype,
+            compile_mode=compile_mode,
+            channels_last=task.precision is not Precision.FP32,
+        )
+        self._x = self._loop.place(task.torch.noise(task.batch))
+        self._sample = self._loop.prepare(self._x)
+        self._t = torch.full((task.batch,), 500.0, device=device.name)
+        name = "pytorch" if compile_mode is None else f"pytorch {compile_mode}"
+        self.info = EngineInfo(name, str(torch.__version__), device.name, device.name, task.precision)
+
+    @property
+    def network(self) -> nn.Module:
+        """What it calls."""
+        network: nn.Module = self._loop.network
+        return network
+
+    def step_s(self) -> float:
+        """Call the network on a prepared input."""
+        return (
+            self._device.timed(lambda: [self._loop.step(self._sample, self._t) for _ in range(CALLS)]).device_s / CALLS
+        )
+
+    def on_device(self, steps: int) -> Duration:
+        """Enqueue the loop."""
+        table = self._task.table(steps)
+        return self._device.timed(lambda: self._loop.draw(self._x, table))
+
+    def draw(self, steps: int) -> Drawn:
+        """Draw, and fetch the images."""
+        noise = self._task.torch.noise(self._task.batch)
+        self._device.synchronize()
+        started = time.perf_counter()
+        pixels = self._loop.draw(self._loop.place(noise), self._task.table(steps)).cpu().numpy()
+        return Drawn(pixels, time.perf_counter() - started, None)
+
+    def close(self) -> None:
+        """Drop what was compiled."""
+        del self._loop, self._x, self._sample, self._t
+        torch.compiler.reset()
+
+
+class SessionContender:
+    """A session around a network.
+
+    Parameters
+    ----------
+    network, session
+        What draws. The session may be any; one on a GPU also tells how long it waited.
+    draw
+        Draws a batch of a number of steps with it: (N, H, W, C).
+    close
+        Gives network and session back.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        device: DeviceUnderTest,
+        network: CudaNetwork,
+        session: object,
+        draw: Callable[[int], Pixels],
+        close: Callable[[], None],
+    ) -> None:
+        self._task, self._device, self._network, self._draw, self._close = task, device, network, draw, close
+        self._session = session if isinstance(session, CudaSession) else None
+        self._bare: BareCalls | None = None
+        shape = network.shape
+        size = (task.batch, shape.height, shape.width, shape.image_channels)
+        self._out = torch.zeros(size, device=device.name)
+        self.info = network.info
+
+    def step_s(self) -> float:
+        """Call the network on buffers of its own."""
+        if self._bare is None:
+            self._bare = BareCalls(self._task, self._network, self._device.new_stream())
+        return self._device.timed(self._bare.launch, self._bare.stream.handle).device_s / CALLS
+
+    def on_device(self, steps: int) -> Duration | None:
+        """Enqueue the session's loop behind the caller's stream."""
+        session, run = self._session, self._task.run(steps)
+        if session is None:
+            return None
+        out = DeviceArray(
+            self._out.data_ptr(), tuple(self._out.shape), np.dtype(np.float32), self._device.name, self._out
+        )
+        taken = self._device.timed(lambda: session.enqueue(run, out, self._device.stream))
+        session.synchronize()
+        return taken
+
+    def draw(self, steps: int) -> Drawn:
+        """Draw by the public way."""
+        self._device.synchronize()
+        waited = 0.0 if self._session is None else self._session.waited_s
+        started = time.perf_counter()
+        pixels = self._draw(steps)
+        seconds = time.perf_counter() - started
+        host_s = None if self._session is None else seconds - (self._session.waited_s - waited)
+        return Drawn(pixels, seconds, host_s)
+
+    def close(self) -> None:
+        """Give everything back, the bare calls first."""
+        if self._bare is not None:
+            self._bare.close()
+        del self._out
+        self._close()
+
+
+class BareCalls:
+    """A network's calls alone, on buffers of their own; as a graph where they may be captured."""
+
+    def __init__(self, task: Task, network: CudaNetwork, stream: DeviceStream) -> None:
+        self.stream = stream
+        x, mask = task.torch.noise(task.batch), task.torch.masks(task.batch)
+        sample, times = np.concatenate([x, mask], axis=1), np.full(task.batch, 500, np.float32)
+        stream.activate()
+        buffers = [Buffer(stream.allocate(4 * array.size), array.shape) for array in (sample, times, x)]
+        for buffer, array in zip(buffers, (sample, times), strict=False):
+            staged = stream.pinned(array.nbytes)
+            staged[:] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+            stream.upload(buffer.address, staged)
+        at_sample, at_times, at_out = buffers
+        self._call = network.bind(at_sample, at_times, at_out, stream.handle)
+        self._call()
+        stream.synchronize()
+        self._graph: DeviceGraph | None = stream.capture(self._repeat) if network.capturable else None
+
+    def launch(self) -> None:
+        """Enqueue `CALLS` of them."""
+        if self._graph is None:
+            self._repeat()
+        else:
+            self._graph.launch()
+
+    def close(self) -> None:
+        """Give graph and buffers back."""
+        self.stream.synchronize()
+        if self._graph is not None:
+            self._graph.close()
+        del self._call
+        self.stream.close()
+
+    def _repeat(self) -> None:
+        for _ in range(CALLS):
+            self._call()
+
+
+def torch_session(task: Task, device: DeviceUnderTest, network: TorchNetwork) -> SessionContender:
+    """Return the session around PyTorch's network, its loop one captured graph."""
+    session = CudaSession(network, device.new_stream(), task.batch)
+    shape = network.shape
+
+    def draw(steps: int) -> Pixels:
+        out = np.empty((task.batch, shape.height, shape.width, shape.image_channels), np.float32)
+        session.run(task.run(steps), out)
+        return out
+
+    def close() -> None:
+        session.close()
+        network.close()
+        torch.compiler.reset()
+
+    return SessionContender(task, device, network, session, draw, close)
+
+
+def engine_session(task: Task, context: Context, engine: str) -> SessionContender:
+    """Return an engine as `seggd_rt.load` gives it."""
+    bundle, device = bundle_of(task.subject, context), context.device
+    label_maps, noise = task.torch.label_maps(task.batch), task.torch.noise(task.batch)
+    with ExitStack() as opened:
+        generator = opened.enter_context(
+            seggd_rt.load(bundle, engine=engine, precision=task.precision, device=device.name)
+        )
+        network: Any = generator._pool.network
+        # The generator lends this very session for every batch of this size, as nobody else uses it meanwhile.
+        with generator._pool.lend(task.batch) as session:
+            pass
+        image = generator.manifest.image
+        shape = (task.batch, image.height, image.width, image.channels)
+
+        def draw(steps: int) -> Pixels:
+            return generator(label_maps, noise=noise, steps=steps).reshape(shape)
+
+        return SessionContender(task, device, network, session, draw, opened.pop_all().close)
+
+
+def makers(task: Task, context: Context) -> tuple[dict[str, Callable[[], Contender]], dict[str, str]]:
+    """Return what can draw a task, by name, each to be made when it is called; and which engines cannot, and why."""
+    device, precision = context.device, task.precision
+
+    def network(mode: str | None) -> TorchNetwork:
+        return TorchNetwork(
+            task.torch.build(),
+            device=device.name,
+            dtype=DTYPES[precision],
+            compile=mode,
+            channels_last=precision is not Precision.FP32,
+        )
+
+    made: dict[str, Callable[[], Contender]] = {"pytorch eager": lambda: LoopContender(task, device)}
+    if precision is Precision.FP16:
+        made[f"pytorch {_COMPILE}"] = lambda: LoopContender(task, device, _COMPILE)
+    made["session of eager pytorch"] = lambda: torch_session(task, device, network(None))
+    if precision is Precision.FP16:
+        made[f"session of {_COMPILE} pytorch"] = lambda: torch_session(
+            task, device, network(f"{_COMPILE}-no-cudagraphs")
+        )
+    absent = {}
+    kind = DeviceKind(device.name.partition(":")[0])
+    for engine in (engine for engine in ENGINES if engine.kind is kind):
+        there = engine.availability(device.name)
+        if not there.usable:
+            absent[engine.name] = there.reason
+        elif precision not in there.precisions:
+            absent[engine.name] = f"it computes in {', '.join(there.precisions)} here"
+        else:
+            made[engine.name] = lambda name=engine.name: engine_session(task, context, name)  # type: ignore[misc]
+    if not made:
+        raise EngineError("there is nothing to measure")
+    return made, absent

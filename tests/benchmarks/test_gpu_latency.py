@@ -1,0 +1,217 @@
+"""The latency part on a CPU with emulated streams: everything is asked for, compared and kept. No time is asserted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from emulated import EmulatedNetwork
+from late import LateDevice, LateTorchNetwork
+
+from benchmarks.gpu import contenders, latency, subjects
+from benchmarks.gpu.contenders import Contender, LoopContender, Task, makers
+from benchmarks.gpu.latency import TASKS, group_name, measure, steps_of
+from benchmarks.gpu.record import Record
+from benchmarks.gpu.results import Failed, Group, Timed
+from benchmarks.gpu.run import Context, Deadline, OutOfTime
+from benchmarks.gpu.subjects import EXPORTED, Subject
+from benchmarks.reference_network import reference_network
+from seggd_engines import catalog
+from seggd_engines.network import Availability, DeviceKind
+from seggd_engines.onnxruntime import OnnxRuntimeEngine
+from seggd_rt.errors import EngineError
+from seggd_rt.precision import Precision
+
+TINY = Subject("tiny", "tiny", 16)
+EAGER, SESSION, ENGINE = "pytorch eager", "session of eager pytorch", "late"
+
+
+class LateEngine(OnnxRuntimeEngine):
+    """ONNX Runtime on the CPU, as if it were on a GPU."""
+
+    name = ENGINE
+
+    def open(self, *arguments: object, **options: object) -> EmulatedNetwork:  # type: ignore[override]
+        return EmulatedNetwork(super().open(*arguments, **options))  # type: ignore[arg-type]
+
+
+class AbsentEngine(OnnxRuntimeEngine):
+    name = "absent"
+
+    def availability(self, device: str) -> Availability:
+        return Availability(False, reason="not on this machine")
+
+
+class OtherEngine(OnnxRuntimeEngine):
+    name, kind = "other", DeviceKind.CUDA
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return reference_network(tmp_path_factory.mktemp("bundle"), network="tiny", size=16)[1]
+
+
+@pytest.fixture
+def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundle: Path) -> Context:
+    engines = (LateEngine(), AbsentEngine(), OtherEngine())
+    monkeypatch.setattr(catalog, "ENGINES", engines)
+    monkeypatch.setattr(contenders, "ENGINES", engines)
+    monkeypatch.setattr(contenders, "TorchNetwork", LateTorchNetwork)
+    monkeypatch.setattr(contenders, "bundle_of", lambda subject, context: bundle)
+    record = Record(tmp_path / "out.json")
+    return Context(record, Deadline(None), LateDevice(), tmp_path, say=lambda line: None)
+
+
+def keep_group(context: Context, task: Task, steps: tuple[int, ...] = (4, 2), rounds: int = 3) -> Group:
+    return measure(task, context, steps=steps, most_rounds=rounds)
+
+
+@pytest.mark.usefixtures("needs_onnxruntime")
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_group_measures_every_contender_in_turn(context: Context, batch: int) -> None:
+    task = Task(TINY, Precision.FP32, batch)
+    group = keep_group(context, task)
+    assert group == Group(
+        subject="tiny", precision="fp32", batch=batch, rounds=3, contenders=(EAGER, SESSION, ENGINE), trained=False,
+        absent={"absent": "not on this machine"},
+    )  # fmt: skip
+    for name in group.contenders:
+        timed = context.record.find("latency", f"tiny/fp32/batch {batch}/{name}")
+        assert isinstance(timed, Timed)
+        assert timed.step.count == 3
+        assert timed.precision == "fp32"
+        assert [image.steps for image in timed.images] == [4, 2]
+        for image in timed.images:
+            assert image.image.count == 3
+            assert image.device is not None
+            assert image.host is not None
+        assert timed.images_per_second == pytest.approx(1e3 * batch / timed.images[0].image.p50_ms)
+        if batch == 1:
+            assert timed.psnr_db is None or timed.psnr_db > 80
+        else:
+            assert timed.psnr_db is None
+
+
+@pytest.mark.usefixtures("needs_onnxruntime")
+def test_contenders_draw_one_image_and_enqueue_the_same(context: Context) -> None:
+    task = Task(TINY, Precision.FP32, 2)
+    expected = LoopContender(task, context.device).draw(3).pixels
+    assert expected.shape == (2, 16, 16, 1)
+    assert np.abs(expected[0] - expected[1]).max() > 0.1, "every image of a batch has its own noise"
+    for name, make in makers(task, context)[0].items():
+        contender = make()
+        np.testing.assert_allclose(contender.draw(3).pixels, expected, atol=1e-3, err_msg=name)
+        assert contender.step_s() > 0
+        assert contender.on_device(3) is not None
+        if isinstance(contender, contenders.SessionContender):
+            np.testing.assert_allclose(contender._out.numpy(), expected, atol=1e-3, err_msg=name)
+        contender.close()
+
+
+def test_half_precision_adds_the_compiled_rivals(context: Context) -> None:
+    found, absent = makers(Task(TINY, Precision.FP16, 1), context)
+    assert list(found) == [
+        EAGER,
+        "pytorch max-autotune",
+        SESSION,
+        "session of max-autotune pytorch",
+    ]
+    assert absent[ENGINE] == "it computes in fp32 here"
+    assert "other" not in absent
+
+
+def with_makers(monkeypatch: pytest.MonkeyPatch, **made: Callable[[], Contender]) -> None:
+    monkeypatch.setattr(latency, "makers", lambda task, context: (made, {}))
+
+
+def broken() -> Contender:
+    raise EngineError("it cannot be built")
+
+
+def test_a_contender_that_cannot_be_made_is_told_and_left_out(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = Task(TINY, Precision.FP32, 1)
+    with_makers(monkeypatch, broken=broken, sound=lambda: LoopContender(task, context.device))
+    assert keep_group(context, task).contenders == ("sound",)
+    failed = context.record.find("latency", "tiny/fp32/batch 1/broken")
+    assert isinstance(failed, Failed)
+    assert failed.message == "it cannot be built"
+    with_makers(monkeypatch, broken=broken)
+    with pytest.raises(EngineError, match="no contender"):
+        keep_group(context, task)
+
+
+def test_a_contender_that_fails_in_its_turn_is_out(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, turns = Task(TINY, Precision.FP32, 1), []
+
+    class Failing(LoopContender):
+        def step_s(self) -> float:
+            turns.append(1)
+            if len(turns) == 3:  # one to prepare, then the second round
+                raise EngineError("out of memory")
+            return super().step_s()
+
+    with_makers(
+        monkeypatch, failing=lambda: Failing(task, context.device), sound=lambda: LoopContender(task, context.device)
+    )
+    group = keep_group(context, task)
+    assert (group.contenders, group.rounds) == (("sound",), 3)
+    assert isinstance(context.record.find("latency", "tiny/fp32/batch 1/failing"), Failed)
+    assert len(turns) == 3
+
+
+def test_all_are_closed_even_when_time_is_short(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, closed = Task(TINY, Precision.FP32, 1), []
+
+    class Closing(LoopContender):
+        def close(self) -> None:
+            closed.append(1)
+            super().close()
+
+    with_makers(monkeypatch, a=lambda: Closing(task, context.device), b=lambda: Closing(task, context.device))
+    short = Context(context.record, Deadline(0.0), context.device, context.cache, say=lambda line: None)
+    with pytest.raises(OutOfTime):
+        keep_group(short, task)
+    assert len(closed) == 2
+    assert context.record.find("latency", "tiny/fp32/batch 1") is None
+
+
+def test_figures_are_kept_after_every_round(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, counts = Task(TINY, Precision.FP32, 1), []
+
+    class Watching(LoopContender):
+        def step_s(self) -> float:
+            found = context.record.find("latency", "tiny/fp32/batch 1/a")
+            counts.append(found.step.count if isinstance(found, Timed) else 0)
+            return super().step_s()
+
+    with_makers(monkeypatch, a=lambda: Watching(task, context.device))
+    keep_group(context, task)
+    assert counts == [0, 0, 1, 2]
+
+
+def test_the_targets_come_first_and_nothing_is_there_twice() -> None:
+    assert [group_name(task) for task in TASKS[:3]] == [
+        "reference-256/fp16/batch 1",
+        "demo/fp16/batch 1",
+        "reference-256/fp16/batch 16",
+    ]
+    assert len({group_name(task) for task in TASKS}) == len(TASKS) == 3 * 3 * 3
+    assert steps_of(Task(TINY, Precision.FP32, 4)) == (15,)
+    assert steps_of(Task(TINY, Precision.FP32, 1)) == steps_of(Task(TINY, Precision.FP16, 16)) == (50, 15)
+
+
+def test_a_bundle_is_exported_in_every_precision_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, object]] = []
+
+    def kept(checkpoint: Path, cache: Path, **options: object) -> Path:
+        asked.append({"checkpoint": checkpoint.name, "cache": cache, **options})
+        return cache
+
+    monkeypatch.setattr(subjects, "kept_bundle", kept)
+    context = Context(Record(tmp_path / "o.json"), Deadline(None), LateDevice(), tmp_path, say=print)
+    assert subjects.bundle_of(subjects.DEMO, context) == tmp_path
+    assert asked == [{"checkpoint": "cardiac.pt", "cache": tmp_path, "precisions": EXPORTED, "say": print}]
