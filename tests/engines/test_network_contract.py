@@ -75,7 +75,7 @@ def draw(batch: int, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.flo
 
 def test_every_engine_is_under_the_contract() -> None:
     on_cpu = {engine.name for engine in ENGINES if engine.kind is DeviceKind.CPU}
-    assert {name for name, _ in GRAPHS} == on_cpu  # test_cuda_gpu.py has those of GPUs
+    assert {name for name, _ in GRAPHS} == on_cpu  # test_gpu_contract.py has those of GPUs
 
 
 def test_says_what_it_is(network: Network) -> None:
