@@ -16,7 +16,7 @@ from seggd_engines.guests import stream_handle
 from seggd_engines.network import AnyNetwork, DeviceArray, EngineInfo, OnStep, Run
 from seggd_rt.bundle import Bundle, Manifest
 from seggd_rt.errors import DataError, OptionError
-from seggd_rt.labels import ablate, encode_table, select_classes
+from seggd_rt.labels import OneHotWarning, ablate, encode_table, looks_one_hot, one_hot_note, select_classes
 from seggd_rt.request import Inputs, agree, image_seeds, is_whole, listed_seeds, stack
 from seggd_rt.samplers import sampler_rows
 from seggd_rt.session_pool import SessionPool
@@ -52,7 +52,7 @@ class Generator:
         self,
         mask: ArrayLike,
         *,
-        seed: int = 0,
+        seed: int | None = None,
         seeds: Iterable[int] | None = None,
         steps: int | None = None,
         eta: float = 0.0,
@@ -71,7 +71,7 @@ class Generator:
             (H, W) or (N, H, W) integers: the bundle's class ids. On a GPU also an array in its memory (DLPack or
             `__cuda_array_interface__`), contiguous uint8.
         seed
-            Seed of a single image. Of several, image i has the seed `noise.derive_seed(seed, i)`.
+            Seed of a single image, 0 by default. Of several, image i has the seed `noise.derive_seed(seed, i)`.
         seeds
             The seed of every image instead; one mask with many seeds gives many images.
         steps
@@ -128,6 +128,8 @@ class Generator:
         count = agree(counts)
         table = sampler_rows(manifest.defaults.sampler, manifest.schedule, steps, eta=eta)
         kept = select_classes(manifest.classes, keep=keep, drop=drop)
+        if isinstance(label_maps, np.ndarray) and looks_one_hot(label_maps, len(manifest.classes)):
+            warnings.warn(one_hot_note(len(label_maps)), OneHotWarning, stacklevel=2)
         label_maps = stack(label_maps, count, axes=2)
         if isinstance(label_maps, np.ndarray) and not np.isin(label_maps, kept).any(axis=(1, 2)).all():
             unseen = "" if manifest.mask.trained_with_empty_mask else ", which this network was not trained with"
@@ -165,6 +167,12 @@ class Generator:
     def close(self) -> None:
         """Give back what the engine holds; the generator must not be called after it."""
         self._pool.close()
+
+    def __repr__(self) -> str:
+        """Say what it draws, and on what."""
+        image, info = self.manifest.image, self.engine
+        size = f"{image.channels}x{image.height}x{image.width}"
+        return f"<Generator of {self.manifest.name}, {size}: {info.engine} in {info.precision} on {info.device}>"
 
     def __enter__(self) -> Generator:
         """Return the generator."""

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from seggd_rt.errors import LabelMapError, OptionError
+from seggd_rt.wording import either, some_of
 
 MAX_LABEL = 255
 """Largest label id: label maps travel as uint8, and `label-over-255` has no room for more."""
@@ -150,12 +151,13 @@ def check_label_map(label_map: ArrayLike, classes: Sequence[LabelClass]) -> NDAr
     Parameters
     ----------
     label_map
-        (..., H, W) integers or booleans, each the id of one of `classes`.
+        (..., H, W) integers, each the id of one of `classes`; booleans where there is one foreground class.
 
     Raises
     ------
     LabelMapError
-        The array is not of integers, has fewer than two axes or no pixel, or holds a label outside the classes.
+        The array is not of integers, has fewer than two axes or no pixel, an axis of colours, or holds a label outside
+        the classes.
     """
     try:
         array = np.asarray(label_map)
@@ -165,15 +167,64 @@ def check_label_map(label_map: ArrayLike, classes: Sequence[LabelClass]) -> NDAr
         raise LabelMapError(f"a label map must hold integers, one class id a pixel; this one holds {array.dtype}")
     if array.ndim < 2 or array.size == 0:
         raise LabelMapError(f"a label map must have shape (H, W) with pixels in it; this one has {array.shape}")
+    if array.dtype.kind == "b" and len(classes) > 2:
+        raise LabelMapError(
+            f"a mask of true and false cannot tell {len(classes) - 1} classes apart: give integers, "
+            f"{', '.join(f'{c.id} for {c.name}' for c in classes[1:])}"
+        )
+    check_axes(array.shape)
     low, high = int(array.min()), int(array.max())
     if low < 0 or high >= len(classes):
         present = set(np.unique(array).tolist())
         unknown = sorted(present - {c.id for c in classes})
         raise LabelMapError(
-            f"label {', '.join(map(str, unknown[:5]))} is outside the classes "
+            f"{either(len(unknown), 'label', 'labels')} {some_of([str(label) for label in unknown])} "
+            f"{either(len(unknown), 'is', 'are')} outside the classes "
             f"{', '.join(f'{c.id} {c.name}' for c in classes)}"
         )
     return array.astype(np.uint8)
+
+
+def check_axes(shape: tuple[int, ...]) -> None:
+    """Refuse a last axis of colours.
+
+    Raises
+    ------
+    LabelMapError
+        The shape is (H, W, 1), (H, W, 3) or (H, W, 4).
+    """
+    if len(shape) == 3 and shape[2] in (1, 3, 4) and min(shape[:2]) > 4:
+        advice = (
+            "take mask[..., 0]" if shape[2] == 1 else "make class ids of the colours, or take the channel that has them"
+        )
+        raise LabelMapError(
+            f"a label map must have shape (H, W), or (N, H, W) for many; {shape} has an axis of {shape[2]} last, as "
+            f"pictures have: {advice}"
+        )
+
+
+def looks_one_hot(stack: NDArray[np.integer], num_classes: int) -> bool:
+    """Say whether a stack of label maps, (N, H, W), is most likely one map with an axis of classes.
+
+    It is if N is the number of all or of the foreground classes and the maps are of zeros and ones that nowhere overlap
+    (with the background among them, and add up to one).
+    """
+    if stack.ndim != 3 or len(stack) not in (num_classes, num_classes - 1) or len(stack) < 2 or stack.max() > 1:
+        return False
+    covered = stack.sum(axis=0)
+    return bool((covered == 1).all() if len(stack) == num_classes else covered.max() == 1)
+
+
+def one_hot_note(count: int) -> str:
+    """Return what to say of a stack that `looks_one_hot`."""
+    return (
+        f"a stack of {count} label maps of zeros and ones looks one-hot, and each is drawn as an image of class 1: if "
+        "it is, make one map of class ids of it (sum of id * map)"
+    )
+
+
+class OneHotWarning(UserWarning):
+    """A stack of label maps looks like one map with an axis of classes."""
 
 
 class AspectRatioWarning(UserWarning):

@@ -25,11 +25,19 @@ from seggd_rt.imaging.folder import LabelMapSet, printable
 from seggd_rt.imaging.formats import require_writer, stem
 from seggd_rt.imaging.npy import NpyArray
 from seggd_rt.imaging.png import PngWriter
-from seggd_rt.labels import check_label_map, resize_nearest, select_classes
+from seggd_rt.labels import (
+    AspectRatioWarning,
+    OneHotWarning,
+    aspect_change,
+    check_label_map,
+    looks_one_hot,
+    one_hot_note,
+    resize_nearest,
+    select_classes,
+)
 from seggd_rt.noise import check_seed, derive_seed
 from seggd_rt.samplers import Sampler, sampler_rows
-
-_SHOWN = 3
+from seggd_rt.wording import counted, either, some_of
 
 
 class ResizedMaskWarning(UserWarning):
@@ -186,7 +194,7 @@ def plan_run(
 
     Warns
     -----
-    ResizedMaskWarning, EmptyMaskWarning, SkippedFilesWarning
+    ResizedMaskWarning, AspectRatioWarning, OneHotWarning, EmptyMaskWarning, SkippedFilesWarning
         Once each, with counts.
     """
     manifest = bundle.manifest
@@ -248,22 +256,33 @@ def _check_label_maps(masks: LabelMapSet, manifest: Manifest, settings: Settings
             sizes[label_map.shape[0], label_map.shape[1]] += 1
             if not np.isin(_fitted(label_map, manifest), kept).any():
                 empty.append(_place(file, index))
+        if file.stacked and len(file) <= len(manifest.classes):
+            stack = np.stack([_checked(file, index, manifest) for index in range(len(file))])
+            if looks_one_hot(stack, len(manifest.classes)):
+                warnings.warn(f"{file.path}: {one_hot_note(len(file))}", OneHotWarning, stacklevel=3)
     del sizes[size]
     if sizes:
-        listed = [f"{height}x{width}: {number}" for (height, width), number in sizes.most_common(_SHOWN)]
+        listed = [f"{height}x{width}: {number}" for (height, width), number in sizes.most_common()]
+        which, verb = _of_all(sizes.total(), len(masks)), either(sizes.total(), "is", "are")
         warnings.warn(
-            f"{sizes.total()} of {len(masks)} masks are not {size[0]}x{size[1]}, which this bundle draws, and are "
-            f"resized to it by nearest neighbour ({_shown(listed, len(sizes))})",
+            f"{which} {verb} not {size[0]}x{size[1]}, which this bundle draws, and {verb} resized to it by nearest "
+            f"neighbour ({some_of(listed)})",
             ResizedMaskWarning,
             stacklevel=3,
         )
+        changes = {old: note for old in sizes if (note := aspect_change(old, size)) is not None}
+        if changes:
+            number = sum(sizes[old] for old in changes)
+            commonest = max(changes, key=lambda old: sizes[old])
+            warnings.warn(
+                f"{_of_all(number, len(masks))} {either(number, 'is', 'are')} distorted: {changes[commonest]}",
+                AspectRatioWarning,
+                stacklevel=3,
+            )
     if empty:
         unseen = "" if manifest.mask.trained_with_empty_mask else ", which this network was not trained with"
-        warnings.warn(
-            f"{len(empty)} of {len(masks)} masks have no foreground{unseen}: {_shown(empty[:_SHOWN], len(empty))}",
-            EmptyMaskWarning,
-            stacklevel=3,
-        )
+        which, verb = _of_all(len(empty), len(masks)), either(len(empty), "has", "have")
+        warnings.warn(f"{which} {verb} no foreground{unseen}: {some_of(empty)}", EmptyMaskWarning, stacklevel=3)
 
 
 def _checked(file: LabelMapFile, index: int, manifest: Manifest) -> NDArray[np.uint8]:
@@ -298,5 +317,5 @@ def _place(file: LabelMapFile, index: int) -> str:
     return f"{file.path}[{index}]" if file.stacked else str(file.path)
 
 
-def _shown(listed: list[str], number: int) -> str:
-    return ", ".join(listed) + (", ..." if number > len(listed) else "")
+def _of_all(number: int, total: int) -> str:
+    return f"{number} of {counted(total, 'mask')}" if total > 1 else "the mask"

@@ -111,12 +111,12 @@ class Inputs:
             return guest
         if not isinstance(out, np.ndarray):
             raise DataError(f"out must be a NumPy array, or one in a GPU's memory; it is a {type(out).__name__}")
-        flags = out.flags
-        suits = out.shape == visible and out.dtype in (np.float32, np.uint8)
-        if not (suits and flags.c_contiguous and flags.writeable):
-            raise DataError(
-                f"out must be writable, contiguous float32 or uint8 {visible}; it is {out.dtype} {out.shape}"
-            )
+        if out.shape != visible or out.dtype not in (np.float32, np.uint8):
+            raise DataError(f"out must be float32 or uint8 {visible}; it is {out.dtype} {out.shape}")
+        if not out.flags.writeable:
+            raise DataError("out is read-only: give an array that may be written")
+        if not out.flags.c_contiguous:
+            raise DataError("out is not contiguous, as a part or a transpose of an array is: give a whole array")
         return out
 
     def _guest(self, array: object, name: str, *, writable: bool = False) -> DeviceArray:
@@ -170,15 +170,18 @@ def listed_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
         ) from error
 
 
-def image_seeds(seed: int, seeds: Sequence[int] | None, count: int, *, single: bool) -> tuple[int, ...]:
+def image_seeds(seed: int | None, seeds: Sequence[int] | None, count: int, *, single: bool) -> tuple[int, ...]:
     """Return the seed of every image: those given; or the one of a single image, of several derived from it.
 
     Raises
     ------
     OptionError
-        There are fewer than images, or one is no seed.
+        There are fewer than images, one is no seed, or both `seed` and `seeds` are given.
     """
+    if seed is not None and seeds is not None:
+        raise OptionError("seed and seeds exclude each other: give one seed for each image, or the seed of the call")
     if seeds is None:
+        seed = 0 if seed is None else seed
         return (check_seed(seed),) if single else tuple(derive_seed(seed, i) for i in range(count))
     if len(seeds) != count:
         raise OptionError(f"there is 1 seed for {count} images: give one seed an image")

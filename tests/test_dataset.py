@@ -21,7 +21,7 @@ from seggd_rt.bundle import Bundle
 from seggd_rt.dataset import Progress, run
 from seggd_rt.errors import DataError, EngineError, LabelMapError, OptionError, OutputError
 from seggd_rt.imaging.folder import SkippedFilesWarning
-from seggd_rt.labels import resize_nearest
+from seggd_rt.labels import AspectRatioWarning, OneHotWarning, resize_nearest
 from seggd_rt.noise import derive_seed
 from seggd_rt.plan import Plan, ResizedMaskWarning, plan_run
 
@@ -132,11 +132,11 @@ def test_where_nobody_listens_steps_are_not_told(
 def test_other_sizes_are_resized_and_that_is_said_once(
     masks: Path, tmp_path: Path, generator: seggd_rt.Generator, golden_mask: NDArray[np.uint8]
 ) -> None:
-    large = np.kron(golden_mask, np.ones((3, 2), np.uint8))
+    large = np.kron(golden_mask, np.ones((2, 2), np.uint8))
     for name in ("c", "d"):
         np.save(masks / f"{name}.npy", large)
-    np.save(masks / "e.npy", large[:50])
-    message = r"3 of 6 masks are not 24x32, .* by nearest neighbour \(72x64: 2, 50x64: 1\)"
+    np.save(masks / "e.npy", large[:40, :53])
+    message = r"3 of 6 masks are not 24x32, .* by nearest neighbour \(48x64: 2, 40x53: 1\)"
     with pytest.warns(ResizedMaskWarning, match=message) as caught:
         planned = plan(masks, tmp_path / "out.npy", seed=1)
     assert len(caught) == 1
@@ -144,8 +144,24 @@ def test_other_sizes_are_resized_and_that_is_said_once(
     images = np.load(tmp_path / "out.npy")
     exact = generator(golden_mask, seed=derive_seed(1, 3), steps=STEPS)
     np.testing.assert_array_equal(images[3], exact)
-    fitted = generator(resize_nearest(large[:50], 24, 32), seed=derive_seed(1, 5), steps=STEPS)
+    fitted = generator(resize_nearest(large[:40, :53], 24, 32), seed=derive_seed(1, 5), steps=STEPS)
     np.testing.assert_array_equal(images[5], fitted)
+
+
+def test_another_aspect_ratio_is_said_once(masks: Path, tmp_path: Path, golden_mask: NDArray[np.uint8]) -> None:
+    np.save(masks / "c.npy", np.stack([golden_mask[:20], golden_mask[4:]]))
+    with pytest.warns() as caught:
+        plan(masks, tmp_path / "out.npy")
+    assert [warning.category for warning in caught] == [ResizedMaskWarning, AspectRatioWarning]
+    note = "2 of 5 masks are distorted: 20x32 to 24x32 changes the aspect ratio: crop or pad first"
+    assert str(caught[1].message) == note
+
+
+def test_a_stack_of_classes_is_said(masks: Path, tmp_path: Path, golden_mask: NDArray[np.uint8]) -> None:
+    one_hot = (np.arange(1, 4)[:, None, None] == golden_mask).astype(np.uint8)
+    np.save(masks / "c.npy", one_hot)
+    with pytest.warns(OneHotWarning, match=r"c\.npy: a stack of 3 label maps of zeros and ones looks one-hot"):
+        plan(masks, tmp_path / "out.npy")
 
 
 def test_masks_without_foreground_are_said_once_with_counts(
@@ -208,7 +224,7 @@ def test_an_engine_that_fails_leaves_what_is_finished(
 
 
 def test_a_plan_is_for_its_bundle(masks: Path, tmp_path: Path, generator: seggd_rt.Generator) -> None:
-    with pytest.warns(ResizedMaskWarning):
+    with pytest.warns((ResizedMaskWarning, AspectRatioWarning)):
         other = plan_run(Bundle.open(TINY_RGB), masks, tmp_path / "out")
     with pytest.raises(OptionError, match="planned for the bundle"):
         run(other, generator)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -18,6 +19,7 @@ import seggd_rt
 from seggd_engines.network import NetworkShape, Step
 from seggd_rt.bundle import Bundle
 from seggd_rt.errors import DataError, EngineError, LabelMapError, OptionError
+from seggd_rt.labels import OneHotWarning
 from seggd_rt.noise import derive_seed, normal
 
 BUNDLE = Bundle.open(TINY)
@@ -138,7 +140,11 @@ def test_a_mask_without_foreground_is_warned_about(generator: seggd_rt.Generator
         (MASK, {"out": np.zeros((24, 31), np.float32)}, DataError, "out must be"),
         (MASK, {"out": np.zeros((24, 32))}, DataError, "out must be"),
         (MASK, {"out": [0.0]}, DataError, "out must be"),
-        (MASK, {"out": np.zeros((32, 24), np.float32).T}, DataError, "out must be"),
+        (MASK, {"out": np.zeros((32, 24), np.float32).T}, DataError, "out is not contiguous"),
+        (MASK, {"out": np.broadcast_to(np.float32(0), (24, 32))}, DataError, "out is read-only"),
+        (MASK, {"seed": 0, "seeds": [1]}, OptionError, "seed and seeds exclude each other"),
+        (MASK == 1, {}, LabelMapError, "1 for cavity, 2 for myocardium, 3 for right ventricle"),
+        (np.stack([MASK] * 3, axis=-1), {}, LabelMapError, "has an axis of 3 last"),
     ],
 )
 def test_bad_arguments(
@@ -146,6 +152,22 @@ def test_bad_arguments(
 ) -> None:
     with pytest.raises(error, match=message):
         generator(mask, **arguments)  # type: ignore[arg-type]
+
+
+def test_a_stack_of_classes_is_warned_about(generator: seggd_rt.Generator) -> None:
+    one_hot = (np.arange(4)[:, None, None] == MASK).astype(np.uint8)
+    for stack in (one_hot, one_hot[1:]):
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            assert generator(stack, steps=1).shape == (len(stack), 24, 32)
+        assert [w.category for w in warned].count(OneHotWarning) == 1
+        assert f"a stack of {len(stack)} label maps of zeros and ones looks one-hot" in str(warned[0].message)
+        assert warned[0].filename == __file__
+
+
+def test_it_says_what_it_draws(generator: seggd_rt.Generator) -> None:
+    info = generator.engine
+    assert repr(generator) == f"<Generator of tiny, 1x24x32: {info.engine} in {info.precision} on {info.device}>"
 
 
 def test_threads_share_it(generator: seggd_rt.Generator) -> None:

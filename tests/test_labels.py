@@ -9,11 +9,13 @@ from seggd_rt.labels import (
     LabelClass,
     MaskEncoding,
     ablate,
+    aspect_change,
     check_classes,
     check_label_map,
     colorize,
     encode,
     encode_table,
+    looks_one_hot,
     mask_channels,
     name_classes,
     resize_nearest,
@@ -78,7 +80,7 @@ def test_a_string_is_one_name_and_a_name_may_come_twice() -> None:
     assert select_classes(CLASSES, drop="LV cavity") == select_classes(CLASSES, drop=["LV cavity"])
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64, np.uint16, bool])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64, np.uint16])
 def test_integer_label_maps_become_uint8(dtype: type) -> None:
     label_map = np.array([[0, 1], [1, 0]], dtype)
     assert check_label_map(label_map, CLASSES).dtype == np.uint8
@@ -95,11 +97,63 @@ def test_integer_label_maps_become_uint8(dtype: type) -> None:
         (np.array([[0, 4]]), "label 4 is outside the classes 0 background, 1 RV cavity"),
         (np.array([[0, -1]]), "label -1 is outside"),
         (np.array([[256, 0]], np.uint16), "label 256 is outside"),
+        (np.array([[4, 9, 80, 160]]), "labels 4, 9, 80, ... are outside"),
+        (
+            np.zeros((9, 8), bool),
+            "cannot tell 3 classes apart: give integers, 1 for RV cavity, 2 for myocardium, 3 for",
+        ),
+        (np.zeros((9, 8, 3), np.uint8), r"\(9, 8, 3\) has an axis of 3 last, as pictures have: make class ids"),
+        (np.zeros((9, 8, 4), np.uint8), "as pictures have"),
+        (np.zeros((9, 8, 1), np.uint8), r"take mask\[..., 0\]"),
     ],
 )
 def test_bad_label_maps(label_map: np.ndarray, message: str) -> None:
     with pytest.raises(LabelMapError, match=message):
         check_label_map(label_map, CLASSES)
+
+
+def test_true_and_false_are_enough_for_one_class() -> None:
+    label_map = check_label_map(np.array([[True, False]]), name_classes(["background", "liver"]))
+    assert (label_map.dtype, label_map.tolist()) == (np.uint8, [[1, 0]])
+
+
+@given(label_map=label_maps)
+def test_a_map_split_into_its_classes_looks_one_hot(label_map: np.ndarray) -> None:
+    maps = (label_map == np.arange(4)[:, None, None]).astype(np.uint8)
+    assert looks_one_hot(maps, 4)
+    assert looks_one_hot(maps[1:], 4) == bool(label_map.any())
+    assert not looks_one_hot(maps[:2], 4)
+    assert not looks_one_hot(maps * 2, 4)
+
+
+def test_stacks_that_overlap_or_leave_gaps_are_many_maps() -> None:
+    maps = np.zeros((3, 2, 2), np.uint8)
+    maps[:, 0, 0] = 1
+    assert not looks_one_hot(maps, 4)
+    gap = np.zeros((4, 2, 2), np.uint8)
+    gap[1:, 0, 0] = [1, 0, 0]
+    assert not looks_one_hot(gap, 4)
+    assert not looks_one_hot(gap[1], 2)
+
+
+@pytest.mark.parametrize(
+    ("size", "new", "changes"),
+    [
+        ((128, 80), (64, 64), True),
+        ((80, 128), (64, 64), True),
+        ((256, 192), (64, 48), False),
+        ((217, 181), (128, 107), False),
+        ((65, 130), (33, 65), False),
+        ((64, 64), (64, 60), True),
+    ],
+)
+def test_a_change_of_the_aspect_ratio_is_more_than_rounding(
+    size: tuple[int, int], new: tuple[int, int], changes: bool
+) -> None:
+    note = aspect_change(size, new)
+    assert (note is not None) == changes
+    if note is not None:
+        assert note.startswith(f"{size[0]}x{size[1]} to {new[0]}x{new[1]} changes the aspect ratio: crop or pad first")
 
 
 def test_rows_of_different_lengths() -> None:

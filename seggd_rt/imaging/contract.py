@@ -33,8 +33,8 @@ class LabelMapFile(Protocol):
     def __len__(self) -> int:
         """Return how many label maps it holds, at least 1."""
 
-    def read(self, index: int) -> NDArray[np.integer]:
-        """Return one label map, (H, W) integers as they are in the file.
+    def read(self, index: int) -> NDArray[Any]:
+        """Return one label map, (H, W) integers or booleans as they are in the file.
 
         Raises
         ------

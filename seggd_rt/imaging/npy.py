@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from seggd_rt.atomic import NewFile
 from seggd_rt.errors import DataError, LabelMapError
 from seggd_rt.imaging.contract import ImageFile, ImageStack, check_integers, check_size
+from seggd_rt.labels import check_axes
 
 _HEADERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
 
@@ -97,10 +98,9 @@ class NpyLabelMaps:
         """Return the length of that axis, or 1."""
         return self.array.shape[0] if self.stacked else 1
 
-    def read(self, index: int) -> NDArray[np.integer]:
+    def read(self, index: int) -> NDArray[Any]:
         """Return one label map: see `LabelMapFile.read`."""
-        pixels = self.array.read(index if self.stacked else None)
-        return pixels.astype(np.uint8) if pixels.dtype == np.bool_ else pixels
+        return self.array.read(index if self.stacked else None)
 
 
 class NpyReader:
@@ -116,6 +116,10 @@ class NpyReader:
             raise LabelMapError(f"{path} has shape {array.shape}; label maps have (H, W), a stack of them (N, H, W)")
         if len(array.shape) == 3 and array.shape[0] == 0:
             raise LabelMapError(f"{path} is a stack of no label maps: it has shape {array.shape}")
+        try:
+            check_axes(array.shape)
+        except LabelMapError as error:
+            raise LabelMapError(f"{path}: {error}") from error
         check_size(path, *array.shape[-2:])
         return NpyLabelMaps(array)
 

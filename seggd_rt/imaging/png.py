@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from seggd_rt.imaging.contract import ImageFile, ImageStack, check_size
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _GREY, _PALETTE = 0, 3
-_COLORS = {2: "RGB", 4: "grey and alpha", 6: "RGBA"}
+_COLORS = {2: "an RGB image", 4: "a grey image with transparency", 6: "an RGBA image"}
 _DEPTHS = {_GREY: (1, 2, 4, 8, 16), _PALETTE: (1, 2, 4, 8)}
 
 
@@ -37,7 +38,7 @@ class PngLabelMap:
         """Return 1."""
         return 1
 
-    def read(self, index: int) -> NDArray[np.integer]:
+    def read(self, index: int) -> NDArray[Any]:
         """Return the label map: see `LabelMapFile.read`."""
         from PIL import Image
 
@@ -50,7 +51,7 @@ class PngLabelMap:
             raise DataError(f"{self.path} cannot be read as PNG ({error}): save it again") from error
         if frames > 1 or pixels.shape != (self.height, self.width):
             raise DataError(f"{self.path} is not one PNG image of {self.height}x{self.width}: save it again")
-        if pixels.dtype == np.bool_:
+        if pixels.dtype == np.bool_ and self.palette:
             return pixels.astype(np.uint8)
         if self.depth in (2, 4) and not self.palette:
             # Pillow spreads the few grey levels over 0 to 255.
@@ -76,7 +77,7 @@ class PngReader:
         depth, color = header[24], header[25]
         if color in _COLORS:
             raise LabelMapError(
-                f"{path} is a {_COLORS[color]} image; a label map has one class id a pixel: save it as 8-bit grey or "
+                f"{path} is {_COLORS[color]}; a label map has one class id a pixel: save it as 8-bit grey or "
                 "palette PNG, or as .npy of integers"
             )
         if depth not in _DEPTHS.get(color, ()):

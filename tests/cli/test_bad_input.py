@@ -126,10 +126,16 @@ CASES = {
     "a negative label": Bad(f"{GO} -m m.npy", "label -1 is outside", save("m.npy", ZEROS.astype("i2") - 1)),
     "one bad map of a folder": Bad(f"{GO} -m masks", "zz.npy[1]: label 9", save("masks/zz.npy", STACK)),
     "a float mask": Bad(f"{GO} -m m.npy", "must hold integers", save("m.npy", ZEROS.astype(np.float32))),
-    "an RGB mask": Bad(f"{GO} -m m.png", "is a RGB image", picture("m.png", "RGB")),
+    "an RGB mask": Bad(f"{GO} -m m.png", "is an RGB image", picture("m.png", "RGB")),
     "an RGBA mask": Bad(f"{GO} -m m.png", "save it as 8-bit grey", picture("m.png", "RGBA")),
     "a mask of four axes": Bad(f"{GO} -m m.npy", "(N, H, W)", save("m.npy", ZEROS[None, None])),
     "a mask of objects": Bad(f"{GO} -m m.npy", "Python objects", save("m.npy", ZEROS.astype(object))),
+    "a mask of booleans": Bad(f"{GO} -m m.npy", "cannot tell 3 classes apart", save("m.npy", ZEROS == 0)),
+    "a mask of 1 bit": Bad(f"{GO} -m m.png", "m.png: a mask of true and false", picture("m.png", "1")),
+    "colours in a mask": Bad(
+        f"{GO} -m m.npy", "m.npy: a label map must have", save("m.npy", ZEROS[..., None] + [0, 1, 2])
+    ),
+    "labels outside": Bad(f"{GO} -m m.npy", "labels 80, 160 are outside", save("m.npy", ZEROS + [80, 160] * 16)),
     "a cut PNG": Bad(f"{GO} -m m.png", "cannot be read as PNG", data("m.png", CUT_PNG)),
     "a text as PNG": Bad(f"{GO} -m m.png", "not a PNG", data("m.png", b"label map")),
     "a text as NPY": Bad(f"{GO} -m m.npy", "not a .npy", data("m.npy", b"label map")),
@@ -156,7 +162,7 @@ CASES = {
     "threads 0": Bad(f"{GO} -m mask.png --threads 0", "threads is 0"),
     "an unknown engine": Bad(f"{GO} -m mask.png --engine onnxrutime", "did you mean 'onnxruntime'?"),
     "an unknown precision": Bad(f"{GO} -m mask.png --precision fp64", "there is no precision 'fp64'"),
-    "an unknown device": Bad(f"{GO} -m mask.png --device cuda:0", "there is no device 'cuda:0'"),
+    "an unknown device": Bad(f"{GO} -m mask.png --device tpu", "there is no device 'tpu'"),
     "a precision the engine lacks": Bad(
         f"{GO} -m mask.png --engine onnxruntime --precision fp16", "computes in fp32 here, not in fp16"
     ),

@@ -120,8 +120,8 @@ def test_rgb_and_channels_last(tiny_rgb_bundle: Path, mask: Path, tmp_path: Path
     for name in ("image.png", "images.npy"):
         done = run_command("generate", tiny_rgb_bundle, "-m", mask, "-o", tmp_path / name, *ORT)
         assert done.code == 0
-        assert "1 of 1 masks are not 16x20" in done.err
-        assert "nearest neighbour (24x32: 1)" in done.err
+        assert "the mask is not 16x20, which this bundle draws, and is resized to it by nearest" in done.err
+        assert "the mask is distorted: 24x32 to 16x20 changes the aspect ratio: crop or pad first" in done.err
     images = np.load(tmp_path / "images.npy")
     assert images.shape == (1, 16, 20, 3)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "image.png")), np.rint(images[0] * 255))

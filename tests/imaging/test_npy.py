@@ -24,7 +24,7 @@ def test_reads_every_integer_type(dtype: str, order: str, tmp_path: Path) -> Non
     np.save(tmp_path / "mask.npy", labels)
     file = NpyReader().open(tmp_path / "mask.npy")
     assert (len(file), file.stacked) == (1, False)
-    assert file.read(0).dtype.kind in "iu"
+    assert file.read(0).dtype == labels.dtype
     np.testing.assert_array_equal(file.read(0), labels)
 
 
@@ -57,6 +57,9 @@ REFUSED = {
     "objects": (saved(LABELS.astype(object), allow_pickle=True), DataError, "Python objects"),
     "one axis": (saved(LABELS[0]), LabelMapError, r"\(H, W\)"),
     "four axes": (saved(LABELS[None, None]), LabelMapError, r"\(H, W\)"),
+    "colours": (saved(np.zeros((9, 8, 3), np.uint8)), LabelMapError, r"\(9, 8, 3\) has an axis of 3 last"),
+    "transparency": (saved(np.zeros((9, 8, 4), np.uint8)), LabelMapError, "make class ids of the colours"),
+    "one channel": (saved(np.zeros((9, 8, 1), np.uint8)), LabelMapError, r"take mask\[..., 0\]"),
     "no axis": (saved(np.array(3)), LabelMapError, r"\(H, W\)"),
     "no pixels": (saved(LABELS[:, :0]), LabelMapError, "1 to"),
     "no maps": (saved(LABELS[None][:0]), LabelMapError, "no label maps"),

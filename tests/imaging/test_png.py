@@ -52,11 +52,13 @@ def test_reads_class_ids_of_every_depth(name: str, tmp_path: Path) -> None:
     file = PngReader().open(path)
     assert (len(file), file.stacked, file.height, file.width) == (1, False, 2, 3)
     found = file.read(0)
-    assert found.dtype.kind in "iu"
+    assert found.dtype.kind == ("b" if name == "grey 1" else "u")
     np.testing.assert_array_equal(found, labels)
 
 
-@pytest.mark.parametrize(("mode", "named"), [("RGB", "RGB image"), ("RGBA", "RGBA image"), ("LA", "grey and alpha")])
+@pytest.mark.parametrize(
+    ("mode", "named"), [("RGB", "an RGB image"), ("RGBA", "an RGBA image"), ("LA", "a grey image with")]
+)
 def test_refuses_colours(mode: str, named: str, tmp_path: Path) -> None:
     Image.new(mode, (4, 3)).save(tmp_path / "mask.png")
     with pytest.raises(LabelMapError, match=f"{named}.*save it as 8-bit grey"):
