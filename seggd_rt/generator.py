@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,15 +17,33 @@ from seggd_engines.cuda import CudaSession
 from seggd_engines.guests import stream_handle
 from seggd_engines.network import AnyNetwork, DeviceArray, EngineInfo, OnStep, Run
 from seggd_rt.bundle import Bundle, Manifest
+from seggd_rt.drawing import Drawing, HowToDraw
 from seggd_rt.errors import DataError, OptionError
-from seggd_rt.labels import OneHotWarning, ablate, encode_table, looks_one_hot, one_hot_note, select_classes
+from seggd_rt.labels import OneHotWarning, looks_one_hot, one_hot_note
 from seggd_rt.request import Inputs, agree, image_seeds, is_whole, listed_seeds, stack
-from seggd_rt.samplers import sampler_rows
+from seggd_rt.samplers import entry_rows, entry_step, keep_outside
 from seggd_rt.session_pool import SessionPool
 
 
 class EmptyMaskWarning(UserWarning):
     """A mask, or what `keep` and `drop` left of it, has no foreground: the network may not know that."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A look at an image that is being drawn.
+
+    Attributes
+    ----------
+    image
+        (H, W[, C]) float32 in [0, 1]: the estimate of x0; after the last step the image itself.
+    done, steps
+        How many steps are done, of how many.
+    """
+
+    image: NDArray[np.float32]
+    done: int
+    steps: int
 
 
 class Generator:
@@ -54,14 +74,11 @@ class Generator:
         *,
         seed: int | None = None,
         seeds: Iterable[int] | None = None,
-        steps: int | None = None,
-        eta: float = 0.0,
-        keep: Iterable[str] | None = None,
-        drop: Iterable[str] | None = None,
         noise: ArrayLike | None = None,
         out: Any = None,
         stream: object = None,
         on_step: OnStep | None = None,
+        **how: Unpack[HowToDraw],
     ) -> NDArray[np.float32]:
         """Draw one image a label map, all in one batch.
 
@@ -74,12 +91,6 @@ class Generator:
             Seed of a single image, 0 by default. Of several, image i has the seed `noise.derive_seed(seed, i)`.
         seeds
             The seed of every image instead; one mask with many seeds gives many images.
-        steps
-            DDIM steps in [1, 1000]; the bundle's default if None.
-        eta
-            In [0, 1]: how much noise each step adds.
-        keep, drop
-            Names of the classes to keep, or to leave out of the mask; a string is one name.
         noise
             (C, H, W) or (N, C, H, W) float32, normal, to start from in place of the seeds' own draw; on a GPU also an
             array in its memory.
@@ -92,6 +103,8 @@ class Generator:
             PyTorch, CuPy, Numba or PyCUDA; None for CUDA's default stream.
         on_step
             Called after every step with a `Step`; raising ends the run.
+        **how
+            See `HowToDraw`: sampler, steps, eta, spacing, keep, drop, guidance, against.
 
         Returns
         -------
@@ -110,47 +123,267 @@ class Generator:
         EngineError
             The engine failed, or gave an image that is not finite; or the generator is closed.
         """
-        if steps is None:
-            steps = self.manifest.defaults.steps
-        if not is_whole(steps):
-            raise OptionError(f"steps is {steps!r}; it must be a whole number")
-        manifest = self.manifest
-        inputs = Inputs(manifest, self._pool.network.info.device, stream_handle(stream))
-        seeds = None if seeds is None else listed_seeds(seeds)
-        label_maps, start = inputs.label_maps(mask), inputs.noise(noise)
-        counts = {}
-        if len(label_maps.shape) == 3:
-            counts["masks"] = len(label_maps) if isinstance(label_maps, np.ndarray) else label_maps.shape[0]
-        if seeds is not None:
-            counts["seeds"] = len(seeds)
-        if start is not None and len(start.shape) == 4:
-            counts["noise arrays"] = start.shape[0]
-        count = agree(counts)
-        table = sampler_rows(manifest.defaults.sampler, manifest.schedule, steps, eta=eta)
-        kept = select_classes(manifest.classes, keep=keep, drop=drop)
-        if isinstance(label_maps, np.ndarray) and looks_one_hot(label_maps, len(manifest.classes)):
-            warnings.warn(one_hot_note(len(label_maps)), OneHotWarning, stacklevel=2)
-        label_maps = stack(label_maps, count, axes=2)
-        if isinstance(label_maps, np.ndarray) and not np.isin(label_maps, kept).any(axis=(1, 2)).all():
-            unseen = "" if manifest.mask.trained_with_empty_mask else ", which this network was not trained with"
-            warnings.warn(f"a mask has no foreground{unseen}", EmptyMaskWarning, stacklevel=2)
-        encoding = ablate(encode_table(manifest.mask.encoding, len(manifest.classes)), kept)
-        run = Run(
-            table=table,
-            label_maps=label_maps,
-            encode_tables=np.broadcast_to(encoding, (1, count, *encoding.shape)),
-            seeds=image_seeds(seed, seeds, count, single=not counts),
-            noise=None if start is None else stack(start, count, axes=3),
-        )
-        images: NDArray[np.float32] = self._draw(run, inputs, out, batched=bool(counts), on_step=on_step)
+        inputs = self._inputs(stream)
+        run, batched = self._run(inputs, mask, Drawing.resolve(self.manifest, how), seed, seeds, noise)
+        images: NDArray[np.float32] = self._draw(run, inputs, out, batched=batched, on_step=on_step)
         return images
 
-    def warmup(self, batch: int = 1) -> None:
-        """Do once what the engine does at its first call for a batch size, so that the first image is not slower."""
+    def stream(
+        self,
+        mask: ArrayLike,
+        *,
+        every: int = 5,
+        seed: int = 0,
+        noise: ArrayLike | None = None,
+        **how: Unpack[HowToDraw],
+    ) -> Iterator[Preview]:
+        """Draw one image and show it on the way; leaving the loop ends the run.
+
+        Parameters
+        ----------
+        mask
+            (H, W) integers.
+        every
+            Steps between two looks.
+        seed, noise, **how
+            As for a call.
+
+        Yields
+        ------
+        Preview
+            After every so many steps the estimate of the image; at last the image itself, as a call would return it.
+        """
+        if not is_whole(every) or every < 1:
+            raise OptionError(f"every is {every!r}; it must be a whole number, at least 1")
+        inputs = self._inputs()
+        run, batched = self._run(inputs, mask, Drawing.resolve(self.manifest, how), seed, None, noise)
+        if batched:
+            raise OptionError("stream draws one image: give one mask, (H, W)")
+        return self._stream(run, inputs, every)
+
+    def _stream(self, run: Run, inputs: Inputs, every: int) -> Iterator[Preview]:
+        shape, visible = inputs.shapes(1, batched=False)
+        steps, done = len(run.table), 0
+        with self._pool.lend(1, run.lanes) as session:
+            session.start(run)
+            while done < steps:
+                part = min(every, steps - done)
+                session.advance(part)
+                done += part
+                image = np.empty(shape, np.float32)
+                if done == steps:
+                    session.finish(image)
+                else:
+                    session.preview(image)
+                yield Preview(image.reshape(visible), done, steps)
+
+    def interpolate(
+        self,
+        mask: ArrayLike,
+        real: ArrayLike,
+        *,
+        weight: float | Sequence[float] = 0.5,
+        at: float = 0.6,
+        seed: int = 0,
+        noise: ArrayLike | None = None,
+        then_keep: Iterable[str] | None = None,
+        then_drop: Iterable[str] | None = None,
+        **how: Unpack[HowToDraw],
+    ) -> NDArray[np.float32]:
+        """Draw an image that resembles a real one: the paper's latent interpolation (arXiv 2402.05210, section 2.3).
+
+        At the fraction `at` of the schedule the latents of the generation and of the noised real image are mixed,
+        (1 - weight) x_t + weight x'_t, and denoised under the mask.
+
+        Parameters
+        ----------
+        mask
+            (H, W) integers.
+        real
+            (H, W[, C]): the real image, float in [0, 1] or uint8.
+        weight
+            In [0, 1]: 0 is the plain generation, exactly. Several make several images, and share the first part.
+        at
+            In (0, 1): how noisy both are when they are mixed. The smaller, the more of the real image's detail stays.
+        seed, noise, **how
+            As for a call; the real image is noised by the same seed.
+        then_keep, then_drop
+            Classes to keep or to leave out after the mixing, in place of those before it.
+
+        Returns
+        -------
+        NDArray
+            (H, W[, C]) float32 in [0, 1]; (N, H, W[, C]) where weights are several.
+        """
+        inputs = self._inputs()
+        drawing = Drawing.resolve(self.manifest, how)
+        run, batched = self._run(inputs, mask, drawing, seed, None, noise)
+        if batched:
+            raise OptionError("interpolate draws from one mask, (H, W), and one real image")
+        latent = inputs.real(real)
+        weights = np.atleast_1d(np.asarray(weight, np.float64))
+        if weights.ndim != 1 or not weights.size or not ((weights >= 0) & (weights <= 1)).all():
+            raise OptionError(f"weight is {weight}; it, or each of several, must lie in [0, 1]")
+        first = entry_step(drawing.table, self.manifest.schedule, at)
+        then = drawing
+        if then_keep is not None or then_drop is not None:
+            then = Drawing.resolve(self.manifest, {**how, "keep": then_keep, "drop": then_drop})
+        count = len(weights)
+        rest = dataclasses.replace(
+            run,
+            label_maps=stack(run.label_maps, count, axes=2),
+            encode_tables=then.of(count),
+            seeds=run.seeds * count,
+            entries=entry_rows(drawing.table, self.manifest.schedule, first, weights),
+            real=np.broadcast_to(latent, (count, *latent.shape)),
+            first=first,
+        )
+        shape, visible = inputs.shapes(count, batched=np.ndim(weight) == 1)
+        images = np.empty(shape, np.float32)
+        with self._pool.lend(1, run.lanes) as before, self._pool.lend(count, rest.lanes) as after:
+            before.start(run)
+            before.advance(first)
+            left = before.latents()
+            if isinstance(after, CudaSession):
+                after.wait_for(left.stream)
+            after.run(
+                dataclasses.replace(rest, noise=stack(left.x, count, axes=3), last_x0=stack(left.x0, count, axes=3)),
+                images,
+            )
+        return images.reshape(visible)
+
+    def translate(
+        self,
+        real: ArrayLike,
+        mask: ArrayLike,
+        *,
+        at: float = 0.6,
+        seed: int | None = None,
+        seeds: Iterable[int] | None = None,
+        **how: Unpack[HowToDraw],
+    ) -> NDArray[np.float32]:
+        """Draw from a real image, noised up to a fraction of the schedule, under a mask that may not be its own.
+
+        Parameters
+        ----------
+        real
+            (H, W[, C]): float in [0, 1] or uint8.
+        mask
+            (H, W) or (N, H, W) integers.
+        at
+            In (0, 1): how far it is noised. The smaller, the more of it stays.
+        seed, seeds, **how
+            As for a call.
+
+        Returns
+        -------
+        NDArray
+            As a call's.
+        """
+        inputs = self._inputs()
+        drawing = Drawing.resolve(self.manifest, how)
+        run, batched = self._run(inputs, mask, drawing, seed, seeds, None)
+        latent, count = inputs.real(real), len(run.seeds)
+        first = entry_step(drawing.table, self.manifest.schedule, at)
+        run = dataclasses.replace(
+            run,
+            entries=entry_rows(drawing.table, self.manifest.schedule, first, np.ones(count)),
+            real=np.broadcast_to(latent, (count, *latent.shape)),
+            first=first,
+        )
+        images: NDArray[np.float32] = self._draw(run, inputs, None, batched=batched, on_step=None)
+        return images
+
+    def inpaint(
+        self,
+        real: ArrayLike,
+        region: ArrayLike,
+        mask: ArrayLike,
+        *,
+        seed: int | None = None,
+        seeds: Iterable[int] | None = None,
+        **how: Unpack[HowToDraw],
+    ) -> NDArray[np.float32]:
+        """Draw a region of a real image anew; outside it the image stays, noised alike at every step.
+
+        Parameters
+        ----------
+        real
+            (H, W[, C]): float in [0, 1] or uint8.
+        region
+            (H, W) booleans, or float in [0, 1] for a soft edge: where to draw.
+        mask
+            (H, W) or (N, H, W) integers: what the whole image is to show.
+        seed, seeds, **how
+            As for a call.
+
+        Returns
+        -------
+        NDArray
+            As a call's; outside the region exactly the real image, in float32.
+        """
+        inputs = self._inputs()
+        drawing = Drawing.resolve(self.manifest, how)
+        run, batched = self._run(inputs, mask, drawing, seed, seeds, None)
+        latent, outside, count = inputs.real(real), 1 - inputs.region(region), len(run.seeds)
+        table = keep_outside(drawing.table, self.manifest.schedule)
+        run = dataclasses.replace(
+            run,
+            table=table,
+            entries=entry_rows(drawing.table, self.manifest.schedule, 0, np.ones(count)),
+            real=np.broadcast_to(latent, (count, *latent.shape)),
+            pixel_map=np.broadcast_to(outside, (count, *outside.shape)),
+        )
+        images: NDArray[np.float32] = self._draw(run, inputs, None, batched=batched, on_step=None)
+        return images
+
+    def sweep(
+        self, mask: ArrayLike, *, seed: int = 0, batch: int = 8, **how: Unpack[HowToDraw]
+    ) -> dict[tuple[str, ...], NDArray[np.float32]]:
+        """Draw one image for every non-empty subset of the classes, all from the same noise.
+
+        Parameters
+        ----------
+        mask
+            (H, W) integers.
+        seed, **how
+            As for a call, without `keep` and `drop`.
+        batch
+            Images drawn at a time.
+
+        Returns
+        -------
+        dict
+            (H, W[, C]) float32 in [0, 1] by the names of the classes kept: all of them first, single ones last.
+        """
+        if how.get("keep") is not None or how.get("drop") is not None:
+            raise OptionError("sweep draws every subset of the classes: give neither keep nor drop")
+        names = [c.name for c in self.manifest.classes[1:]]
+        subsets = [some for size in range(len(names), 0, -1) for some in itertools.combinations(names, size)]
+        inputs = self._inputs()
+        images: dict[tuple[str, ...], NDArray[np.float32]] = {}
+        for chunk in _batched(subsets, batch):
+            drawings = [Drawing.resolve(self.manifest, {**how, "keep": subset}) for subset in chunk]
+            run, _ = self._run(inputs, mask, drawings[0], None, [seed] * len(chunk), None)
+            tables = np.stack([drawing.encode_tables for drawing in drawings], axis=1)
+            run = dataclasses.replace(run, encode_tables=tables)
+            drawn = self._draw(run, inputs, None, batched=True, on_step=None)
+            images.update(zip(chunk, drawn, strict=True))
+        return images
+
+    def warmup(self, batch: int = 1, *, steps: int = 1) -> None:
+        """Do once what the engine does at its first call, so that the first image is not slower.
+
+        Parameters
+        ----------
+        batch
+            The batch size it is done for.
+        steps
+            On a GPU a number of steps has a graph of its own: that of the images to come.
+        """
+        # A mask of the last class alone: no mask of none, which would be warned of.
         size = (batch, self.manifest.image.height, self.manifest.image.width)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", EmptyMaskWarning)
-            self(np.zeros(size, np.uint8), steps=1)
+        self(np.full(size, len(self.manifest.classes) - 1, np.uint8), steps=steps)
 
     def synchronize(self) -> None:
         """Wait for images that are still being drawn into a GPU's memory, and raise what went wrong with them.
@@ -184,13 +417,48 @@ class Generator:
         """Close it."""
         self.close()
 
+    def _inputs(self, stream: object = None) -> Inputs:
+        return Inputs(self.manifest, self._pool.network.info.device, stream_handle(stream))
+
+    def _run(
+        self,
+        inputs: Inputs,
+        mask: ArrayLike,
+        drawing: Drawing,
+        seed: int | None,
+        seeds: Iterable[int] | None,
+        noise: ArrayLike | None,
+    ) -> tuple[Run, bool]:
+        """Return a run of checked inputs, and whether its images are stacked."""
+        listed = None if seeds is None else listed_seeds(seeds)
+        label_maps, start = inputs.label_maps(mask), inputs.noise(noise)
+        counts = {}
+        if len(label_maps.shape) == 3:
+            counts["masks"] = label_maps.shape[0]
+        if listed is not None:
+            counts["seeds"] = len(listed)
+        if start is not None and len(start.shape) == 4:
+            counts["noise arrays"] = start.shape[0]
+        count = agree(counts)
+        if isinstance(label_maps, np.ndarray) and looks_one_hot(label_maps, len(self.manifest.classes)):
+            warnings.warn(one_hot_note(len(label_maps)), OneHotWarning, stacklevel=3)
+        label_maps = stack(label_maps, count, axes=2)
+        if isinstance(label_maps, np.ndarray) and not np.isin(label_maps, drawing.kept).any(axis=(1, 2)).all():
+            unseen = "" if self.manifest.mask.trained_with_empty_mask else ", which this network was not trained with"
+            warnings.warn(f"a mask has no foreground{unseen}", EmptyMaskWarning, stacklevel=3)
+        run = Run(
+            table=drawing.table,
+            label_maps=label_maps,
+            encode_tables=drawing.of(count),
+            seeds=image_seeds(seed, listed, count, single=not counts),
+            noise=None if start is None else stack(start, count, axes=3),
+        )
+        return run, bool(counts)
+
     def _draw(self, run: Run, inputs: Inputs, out: object, *, batched: bool, on_step: OnStep | None) -> Any:
         """Draw a run into `out`, or into a new array."""
-        channels, height, width = inputs.image_shape
         count = len(run.seeds)
-        shape: tuple[int, ...] = (count, height, width, channels)
-        visible = shape[:3] if channels == 1 else shape
-        visible = visible if batched else visible[1:]
+        shape, visible = inputs.shapes(count, batched=batched)
         target = np.empty(visible, np.float32) if out is None else inputs.output(out, visible)
         with self._pool.lend(count, run.lanes) as session:
             if isinstance(target, DeviceArray):
@@ -203,3 +471,8 @@ class Generator:
                 cast(CudaSession, session).wait_for(inputs.stream)
             session.run(run, target.reshape(shape), on_step)
         return target
+
+
+def _batched(items: Sequence[tuple[str, ...]], size: int) -> Iterator[tuple[tuple[str, ...], ...]]:
+    for start in range(0, len(items), size):
+        yield tuple(items[start : start + size])

@@ -49,6 +49,13 @@ class Inputs:
         image = self.manifest.image
         return image.channels, image.height, image.width
 
+    def shapes(self, count: int, *, batched: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the shape of images as a session writes them, (N, H, W, C), and as the caller sees them."""
+        channels, height, width = self.image_shape
+        shape: tuple[int, ...] = (count, height, width, channels)
+        visible = shape[:3] if channels == 1 else shape
+        return shape, visible if batched else visible[1:]
+
     def label_maps(self, mask: ArrayLike) -> HostOrDevice:
         """Return label maps, (H, W) or (N, H, W) uint8.
 
@@ -95,6 +102,41 @@ class Inputs:
         if not np.isfinite(array).all():
             raise DataError("noise must be finite in float32")
         return array
+
+    def real(self, real: ArrayLike) -> NDArray[np.float32]:
+        """Return a real image as the network sees it, (C, H, W) float32 in [-1, 1].
+
+        Raises
+        ------
+        DataError
+            It has the wrong type or shape, or values outside [0, 1].
+        """
+        channels, height, width = self.image_shape
+        shapes = [(height, width, channels)] + [(height, width)] * (channels == 1)
+        array = np.asarray(real)
+        if array.shape not in shapes or not (array.dtype == np.uint8 or array.dtype.kind == "f"):
+            raise DataError(
+                f"a real image must be float in [0, 1] or uint8, {' or '.join(map(str, shapes))}; it is {array.dtype} "
+                f"{array.shape}"
+            )
+        pixels = array.astype(np.float32) / (255 if array.dtype == np.uint8 else 1)
+        if not ((pixels >= 0) & (pixels <= 1)).all():
+            raise DataError("a real image of floats must lie in [0, 1]: scale it first")
+        return np.moveaxis(pixels.reshape(shapes[0]) * 2 - 1, -1, 0).astype(np.float32)
+
+    def region(self, region: ArrayLike) -> NDArray[np.float32]:
+        """Return a region as weights, (H, W) float32 in [0, 1].
+
+        Raises
+        ------
+        DataError
+            It has the wrong type or shape, or values outside [0, 1].
+        """
+        size = self.image_shape[1:]
+        array = np.asarray(region)
+        if array.shape != size or array.dtype.kind not in "biuf" or not ((array >= 0) & (array <= 1)).all():
+            raise DataError(f"a region must be booleans, or float in [0, 1], {size}; it is {array.dtype} {array.shape}")
+        return array.astype(np.float32)
 
     def output(self, out: object, visible: tuple[int, ...]) -> HostOrDevice:
         """Return the caller's array for images of a shape, float32 or uint8.

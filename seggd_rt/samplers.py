@@ -75,6 +75,70 @@ def sampler_rows(
     return fill[sampler]()
 
 
+def entry_step(table: RowTable, schedule: NoiseSchedule, at: float) -> int:
+    """Return the first step whose timestep is at most a fraction of the schedule.
+
+    Parameters
+    ----------
+    table
+        A whole run.
+    schedule
+        What it was made for.
+    at
+        In (0, 1): the noisier, the larger.
+
+    Raises
+    ------
+    OptionError
+        `at` lies outside, or before the first step, or after the last.
+    """
+    if not 0 < at < 1:
+        raise OptionError(f"at is {at}; it must lie between 0 and 1")
+    below = np.flatnonzero(table.timesteps <= at * schedule.train_steps)
+    least, most = table.timesteps[-1] / schedule.train_steps, table.timesteps[0] / schedule.train_steps
+    if at > most or not below.size:
+        raise OptionError(
+            f"at is {at}, and the steps of this run lie between {least:g} and {most:g}: choose among them"
+        )
+    return int(below[0])
+
+
+def entry_rows(
+    table: RowTable, schedule: NoiseSchedule, step: int, weights: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Return rows that blend a real image, noised to a step's timestep, into what that step starts from.
+
+    Parameters
+    ----------
+    table, schedule
+        A whole run, and what it was made for.
+    step
+        The step that comes next.
+    weights
+        (N,): of the real image, for each image of a batch.
+
+    Returns
+    -------
+    NDArray
+        (N, len(Column)) float32.
+    """
+    rows = np.zeros((len(weights), len(Column)))
+    a = schedule.alpha_bar()[table.timesteps[step]]
+    rows[:, Column.M], rows[:, Column.A], rows[:, Column.B] = weights, np.sqrt(a), np.sqrt(1 - a)
+    return rows.astype(np.float32)
+
+
+def keep_outside(table: RowTable, schedule: NoiseSchedule) -> RowTable:
+    """Return a run whose every step puts the real image, noised to where the step lands, in place of what it drew.
+
+    A pixel map confines that to what lies outside a region.
+    """
+    rows = table.rows.copy()
+    a = np.append(schedule.alpha_bar()[table.timesteps[1:]], 1.0)
+    rows[:, Column.M], rows[:, Column.A], rows[:, Column.B] = 1, np.sqrt(a), np.sqrt(1 - a)
+    return RowTable(table.timesteps, rows)
+
+
 def _ddim(schedule: NoiseSchedule, steps: int, spacing: Spacing, eta: float) -> RowTable:
     timesteps = schedule.timesteps(steps, spacing)
     a = schedule.alpha_bar()[timesteps]

@@ -1,0 +1,149 @@
+"""How images are drawn: sampler, steps, which classes stay, and guidance; checked against what a bundle states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seggd_rt.bundle import Manifest
+from seggd_rt.errors import OptionError
+from seggd_rt.labels import ablate, encode_table, select_classes
+from seggd_rt.request import is_whole
+from seggd_rt.rows import Column, RowTable
+from seggd_rt.samplers import Sampler, sampler_rows
+from seggd_rt.schedule import Spacing
+
+
+class HowToDraw(TypedDict, total=False):
+    """The settings that every way of drawing takes; each may be left out, or None.
+
+    Attributes
+    ----------
+    sampler
+        "ddim", "ddpm", "dpm-solver++" or "dpm-solver++-sde"; the bundle's default.
+    steps
+        In [1, the model's training steps]; the bundle's default.
+    eta
+        In [0, 1], of DDIM: how much noise each step adds; 0.
+    spacing
+        "leading", "trailing" or "linspace"; the schedule's own.
+    keep, drop
+        Names of the classes to keep, or to leave out of the mask; a string is one name.
+    guidance
+        How far to go on from the prediction without the classes `against` to that with them: 0 is off and costs
+        nothing; anything else evaluates the network twice a step.
+    against
+        Names of the classes to guide away from their absence; all of them, which needs a bundle that was trained with
+        the empty mask, if left out.
+    """
+
+    sampler: str | None
+    steps: int | None
+    eta: float
+    spacing: str | None
+    keep: Iterable[str] | None
+    drop: Iterable[str] | None
+    guidance: float
+    against: Iterable[str] | None
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Settings, resolved for a bundle.
+
+    Attributes
+    ----------
+    table
+        The sampler's rows; those that guide do so already.
+    kept
+        Ids of the classes that stay.
+    encode_tables
+        (lanes, labels, mask_channels) float32: of the mask, and with guidance of the mask to guide away from.
+    """
+
+    sampler: Sampler
+    table: RowTable
+    kept: tuple[int, ...]
+    encode_tables: NDArray[np.float32]
+
+    @classmethod
+    def resolve(cls, manifest: Manifest, how: HowToDraw) -> Drawing:
+        """Check settings and fill in what is left out.
+
+        Raises
+        ------
+        OptionError
+            One is unknown or outside its range.
+        """
+        unknown = sorted(set(how) - set(HowToDraw.__annotations__))
+        if unknown:
+            raise OptionError(f"there is no setting '{unknown[0]}': there are {', '.join(HowToDraw.__annotations__)}")
+        steps = how.get("steps")
+        steps = manifest.defaults.steps if steps is None else steps
+        if not is_whole(steps):
+            raise OptionError(f"steps is {steps!r}; it must be a whole number")
+        sampler = _sampler(how.get("sampler") or manifest.defaults.sampler)
+        spacing = how.get("spacing")
+        table = sampler_rows(
+            sampler,
+            manifest.schedule,
+            int(steps),
+            eta=how.get("eta") or 0.0,
+            spacing=None if spacing is None else _spacing(spacing),
+        )
+        kept = select_classes(manifest.classes, keep=how.get("keep"), drop=how.get("drop"))
+        full = encode_table(manifest.mask.encoding, len(manifest.classes))
+        drawing = cls(sampler, table, kept, ablate(full, kept)[None])
+        guidance = how.get("guidance") or 0.0
+        if not np.isfinite(guidance):
+            raise OptionError(f"guidance is {guidance}; it must be finite, and 0 for none")
+        against = how.get("against")
+        if guidance:
+            return drawing._guided(manifest, guidance, against)
+        if against is not None:
+            raise OptionError("against names classes to guide with, and guidance is 0: give it too")
+        return drawing
+
+    def _guided(self, manifest: Manifest, guidance: float, against: Iterable[str] | None) -> Drawing:
+        if against is None:
+            if not manifest.mask.trained_with_empty_mask:
+                raise OptionError(
+                    "guidance against the empty mask needs a model that was trained with it (train --empty-subset); "
+                    "this one was not: name classes with against"
+                )
+            without: tuple[int, ...] = ()
+        else:
+            named = select_classes(manifest.classes, keep=against)
+            without = tuple(kept for kept in self.kept if kept not in named)
+            if without == self.kept:
+                raise OptionError("against names only classes that are left out of the mask already")
+            if not without and not manifest.mask.trained_with_empty_mask:
+                raise OptionError(
+                    "against names every class of the mask, and this model was not trained with the empty mask: "
+                    "name fewer"
+                )
+        rows = self.table.rows.copy()
+        rows[:, Column.G] = guidance
+        tables = np.concatenate([self.encode_tables, ablate(self.encode_tables[0], without)[None]])
+        return replace(self, table=RowTable(self.table.timesteps, rows), encode_tables=tables)
+
+    def of(self, count: int) -> NDArray[np.float32]:
+        """Return the encode tables of a batch, (lanes, count, labels, mask_channels)."""
+        lanes, *table = self.encode_tables.shape
+        return np.broadcast_to(self.encode_tables[:, None], (lanes, count, *table))
+
+
+def _sampler(name: str) -> Sampler:
+    if name not in list(Sampler):
+        raise OptionError(f"there is no sampler '{name}': there are {', '.join(Sampler)}")
+    return Sampler(name)
+
+
+def _spacing(name: str) -> Spacing:
+    if name not in list(Spacing):
+        raise OptionError(f"there is no spacing '{name}': there are {', '.join(Spacing)}")
+    return Spacing(name)
