@@ -91,17 +91,16 @@ def make_current(ordinal: int) -> None:
     EngineError
         The driver refuses.
     """
-    driver = _driver()
-    device = drive(driver.cuDeviceGet(ordinal), "find the GPU")
-    context = drive(driver.cuDevicePrimaryCtxRetain(device), "make a context")
-    drive(driver.cuCtxSetCurrent(context), "use a context")
+    drive(_driver().cuCtxSetCurrent(_primary_context(ordinal)), "use its context")
 
 
 class DeviceMemory:
-    """Memory on the calling thread's current GPU, given back with `close` or with the object.
+    """Memory of a GPU, given back with `close` or with the object.
 
     Parameters
     ----------
+    ordinal
+        Which GPU.
     size
         Bytes.
     what
@@ -113,8 +112,9 @@ class DeviceMemory:
         The GPU has not enough memory left.
     """
 
-    def __init__(self, size: int, what: str) -> None:
-        self._driver = _driver()
+    def __init__(self, ordinal: int, size: int, what: str) -> None:
+        make_current(ordinal)
+        self._driver, self._context = _driver(), _primary_context(ordinal)
         self._pointer: Any = drive(self._driver.cuMemAlloc(size), f"allocate {size / 2**20:.0f} MiB for {what}")
 
     @property
@@ -126,6 +126,7 @@ class DeviceMemory:
         """Give it back, when all work that uses it is done."""
         if self._pointer is not None:
             pointer, self._pointer = self._pointer, None
+            self._driver.cuCtxSetCurrent(self._context)  # this thread may never have used it
             self._driver.cuMemFree(pointer)
 
     def __del__(self) -> None:
@@ -155,6 +156,14 @@ def drive(result: tuple[Any, ...], purpose: str) -> Any:
         advice = ": choose a smaller batch, or close other programs on this GPU" if name == _OUT_OF_MEMORY else ""
         raise EngineError(f"the GPU cannot {purpose} ({name}){advice}")
     return values[0] if values else None
+
+
+@cache
+def _primary_context(ordinal: int) -> Any:
+    """Return the context that a GPU's users in this process share; it is held until the process ends."""
+    driver = _driver()
+    device = drive(driver.cuDeviceGet(ordinal), "be found")
+    return drive(driver.cuDevicePrimaryCtxRetain(device), "make a context")
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -19,6 +20,9 @@ ADA = Gpu(0, "NVIDIA RTX 4090", (8, 9), 24 << 30)
 
 needs_rtx = pytest.mark.skipif(
     not Flavour.TENSORRT_RTX.installed, reason="TensorRT-RTX is not installed: pip install 'seggd-rt[tensorrt-rtx]'"
+)
+needs_filelock = pytest.mark.skipif(
+    find_spec("filelock") is None, reason="filelock is not installed: pip install 'seggd-rt[tensorrt-rtx]'"
 )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plans import ADA, GRAPH, SHAPE, needs_rtx, rtx
+from plans import ADA, GRAPH, SHAPE, needs_filelock, needs_rtx, rtx
 
 from seggd_engines import tensorrt_plans
 from seggd_engines.gpus import Gpu
@@ -192,6 +192,7 @@ def test_a_folder_that_others_may_enter_is_refused(cache: PlanCache, mode: int) 
     assert cache.clear()[0] == 1
 
 
+@needs_filelock
 def test_a_plan_beside_its_bundle_is_trusted_only_by_who_built_it(cache: PlanCache, tmp_path: Path) -> None:
     kept = cache.keep(key(), "tiny.seggd", b"plan", tmp_path / "beside")
     assert sorted(path.name for path in (tmp_path / "beside").iterdir()) == [
@@ -221,6 +222,7 @@ def test_plans_that_cannot_be_added(cache: PlanCache, tmp_path: Path) -> None:
         cache.add(path)
 
 
+@needs_filelock
 def test_clearing_leaves_plans_elsewhere(cache: PlanCache, tmp_path: Path) -> None:
     cache.keep(key(), "tiny.seggd", b"plan")
     outside = cache.keep(key(rtx(Precision.FP16)), "tiny.seggd", b"plan", tmp_path / "beside").path
@@ -234,6 +236,7 @@ def test_clearing_leaves_plans_elsewhere(cache: PlanCache, tmp_path: Path) -> No
     assert find(cache, key(rtx(Precision.FP16))) is None
 
 
+@needs_filelock
 def test_a_cache_that_cannot_be_written_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     cache = PlanCache(tmp_path / "file" / "plans")
@@ -273,6 +276,7 @@ class Builder:
         return Plan(memoryview(f"plan {len(self.built)}".encode()), self.version, self.timing)
 
 
+@needs_filelock
 def test_a_plan_is_built_once(cache: PlanCache, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     builder, said = Builder(monkeypatch), list[str]()
     first = find_or_build(cache, GRAPH, SHAPE, rtx(), say=said.append)
@@ -288,6 +292,7 @@ def test_a_plan_is_built_once(cache: PlanCache, monkeypatch: pytest.MonkeyPatch,
     assert (rebuilt.path.parent, rebuilt.path.read_bytes()) == (cache.folder, b"plan 2")
 
 
+@needs_filelock
 def test_what_tensorrt_measured_is_kept_for_the_next_build_on_the_same_gpu(
     cache: PlanCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
