@@ -9,8 +9,8 @@ DEMO := demo-output
 
 demo: .venv/ready
 	$(BIN)/seggd-rt export examples/cardiac/cardiac.pt -o $(DEMO)/cardiac.seggd --force
-	$(BIN)/seggd-rt generate $(DEMO)/cardiac.seggd --mask examples/cardiac/masks -o $(DEMO)/images --seed 0
-	$(BIN)/seggd-rt generate $(DEMO)/cardiac.seggd --mask examples/cardiac/masks -o $(DEMO)/ablated --seed 0 \
+	$(BIN)/seggd-rt generate $(DEMO)/cardiac.seggd --mask examples/cardiac/masks -o $(DEMO)/images --seed 0 --force
+	$(BIN)/seggd-rt generate $(DEMO)/cardiac.seggd --mask examples/cardiac/masks -o $(DEMO)/ablated --seed 0 --force \
 		--keep "LV cavity,myocardium"
 	$(BIN)/python examples/contact_sheet.py examples/cardiac/masks $(DEMO)
 

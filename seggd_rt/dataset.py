@@ -38,7 +38,9 @@ Records = abc.Generator[Record, None, None]
 _Images = Iterator[tuple[Item, NDArray[np.float32]]]
 
 
-def run(plan: Plan, generator: Generator, *, batch: int = 1, on_progress: OnProgress | None = None) -> Records:
+def run(
+    plan: Plan, generator: Generator, *, batch: int = 1, force: bool = False, on_progress: OnProgress | None = None
+) -> Records:
     """Draw a plan's images and yield the record of each one whose file is complete.
 
     Closing the iterator ends the run: what is finished stays, what is not leaves nothing. A single file holds all
@@ -52,13 +54,16 @@ def run(plan: Plan, generator: Generator, *, batch: int = 1, on_progress: OnProg
         Of the plan's bundle.
     batch
         How many images the network draws at a time; the images are the same with any.
+    force
+        Replace images in the folder that were made with other settings.
     on_progress
         Called after every step; raising ends the run.
 
     Raises
     ------
     OptionError
-        The generator is of another bundle, or `batch` is not positive.
+        The generator is of another bundle, `batch` is not positive, or an image would replace one that was made with
+        other settings.
     DataError
         A label map was changed since the plan was made, or the folder's `manifest.jsonl` is damaged.
     OutputError
@@ -70,6 +75,10 @@ def run(plan: Plan, generator: Generator, *, batch: int = 1, on_progress: OnProg
         raise OptionError(f"this run was planned for the bundle {plan.bundle.path}: load that one")
     if batch < 1:
         raise OptionError(f"batch is {batch}; it must be at least 1")
+    if plan.output.is_folder and not force:
+        ManifestFile(plan.output.path).check_same(
+            _record(plan, generator, item, _file_name(plan, item), None) for item in plan
+        )
     images = _images(plan, generator, batch, on_progress)
     return (_into_folder if plan.output.is_folder else _into_file)(plan, generator, images)
 
@@ -78,10 +87,9 @@ def _into_folder(plan: Plan, generator: Generator, images: _Images) -> Records:
     folder, writer = plan.output.path, plan.output.writer
     make_folder(folder)
     manifest = ManifestFile(folder)
-    suffix = writer.suffixes[0]
-    manifest.forget(f"{item.name}{suffix}" for item in plan)
+    manifest.forget(_file_name(plan, item) for item in plan)
     for item, image in images:
-        path = folder / f"{item.name}{suffix}"
+        path = folder / _file_name(plan, item)
         with writer.create(path, plan.stack(1)) as file:
             file.append(image)
         record = _record(plan, generator, item, path.name, None)
@@ -142,6 +150,10 @@ def _batches(plan: Plan, size: int) -> Iterator[list[Item]]:
             items = []
     if items:
         yield items
+
+
+def _file_name(plan: Plan, item: Item) -> str:
+    return f"{item.name}{plan.output.writer.suffixes[0]}"
 
 
 def _record(plan: Plan, generator: Generator, item: Item, file: str, file_index: int | None) -> Record:

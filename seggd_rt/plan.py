@@ -221,6 +221,8 @@ def _output(output: str | Path) -> Output:
         raise OptionError(f"the name of {printable(path)} is not Unicode, as --json needs: give another") from error
     if not os.fspath(output):
         raise OptionError("the output has no name: give a file or a folder with -o")
+    if os.fspath(output) == "-":
+        raise OptionError("images cannot go to the standard output, -: give a file or a folder with -o")
     if os.fspath(output).endswith(("/", os.sep)) or path.is_dir() or not path.suffix:
         return Output(path, PngWriter(), is_folder=True)
     return Output(path, require_writer(path), is_folder=False)

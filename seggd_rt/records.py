@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from seggd_rt.atomic import unwritable, write_file
-from seggd_rt.errors import DataError
+from seggd_rt.errors import DataError, OptionError
 
 MANIFEST = "manifest.jsonl"
 
@@ -60,6 +60,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.json.encode(self).decode()
 
 
+_SETTINGS = tuple(name for name in Record.__struct_fields__ if name not in ("file", "file_index", "version"))
+
+
 class ManifestFile:
     """A folder's `manifest.jsonl`. Every line of it names a file that is complete."""
 
@@ -92,6 +95,27 @@ class ManifestFile:
         kept = [line for line, record in self._lines() if record.file not in again]
         write_file(self.path, b"".join(line + b"\n" for line in kept))
 
+    def check_same(self, records: Iterable[Record]) -> None:
+        """Refuse to replace images that were made with other settings.
+
+        Raises
+        ------
+        OptionError
+            A file that is there was; the message names the settings.
+        DataError
+            See `records`.
+        """
+        old = {record.file: record for record in self.records()}
+        for record in records:
+            before = old.get(record.file, record)
+            changed = [name for name in _SETTINGS if getattr(before, name) != getattr(record, name)]
+            path = self.path.with_name(record.file)
+            if changed and path.exists():
+                raise OptionError(
+                    f"{path} was made with {_stated(before, changed)}, and this run has {_stated(record, changed)}: "
+                    "give another folder with -o, or replace such images by --force"
+                )
+
     def append(self, record: Record) -> None:
         """Add a record, in one write, after its file is complete.
 
@@ -112,7 +136,7 @@ class ManifestFile:
         """Return every finished line with what it says."""
         try:
             lines = self.path.read_bytes().split(b"\n")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
             raise DataError(f"{self.path} cannot be read ({error.strerror or error})") from error
@@ -125,3 +149,13 @@ class ManifestFile:
                     f"{self.path}, line {number}, is no record of seggd-rt ({error}): write to another folder"
                 ) from error
         return found
+
+
+def _stated(record: Record, names: Iterable[str]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {_short(getattr(record, name))}" for name in names)
+
+
+def _short(value: object) -> str:
+    if isinstance(value, tuple):
+        return " + ".join(map(str, value))
+    return f"{value[:12]}..." if isinstance(value, str) and len(value) == 64 else str(value)

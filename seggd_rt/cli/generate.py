@@ -41,6 +41,9 @@ def generate(
     threads: Annotated[int | None, typer.Option(help="CPU threads.  [default: the engine's choice]")] = None,
     batch: Annotated[int, typer.Option(help="Images drawn at a time; they are the same with any.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for every image.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace images in a folder that were made with other settings.")
+    ] = False,
 ) -> None:
     """Draw images that follow label maps.
 
@@ -69,16 +72,16 @@ def generate(
         RunProgress(len(plan)) as progress,
     ):
         progress.say(describe(generator.engine))
-        _draw(plan, generator, batch, progress, as_json=as_json)
+        _draw(plan, generator, batch, progress, as_json=as_json, force=force)
 
 
-def _draw(plan: Plan, generator: Generator, batch: int, progress: RunProgress, *, as_json: bool) -> None:
+def _draw(plan: Plan, generator: Generator, batch: int, progress: RunProgress, *, as_json: bool, force: bool) -> None:
     from seggd_rt.dataset import run
 
     started, finished = time.perf_counter(), 0
     try:
         # Closed at once when anything ends the loop, so that nothing unfinished is left in the output.
-        with closing(run(plan, generator, batch=batch, on_progress=progress.show)) as records:
+        with closing(run(plan, generator, batch=batch, force=force, on_progress=progress.show)) as records:
             for record in records:
                 finished += 1
                 path = plan.output.path / record.file if plan.output.is_folder else plan.output.path

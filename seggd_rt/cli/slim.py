@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from seggd_rt.errors import OptionError, OutputError
 from seggd_rt.optional import require
 
 
@@ -14,10 +15,15 @@ def slim(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of seggd-rt train.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .pt to write.")],
     half: Annotated[bool, typer.Option("--half/--full", help="Store float16 or float32.")] = True,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
     """Keep only the weights that sample best, the moving average where there is one, in float16."""
     require("torch", extra="export", feature="seggd-rt slim")
     from seggd_export.checkpoint import Checkpoint
 
+    if output.exists() and checkpoint.exists() and output.samefile(checkpoint):
+        raise OptionError(f"{output} is the checkpoint itself: give another file with -o")
+    if output.exists() and not force:
+        raise OutputError(f"{output} exists: give another file with -o, or replace it by --force")
     Checkpoint.load(checkpoint).slim(half=half).save(output)
     typer.echo(f"{output}  {output.stat().st_size / 1e6:.1f} MB")

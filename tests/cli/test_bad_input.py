@@ -191,6 +191,7 @@ CASES = {
     "into the bundle": Bad("generate tiny.seggd -m mask.png -o tiny.seggd", "is the bundle's own folder"),
     "a file in the bundle": Bad("generate tiny.seggd -m mask.png -o tiny.seggd/i.npy", "is the bundle's own folder"),
     "an output without a name": Bad("generate tiny.seggd -m mask.png -o ''", "the output has no name"),
+    "the standard output": Bad("generate tiny.seggd -m mask.png -o -", "images cannot go to the standard output"),
     "an output that is no Unicode": Bad("generate tiny.seggd -m mask.png -o 'x\udcff/'", "x\\udcff is not Unicode"),
     "a file among the masks": Bad("generate tiny.seggd -m masks -o masks/out.npy", "is where the label maps are"),
     # Bundles

@@ -190,6 +190,27 @@ def test_a_second_run_replaces_its_files_and_keeps_the_others(tiny_bundle: Path,
     assert sorted(files_below(out)) == ["a_1.png", "a_2.png", "manifest.jsonl"]
 
 
+def test_images_of_other_settings_are_replaced_by_force_alone(tiny_bundle: Path, mask: Path, tmp_path: Path) -> None:
+    go = ("generate", tiny_bundle, "-m", mask, "-o", tmp_path / "out", *ORT)
+    assert run_command(*go).code == 0
+    before = files_below(tmp_path / "out")
+    for arguments, message in {
+        ("--steps", "6"): "a_0.png was made with steps 5, and this run has steps 6: give another folder with -o",
+        ("--drop", "cavity"): "made with classes cavity + myocardium + right ventricle, and this run has classes myo",
+        ("--eta", "0.5", "--steps", "4"): "made with steps 5, eta 0.0, and this run has steps 4, eta 0.5",
+    }.items():
+        done = run_command(*go, *arguments)
+        assert (done.code, done.out) == (2, "")
+        assert message in done.error_lines[-1]
+        assert files_below(tmp_path / "out") == before
+    assert run_command(*go, "--seed", "1", "--steps", "6").code == 0  # of another name
+    assert run_command(*go, "--steps", "6", "--force").code == 0
+    records = [json.loads(line) for line in (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()]
+    assert sorted((record["file"], record["steps"]) for record in records) == [("a_0.png", 6), ("a_1.png", 6)]
+    (tmp_path / "out" / "a_0.png").unlink()
+    assert run_command(*go, "--steps", "7").code == 0  # there is nothing to replace
+
+
 ENDS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
 
 

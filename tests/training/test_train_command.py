@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from seggd_export.checkpoint import Checkpoint
 from seggd_rt.cli.slim import slim
 from seggd_rt.cli.train import train
-from seggd_rt.errors import CheckpointError, OptionError
+from seggd_rt.errors import CheckpointError, OptionError, OutputError
 from seggd_training import trainer
 from seggd_training.config import TrainOptions
 from seggd_training.trainer import Outcome
@@ -96,6 +96,21 @@ def test_slim_writes_a_small_checkpoint(npz: Path, tmp_path: Path) -> None:
     assert Checkpoint.load(tmp_path / "slim.pt").config == Checkpoint.load(last).config
     assert isinstance(_invoke(slim, str(npz), "-o", str(tmp_path / "no.pt")).exception, CheckpointError)
     assert not (tmp_path / "no.pt").exists()
+
+
+def test_slim_replaces_nothing_unasked(npz: Path, tmp_path: Path) -> None:
+    flags = f"--data {npz} -o {tmp_path}/run --network tiny --steps 1 --batch-size 2 --sample-every 0".split()
+    assert _invoke(train, *flags).exit_code == 0
+    source, output = tmp_path / "run/last.pt", tmp_path / "b.pt"
+    before = source.read_bytes()
+    output.write_bytes(before)
+    assert isinstance(_invoke(slim, str(source), "-o", str(source), "--force").exception, OptionError)
+    refused = _invoke(slim, str(source), "-o", str(output)).exception
+    assert isinstance(refused, OutputError)
+    assert "b.pt exists: give another file with -o, or replace it by --force" in str(refused)
+    assert source.read_bytes() == output.read_bytes() == before
+    assert _invoke(slim, str(source), "-o", str(output), "--force").exit_code == 0
+    assert source.read_bytes() == before != output.read_bytes()
 
 
 def test_the_commands_alone_load_no_torch() -> None:
