@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from seggd_engines.network import EngineInfo, Step
     from seggd_rt.bundle import Bundle, Manifest
     from seggd_rt.errors import SeggdError
-    from seggd_rt.generator import EmptyMaskWarning, Generator
+    from seggd_rt.generator import EmptyMaskWarning, Generator, Preview
     from seggd_rt.loading import load
 
 __version__ = "0.1.0"
@@ -28,6 +28,7 @@ _HOMES = {
     "EngineInfo": "seggd_engines.network",
     "Generator": "seggd_rt.generator",
     "Manifest": "seggd_rt.bundle",
+    "Preview": "seggd_rt.generator",
     "SeggdError": "seggd_rt.errors",
     "Step": "seggd_engines.network",
     "load": "seggd_rt.loading",
@@ -39,6 +40,7 @@ __all__ = [
     "EngineInfo",
     "Generator",
     "Manifest",
+    "Preview",
     "SeggdError",
     "Step",
     "__version__",

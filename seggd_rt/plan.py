@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seggd_rt.atomic import check_writable
+from seggd_rt.atomic import check_writable, make_folder
 from seggd_rt.bundle import Bundle, Manifest
 from seggd_rt.errors import DataError, LabelMapError, OptionError
 from seggd_rt.generator import EmptyMaskWarning
@@ -211,6 +211,43 @@ def plan_run(
     start = None if noise is None else _open_noise(Path(noise), manifest, total)
     check_writable(target.path if target.is_folder else target.path.parent)
     return Plan(bundle, found, seed, count, settings, target, start)
+
+
+def read_label_map(path: Path, manifest: Manifest) -> NDArray[np.uint8]:
+    """Return the label map of a file that holds one, in the bundle's size, (H, W) uint8; warns as `plan_run` does.
+
+    Raises
+    ------
+    LabelMapError
+        It has the wrong type or labels.
+    DataError
+        The file is missing or damaged, or holds several.
+    """
+    masks = LabelMapSet.open(path)
+    if len(masks) != 1:
+        raise DataError(f"{path} holds {len(masks)} label maps; give one")
+    every = tuple(c.name for c in manifest.classes[1:])
+    _check_label_maps(masks, manifest, Settings(manifest.defaults.sampler, 1, 0.0, every))
+    return _fitted(_checked(masks.files[0], 0, manifest), manifest)
+
+
+def write_images(path: Path, images: Sequence[NDArray[np.float32]]) -> None:
+    """Write images, (H, W[, C]) float32 in [0, 1], to one file in the format of its suffix.
+
+    Raises
+    ------
+    OptionError
+        There is no such format, or it cannot hold these images.
+    OutputError
+        It cannot be written.
+    """
+    height, width, *channels = images[0].shape
+    stack, writer = ImageStack(len(images), height, width, *(channels or [1])), require_writer(path)
+    writer.check(stack)
+    make_folder(path.parent)
+    with writer.create(path, stack) as file:
+        for image in images:
+            file.append(image)
 
 
 def _output(output: str | Path) -> Output:

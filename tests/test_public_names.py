@@ -14,6 +14,7 @@ def test_public_names_resolve() -> None:
         "EngineInfo",
         "Generator",
         "Manifest",
+        "Preview",
         "SeggdError",
         "Step",
         "__version__",

@@ -15,7 +15,20 @@ from typing import Annotated, NoReturn, TextIO, cast
 import typer
 
 import seggd_rt
-from seggd_rt.cli import bench, build, cache, doctor, evaluate, export, generate, inspect, slim, train
+from seggd_rt.cli import (
+    bench,
+    build,
+    cache,
+    doctor,
+    evaluate,
+    export,
+    generate,
+    inspect,
+    interpolate,
+    slim,
+    sweep,
+    train,
+)
 from seggd_rt.errors import SeggdError
 
 app = typer.Typer(
@@ -32,6 +45,8 @@ for _command in (
     inspect.inspect,
     build.build,
     generate.generate,
+    interpolate.interpolate,
+    sweep.sweep,
     evaluate.evaluate,
     bench.bench,
     doctor.doctor,

@@ -1,0 +1,84 @@
+"""`seggd-rt interpolate`: images between a generation and a real image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seggd_rt.cli import options
+from seggd_rt.errors import OptionError
+
+
+def interpolate(
+    bundle: options.BundleFolder,
+    mask: options.OneMask,
+    real: Annotated[Path, typer.Option(help="The real image, .png or .npy.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A .png of the only image, or an .npy of all.")],
+    weight: Annotated[str, typer.Option(help="Of the real image, in [0, 1]; several, 0,0.5,1, make several.")] = "0.5",
+    at: Annotated[float, typer.Option(help="In (0, 1): how noisy both are when they are mixed.")] = 0.6,
+    grid: Annotated[bool, typer.Option("--grid", help="Write a labelled grid of real image, mask and images.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the generation and of the real image's noise.")] = 0,
+    steps: options.Steps = None,
+    eta: options.Eta = 0.0,
+    sampler: options.SamplerName = None,
+    spacing: options.SpacingName = None,
+    keep: options.Keep = None,
+    drop: options.Drop = None,
+    then_keep: Annotated[str | None, typer.Option(help="The classes to keep after the mixing.")] = None,
+    then_drop: Annotated[str | None, typer.Option(help="The classes to leave out after the mixing.")] = None,
+    engine: options.EngineName = "auto",
+    precision: options.PrecisionName = "auto",
+    device: options.DeviceName = "auto",
+    threads: options.Threads = None,
+) -> None:
+    """Draw images that resemble a real one, as much as the weight says, and follow a label map."""
+    import seggd_rt
+    from seggd_rt.atomic import make_folder, write_file
+    from seggd_rt.cli.generate import describe
+    from seggd_rt.imaging.grid import png_bytes, render_titled, rgb
+    from seggd_rt.imaging.real import read_real
+    from seggd_rt.labels import colorize
+    from seggd_rt.plan import read_label_map, write_images
+
+    weights = _weights(weight)
+    if grid and output.suffix.lower() != ".png":
+        raise OptionError(f"{output} must end in .png for a --grid")
+    if not grid and len(weights) > 1 and output.suffix.lower() != ".npy":
+        raise OptionError(f"{output} cannot hold {len(weights)} images: give an .npy, or add --grid")
+    with seggd_rt.load(bundle, engine=engine, precision=precision, device=device, threads=threads) as generator:
+        typer.echo(describe(generator.engine), err=True)
+        label_map = read_label_map(mask, generator.manifest)
+        image = read_real(real, generator.manifest.image)
+        images = generator.interpolate(
+            label_map,
+            image,
+            weight=weights,
+            at=at,
+            seed=seed,
+            steps=steps,
+            eta=eta,
+            sampler=sampler,
+            spacing=spacing,
+            keep=options.names(keep),
+            drop=options.names(drop),
+            then_keep=options.names(then_keep),
+            then_drop=options.names(then_drop),
+        )
+        if grid:
+            classes = generator.manifest.classes
+            cells = [("mask", colorize(label_map, classes)), ("real", rgb(image))]
+            cells += [(f"weight {value:g}", rgb(drawn)) for value, drawn in zip(weights, images, strict=True)]
+            make_folder(output.parent)
+            write_file(output, png_bytes(render_titled(cells, columns=len(cells), legend=classes)))
+        else:
+            write_images(output, list(images))
+    typer.echo(str(output))
+
+
+def _weights(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise OptionError(f"--weight is {text}; it must be a number in [0, 1], or several: 0,0.5,1") from error

@@ -1,0 +1,99 @@
+"""`seggd-rt sweep`: one image for every subset of the classes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from seggd_rt.cli import options
+from seggd_rt.errors import OptionError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from seggd_rt import Generator
+
+_COLUMNS = 4
+
+
+def sweep(
+    bundle: options.BundleFolder,
+    mask: options.OneMask,
+    output: Annotated[Path, typer.Option("--output", "-o", help="A labelled grid, .png, or the images, .npy.")],
+    seed: Annotated[int, typer.Option(help="Seed of the noise that all start from.")] = 0,
+    steps: options.Steps = None,
+    eta: options.Eta = 0.0,
+    sampler: options.SamplerName = None,
+    spacing: options.SpacingName = None,
+    engine: options.EngineName = "auto",
+    precision: options.PrecisionName = "auto",
+    device: options.DeviceName = "auto",
+    threads: options.Threads = None,
+    batch: options.Batch = 4,
+) -> None:
+    """Draw one image for every non-empty subset of the classes, all from the same noise.
+
+    Beside a grid lies a .json with the classes of each image.
+    """
+    import seggd_rt
+    from seggd_rt.atomic import make_folder, write_file
+    from seggd_rt.cli.generate import describe
+    from seggd_rt.plan import read_label_map, write_images
+
+    if output.suffix.lower() not in (".png", ".npy"):
+        raise OptionError(f"{output} must end in .png, for a grid, or .npy, for the images")
+    if batch < 1:
+        raise OptionError(f"--batch is {batch}; it must be at least 1")
+    with seggd_rt.load(bundle, engine=engine, precision=precision, device=device, threads=threads) as generator:
+        typer.echo(describe(generator.engine), err=True)
+        label_map = read_label_map(mask, generator.manifest)
+        images = generator.sweep(
+            label_map, seed=seed, batch=batch, steps=steps, eta=eta, sampler=sampler, spacing=spacing
+        )
+        if output.suffix.lower() == ".npy":
+            write_images(output, list(images.values()))
+        else:
+            make_folder(output.parent)
+            write_file(output, _grid(generator, label_map, images))
+        about = {
+            "bundle": generator.bundle.sha256,
+            "mask": mask.name,
+            "seed": seed,
+            "engine": generator.engine.engine,
+            "precision": generator.engine.precision,
+            "classes": [list(kept) for kept in images],
+        }
+    beside = output.with_suffix(".json")
+    write_file(beside, (json.dumps(about, indent=2) + "\n").encode())
+    for path in (output, beside):
+        typer.echo(str(path))
+
+
+def _grid(
+    generator: Generator, label_map: NDArray[np.uint8], images: dict[tuple[str, ...], NDArray[np.float32]]
+) -> bytes:
+    """Return a PNG: under each subset's names its mask above its image."""
+    import numpy as np
+
+    from seggd_rt.imaging.grid import png_bytes, render_titled, rgb
+    from seggd_rt.labels import colorize
+
+    classes = generator.manifest.classes
+    ids = {c.name: c.id for c in classes}
+    cells = [
+        (
+            "\n".join(kept),
+            np.concatenate(
+                [
+                    colorize(np.where(np.isin(label_map, [ids[name] for name in kept]), label_map, 0), classes),
+                    rgb(image),
+                ]
+            ),
+        )
+        for kept, image in images.items()
+    ]
+    return png_bytes(render_titled(cells, columns=_COLUMNS, legend=classes))

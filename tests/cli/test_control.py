@@ -1,0 +1,105 @@
+"""`seggd-rt sweep` and `seggd-rt interpolate`, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import run_command
+from numpy.typing import NDArray
+from PIL import Image
+
+import seggd_rt
+
+ORT = ("--engine", "onnxruntime", "--precision", "fp32", "--threads", "1", "--steps", "3")
+pytestmark = pytest.mark.usefixtures("needs_onnxruntime")
+
+
+@pytest.fixture
+def mask(tmp_path: Path, golden_mask: NDArray[np.uint8]) -> Path:
+    np.save(tmp_path / "mask.npy", golden_mask)
+    return tmp_path / "mask.npy"
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 32)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "real.png")
+    return tmp_path / "real.png"
+
+
+def test_a_sweep_is_every_subset(
+    tiny_bundle: Path, tiny_generator: seggd_rt.Generator, mask: Path, tmp_path: Path
+) -> None:
+    done = run_command("sweep", tiny_bundle, "-m", mask, "-o", tmp_path / "s.npy", "--seed", "5", *ORT)
+    assert done.code == 0
+    images, about = np.load(tmp_path / "s.npy"), json.loads((tmp_path / "s.json").read_text())
+    assert done.out.splitlines() == [str(tmp_path / "s.npy"), str(tmp_path / "s.json")]
+    assert (about["seed"], about["mask"], about["bundle"]) == (5, "mask.npy", tiny_generator.bundle.sha256)
+    assert len(images) == len(about["classes"]) == 7
+    for image, kept in zip(images, about["classes"], strict=True):
+        np.testing.assert_array_equal(image, tiny_generator(np.load(mask), seed=5, steps=3, keep=kept))
+
+
+def test_a_sweep_may_be_a_grid(tiny_bundle: Path, mask: Path, tmp_path: Path) -> None:
+    done = run_command("sweep", tiny_bundle, "-m", mask, "-o", tmp_path / "new" / "s.png", *ORT)
+    assert done.code == 0
+    with Image.open(tmp_path / "new" / "s.png") as grid:
+        assert grid.mode == "RGB"
+        assert grid.width > 4 * 128
+        assert len(np.unique(np.asarray(grid).reshape(-1, 3), axis=0)) > 50
+
+
+def test_weights_make_a_stack(
+    tiny_bundle: Path, tiny_generator: seggd_rt.Generator, mask: Path, real: Path, tmp_path: Path
+) -> None:
+    arguments = ("-m", mask, "--real", real, "--weight", "0,0.5,1", "--at", "0.4", "--seed", "5")
+    done = run_command("interpolate", tiny_bundle, *arguments, "-o", tmp_path / "i.npy", *ORT)
+    assert (done.code, done.out) == (0, f"{tmp_path / 'i.npy'}\n")
+    images = np.load(tmp_path / "i.npy")
+    pixels = np.asarray(Image.open(real))
+    expected = tiny_generator.interpolate(np.load(mask), pixels, weight=[0, 0.5, 1], at=0.4, seed=5, steps=3)
+    np.testing.assert_array_equal(images, expected)
+
+
+def test_weights_may_be_a_grid(tiny_bundle: Path, mask: Path, real: Path, tmp_path: Path) -> None:
+    arguments = ("-m", mask, "--real", real, "--weight", "0,1", "--at", "0.4", "--grid", "-o", tmp_path / "i.png")
+    assert run_command("interpolate", tiny_bundle, *arguments, *ORT).code == 0
+    with Image.open(tmp_path / "i.png") as grid:
+        assert grid.width > 4 * 128
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"),
+    [
+        ("sweep", ("-o", "s.gif"), "must end in .png"),
+        ("sweep", ("-o", "s.png", "--batch", "0"), "--batch is 0"),
+        ("sweep", ("-o", "s.png", "--sampler", "x"), "no sampler 'x'"),
+        ("interpolate", ("-o", "i.png", "--weight", "a"), "--weight is a"),
+        ("interpolate", ("-o", "i.png", "--weight", "0,1"), "cannot hold 2 images"),
+        ("interpolate", ("-o", "i.npy", "--grid"), "must end in .png"),
+        ("interpolate", ("-o", "i.png", "--weight", "2"), "must lie in"),
+        ("interpolate", ("-o", "i.png", "--at", "0.99"), "at is 0.99"),
+        ("interpolate", ("-o", "i.png", "--real", "none.png"), "none.png cannot be read"),
+    ],
+)
+def test_bad_options_are_one_line(
+    tiny_bundle: Path, mask: Path, real: Path, tmp_path: Path, command: str, arguments: tuple[str, ...], message: str
+) -> None:
+    given = [str(tmp_path / part) if part.endswith(("png", "npy", "gif")) else part for part in arguments]
+    if command == "interpolate" and "--real" not in given:
+        given += ["--real", str(real)]
+    done = run_command(command, tiny_bundle, "-m", mask, *given, *ORT)
+    assert done.code == 2
+    assert message in done.err.splitlines()[-1]
+    assert "Traceback" not in done.err
+    assert not list(tmp_path.glob("[is].*"))
+
+
+def test_a_stack_of_masks_is_too_many(tiny_bundle: Path, golden_mask: NDArray[np.uint8], tmp_path: Path) -> None:
+    np.save(tmp_path / "two.npy", np.stack([golden_mask, golden_mask]))
+    done = run_command("sweep", tiny_bundle, "-m", tmp_path / "two.npy", "-o", tmp_path / "s.png", *ORT)
+    assert done.code == 2
+    assert "holds 2 label maps; give one" in done.err
