@@ -61,6 +61,7 @@ class TorchNetwork:
     """
 
     capturable = True
+    max_batch: int | None = None
 
     def __init__(
         self,

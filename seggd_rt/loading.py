@@ -13,7 +13,7 @@ from seggd_rt.errors import EngineError, EngineUnavailableError, OptionError
 from seggd_rt.generator import Generator
 from seggd_rt.precision import IMAGE_PSNR_DB, Precision
 from seggd_rt.request import is_whole
-from seggd_rt.self_check import SelfCheck
+from seggd_rt.self_check import SelfCheck, require_equal_rows
 
 AUTO = "auto"
 _DEVICE = re.compile(r"cpu|cuda:\d+")
@@ -94,14 +94,20 @@ def _open(
     # Also where its outcome is recalled and the golden run is not read: a bundle that was changed must not pass.
     bundle.check_file()
     check = SelfCheck(bundle)
-    for candidate in (precision,) if precision else there.precisions:
+    graphs = {graph.precision for graph in bundle.manifest.graphs}
+    own = [choice for choice in there.precisions if engine.graph_precision(choice) in graphs]
+    for candidate in (precision,) if precision else own or there.precisions[:1]:
         generator = Generator(bundle, _network(bundle, engine, candidate, device, threads), notes)
         try:
             with generator._pool.lend(1) as session:
                 if precision is not None or candidate is Precision.FP32:
                     check.states(session, generator.engine).require(generator.engine)
-                    return generator
-                flaw = _flaw(check, session, generator.engine)
+                    flaw = None
+                else:
+                    flaw = _flaw(check, session, generator.engine)
+            if flaw is None and _on_gpu_in_pairs(generator):
+                with generator._pool.lend(2) as pair:
+                    require_equal_rows(check.equal_rows(pair, generator.engine), generator.engine)
         except BaseException:
             generator.close()
             raise
@@ -110,6 +116,12 @@ def _open(
         generator.close()
         notes = (*notes, f"{engine.name} in {candidate}: {flaw}")
     raise EngineUnavailableError(f"engine {engine.name} can use none of its precisions: {'; '.join(notes)}")
+
+
+def _on_gpu_in_pairs(generator: Generator) -> bool:
+    """Say whether the engine draws on a GPU, and two images at a time if it is to."""
+    largest: int | None = getattr(generator._pool.network, "max_batch", 1)  # only a CudaNetwork has it
+    return largest is None or largest > 1
 
 
 def _flaw(check: SelfCheck, session: Session, info: EngineInfo) -> str | None:

@@ -23,6 +23,9 @@ PARITY_LIMIT = {Precision.FP32: 1e-5, Precision.FP16: 1e-2, Precision.BF16: 5e-2
 fp32 differs by the order of sums alone (1e-6 measured); fp16 and bf16 by rounding to 11 and 8 bits in each layer.
 """
 
+ROW_LIMIT = {Precision.FP32: 1e-5, Precision.FP16: 2e-3, Precision.BF16: 2e-2}
+"""Largest difference of two equal images of a batch in one network output, over max|o|."""
+
 IMAGE_PSNR_DB = 40.0
 """Least PSNR of a whole image against PyTorch's at which a lower precision may be chosen automatically."""
 

@@ -1,5 +1,6 @@
 """Every engine checks itself against the golden run of the bundle before its first image.
 
+On a GPU, where a batch may take other kernels than one image, two equal images of a batch must come out equal too.
 Outcomes are kept in the user's cache folder, keyed by all that can change them: bundle, engine and version, device
 and precision. So the check costs one start.
 """
@@ -22,7 +23,7 @@ from seggd_engines.network import EngineInfo, Run, Session
 from seggd_rt.bundle import Bundle
 from seggd_rt.errors import EngineCheckError
 from seggd_rt.labels import encode, encode_table
-from seggd_rt.precision import PARITY_LIMIT, Precision, psnr_db, relative_errors
+from seggd_rt.precision import PARITY_LIMIT, ROW_LIMIT, Precision, psnr_db, relative_errors
 from seggd_rt.samplers import Sampler, sampler_rows
 
 _SCHEMA = "seggd-check/2"
@@ -55,6 +56,16 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             )
 
 
+def require_equal_rows(found: Outcome, info: EngineInfo) -> None:
+    """Raise EngineCheckError if two equal images of a batch differ by more than the precision's limit."""
+    limit = ROW_LIMIT[info.precision]
+    if not found.rel_max <= limit:
+        raise EngineCheckError(
+            f"engine {info.engine} {info.version} in {info.precision} on {info.device_name} gives two equal images of "
+            f"a batch outputs that differ by {found.rel_max:.1e}, over {limit:.0e}: choose another engine"
+        )
+
+
 @dataclass(frozen=True)
 class SelfCheck:
     """Checks sessions of batch 1 against a bundle."""
@@ -72,6 +83,20 @@ class SelfCheck:
             states = self._recall(info, "states") or self._measure_states(session)
             found = self._keep(info, "image", msgspec.structs.replace(states, psnr_db=self._measure_image(session)))
         return found
+
+    def equal_rows(self, pair: Session, info: EngineInfo) -> Outcome:
+        """Compare two equal images of one batch with each other, by a session of batch 2, or recall what that gave."""
+        return self._recall(info, "rows") or self._keep(info, "rows", self._measure_rows(pair))
+
+    def _measure_rows(self, pair: Session) -> Outcome:
+        golden, manifest = self.bundle.golden, self.bundle.manifest
+        mask = encode(golden.label_map, encode_table(manifest.mask.encoding, len(manifest.classes)))
+        twice = np.stack([mask, mask])
+        errors = []
+        for x, timestep in zip(golden.states, golden.timesteps, strict=True):
+            first, second = pair.evaluate(np.stack([x, x]), twice, float(timestep))
+            errors.append(relative_errors(second, first))
+        return Outcome(rel_l2=max(l2 for l2, _ in errors), rel_max=max(largest for _, largest in errors))
 
     def _measure_states(self, session: Session) -> Outcome:
         golden, manifest = self.bundle.golden, self.bundle.manifest

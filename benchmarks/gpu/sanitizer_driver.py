@@ -31,6 +31,7 @@ class CopyNetwork:
     """o = x, on a stream's device: see `CudaNetwork`."""
 
     capturable = True
+    max_batch: int | None = None
 
     def __init__(self, shape: NetworkShape, stream: DeviceStream) -> None:
         self.shape, self._stream = shape, stream

@@ -8,9 +8,17 @@ from seggd_engines.network import Engine
 from seggd_engines.onnxruntime import OnnxRuntimeEngine
 from seggd_engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
 from seggd_engines.openvino import OpenVinoEngine
+from seggd_engines.tensorrt import TensorRTEngine
+from seggd_engines.tensorrt_flavour import Flavour
 from seggd_rt.errors import OptionError
 
-ENGINES: tuple[Engine, ...] = (OnnxRuntimeCudaEngine(), OpenVinoEngine(), OnnxRuntimeEngine())
+ENGINES: tuple[Engine, ...] = (
+    TensorRTEngine(Flavour.TENSORRT),
+    TensorRTEngine(Flavour.TENSORRT_RTX),
+    OnnxRuntimeCudaEngine(),
+    OpenVinoEngine(),
+    OnnxRuntimeEngine(),
+)
 
 
 def find_engine(name: str) -> Engine:

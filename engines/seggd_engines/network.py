@@ -129,6 +129,10 @@ class CudaNetwork(Protocol):
     def capturable(self) -> bool:
         """Whether its calls may be captured in a CUDA graph."""
 
+    @property
+    def max_batch(self) -> int | None:
+        """The largest batch it can be bound to, None for any."""
+
     def bind(self, sample: Buffer, timestep: Buffer, out: Buffer, stream: int) -> Callable[[], None]:
         """Return a call that enqueues one evaluation: see `Network.bind`.
 

@@ -77,6 +77,7 @@ class OnnxRuntimeCudaNetwork:
     """A graph, opened anew by ONNX Runtime for each stream and batch that it is bound to."""
 
     capturable = False
+    max_batch: int | None = None
 
     def __init__(self, ort: Any, graph: Path, shape: NetworkShape, info: EngineInfo) -> None:
         self._ort, self._graph, self._shape, self._info = ort, graph, shape, info

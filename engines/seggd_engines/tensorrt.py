@@ -144,6 +144,11 @@ class TensorRTNetwork:
         return self._shape
 
     @property
+    def max_batch(self) -> int:
+        """The largest batch of the plan's profile."""
+        return self._batch.most
+
+    @property
     def capturable(self) -> bool:
         """Whether its calls may be captured: always, unless TensorRT-RTX said otherwise when a call was bound."""
         return self._capturable

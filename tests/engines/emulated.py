@@ -184,6 +184,7 @@ class EmulatedNetwork:
 
     network: AnalyticNetwork = field(default_factory=AnalyticNetwork)
     capturable: bool = True
+    max_batch: int | None = None
 
     @property
     def info(self) -> EngineInfo:

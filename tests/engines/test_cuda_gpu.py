@@ -55,6 +55,7 @@ class TorchAnalytic:
     """`AnalyticNetwork` in PyTorch on the GPU: see `CudaNetwork`. It counts the calls that the host makes."""
 
     capturable = True
+    max_batch: int | None = None
 
     def __init__(self, torch: Any, host: AnalyticNetwork) -> None:
         self._torch, self._host = torch, host
