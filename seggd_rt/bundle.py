@@ -182,7 +182,7 @@ class Manifest(_Record, frozen=True):
         precisions = [g.precision for g in self.graphs]
         if not precisions or len(set(precisions)) != len(precisions):
             raise ValueError(f"graphs have precisions {precisions}; there must be at least one, each once")
-        names = [ref.path for graph in self.graphs for ref in graph.files] + [self.check.file.path]
+        names = [ref.path for ref in self.files]
         if len(set(names)) != len(names) or MANIFEST in names:
             raise ValueError(f"files {sorted(names)} must differ from each other and from {MANIFEST}")
         if self.spacing_mm is not None and not min(self.spacing_mm) > 0:
@@ -192,6 +192,11 @@ class Manifest(_Record, frozen=True):
         for owner, steps in (("check", self.check.steps), ("defaults", self.defaults.steps)):
             if not 1 <= steps <= self.schedule.train_steps:
                 raise ValueError(f"{owner}.steps is {steps}; it must lie in [1, {self.schedule.train_steps}]")
+
+    @property
+    def files(self) -> tuple[FileRef, ...]:
+        """Every file of the bundle but `bundle.json`."""
+        return (*(ref for graph in self.graphs for ref in graph.files), self.check.file)
 
     @property
     def meaning(self) -> Meaning:
@@ -216,8 +221,8 @@ class Manifest(_Record, frozen=True):
         return msgspec.json.format(msgspec.json.encode(self, order="deterministic"), indent=2) + b"\n"
 
 
-def parse_manifest(data: bytes) -> Manifest:
-    """Read a manifest.
+def parse_manifest(data: bytes, where: str = MANIFEST) -> Manifest:
+    """Read a manifest; `where` names it in errors.
 
     Raises
     ------
@@ -229,22 +234,22 @@ def parse_manifest(data: bytes) -> Manifest:
     try:
         schema = msgspec.json.decode(data, type=_Schema).schema
         if schema != SCHEMA:
-            _refuse_schema(schema)
+            _refuse_schema(schema, where)
         return msgspec.json.decode(data, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ManifestError(f"{MANIFEST}: {error}") from error
+        raise ManifestError(f"{where} cannot be read ({error}): copy or export the bundle again") from error
 
 
 class _Schema(msgspec.Struct, frozen=True):
     schema: str
 
 
-def _refuse_schema(schema: str) -> None:
+def _refuse_schema(schema: str, where: str) -> None:
     if _NEWER_SCHEMA.fullmatch(schema):
         raise BundleVersionError(
-            f"this bundle follows schema {schema}; this seggd-rt reads {SCHEMA}: upgrade it (pip install -U seggd-rt)"
+            f"{where} follows schema {schema}; this seggd-rt reads {SCHEMA}: upgrade it (pip install -U seggd-rt)"
         )
-    raise ManifestError(f"{MANIFEST}: schema is {schema!r}; it must be {SCHEMA!r}")
+    raise ManifestError(f"{where}: schema is {schema!r}; it must be {SCHEMA!r}")
 
 
 @dataclass(frozen=True)
@@ -303,7 +308,7 @@ class Bundle:
             data = manifest.read_bytes()
         except OSError as error:
             raise BundleError(f"{manifest} cannot be read ({error.strerror or error})") from error
-        return cls(folder, parse_manifest(data), hashlib.sha256(data).hexdigest())
+        return cls(folder, parse_manifest(data, str(manifest)), hashlib.sha256(data).hexdigest())
 
     def file(self, ref: FileRef) -> Path:
         """Return the path of a file whose content is what the manifest says; hashed at the first call.
@@ -326,6 +331,37 @@ class Bundle:
                 raise IntegrityError(f"{path} cannot be read ({error.strerror or error})") from error
             self._verified[ref.path] = path
         return self._verified[ref.path]
+
+    def check_sizes(self) -> None:
+        """Look whether every file is there with the manifest's size; hash nothing.
+
+        Raises
+        ------
+        IntegrityError
+            One is not.
+        """
+        for ref in self.manifest.files:
+            path = self.path / ref.path
+            try:
+                size = path.stat().st_size if path.is_file() else None
+            except OSError as error:
+                raise IntegrityError(f"{path} cannot be read ({error.strerror or error})") from error
+            if size is None:
+                raise IntegrityError(f"{path} is missing: copy or export the bundle again")
+            if size != ref.size:
+                raise IntegrityError(f"{path} has {size} bytes, not {ref.size}: copy or export the bundle again")
+
+    def verify(self) -> None:
+        """Hash every file, and check the golden run and what the manifest means.
+
+        Raises
+        ------
+        IntegrityError
+            A file is missing or changed, the manifest was edited, or a graph names files it does not list.
+        """
+        for graph in self.manifest.graphs:
+            self.graph_file(graph)
+        _ = self.golden
 
     def graph(self, precision: Precision) -> Graph:
         """Return the graph of a precision.

@@ -15,16 +15,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from seggd_export.export import ExportWarning, Progress, export_bundle
     from seggd_export.forms import Source, read_checkpoint
+    from seggd_export.spec import ScheduleOptions
 
 _HOMES = {
     "ExportWarning": "seggd_export.export",
     "Progress": "seggd_export.export",
+    "ScheduleOptions": "seggd_export.spec",
     "Source": "seggd_export.forms",
     "export_bundle": "seggd_export.export",
     "read_checkpoint": "seggd_export.forms",
 }
 
-__all__ = ["ExportWarning", "Progress", "Source", "export_bundle", "read_checkpoint"]
+__all__ = ["ExportWarning", "Progress", "ScheduleOptions", "Source", "export_bundle", "read_checkpoint"]
 
 
 def __getattr__(name: str) -> Any:

@@ -215,7 +215,8 @@ def save_atomically(content: object, path: Path) -> None:
         temporary.chmod(0o644)  # mkstemp makes files that only their owner reads
         temporary.replace(path)
     except (OSError, RuntimeError) as error:  # RuntimeError: torch's writer, when the disk is full
-        raise OutputError(f"{path} cannot be written whole: {error}. Is the disk full?") from error
+        reason = getattr(error, "strerror", None) or "torch could not write it"  # their own words name the temporary
+        raise OutputError(f"{path} cannot be written whole ({reason}): is the disk full?") from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -26,9 +26,10 @@ from seggd_export import golden, parity
 from seggd_export.forms import Source, read_checkpoint
 from seggd_export.half import OPSETS, to_half
 from seggd_export.network import Network
-from seggd_export.spec import Spec, settle
+from seggd_export.spec import ScheduleOptions, Spec, settle
 from seggd_export.trace import trace
 from seggd_export.unet import build_unet
+from seggd_rt.atomic import unwritable
 from seggd_rt.bundle import (
     MANIFEST,
     SCHEMA,
@@ -47,6 +48,7 @@ from seggd_rt.errors import ExportError, OptionError, OutputError
 from seggd_rt.labels import MaskEncoding, encode_table
 from seggd_rt.precision import IMAGE_PSNR_DB, Precision
 from seggd_rt.samplers import Sampler, sampler_rows
+from seggd_rt.wording import either
 
 CHECK_FILE = "check.safetensors"
 DEFAULT_PRECISIONS = (Precision.FP32, Precision.FP16)
@@ -86,6 +88,7 @@ def export_bundle(
     image_size: tuple[int, int] | None = None,
     mask_encoding: MaskEncoding | None = None,
     unet_config: Mapping[str, Any] | None = None,
+    schedule: ScheduleOptions | None = None,
     training_data: str | None = None,
     licence: str | None = None,
     intended_use: str | None = None,
@@ -113,6 +116,8 @@ def export_bundle(
         Needed where the checkpoint does not tell.
     unet_config
         Parts of the network's configuration, by diffusers' names, that a bare state dict cannot show.
+    schedule
+        What is known of the noise schedule, where the checkpoint does not tell.
     training_data, licence, intended_use
         For the manifest; the checkpoint's own by default.
     force
@@ -145,7 +150,15 @@ def export_bundle(
     _check_target(target, force)
     progress(Progress("reading the checkpoint"))
     source = read_checkpoint(checkpoint, unet_config)
-    spec = settle(source, classes=classes, image_size=image_size, encoding=mask_encoding)
+    spec = settle(source, classes=classes, image_size=image_size, encoding=mask_encoding, schedule=schedule)
+    if spec.guessed:
+        warnings.warn(
+            f"{checkpoint} does not tell how it was trained: {', '.join(spec.guessed)} "
+            f"{either(len(spec.guessed), 'is', 'are')} assumed, as in the SegGuidedDiff reference. If images look wrong, "
+            "give what is true by --prediction, --beta-schedule, --beta-start, --beta-end or --mask-encoding",
+            ExportWarning,
+            stacklevel=2,
+        )
     unet = build_unet(source.unet, source.weights)
     if source.assumed:
         listed = ", ".join(f"{key}={value}" for key, value in source.assumed.items())
@@ -200,15 +213,15 @@ class _Writer:
     ) -> None:
         self.source, self.spec, self.unet, self.folder = source, spec, unet, folder
         self.progress, self.inline_bytes = progress, inline_bytes
-        self.steps = min(golden.STEPS, source.schedule.train_steps)
-        self.table = sampler_rows(Sampler.DDIM, source.schedule, self.steps)
+        self.steps = min(golden.STEPS, spec.schedule.train_steps)
+        self.table = sampler_rows(Sampler.DDIM, spec.schedule, self.steps)
         self.label_map = golden.example_label_map(spec.height, spec.width, len(spec.classes))
         self.mask = golden.encoded(self.label_map, encode_table(spec.encoding, len(spec.classes)))
 
     def write(self, precisions: Sequence[Precision], *, name: str, **provenance: str | None) -> Manifest:
         """Write graphs and golden run, and return the manifest."""
         self.progress(Progress("tracing the network"))
-        network = Network(self.unet, self.source.schedule.train_steps)
+        network = Network(self.unet, self.spec.schedule.train_steps)
         traced = trace(network, self.spec.height, self.spec.width)
         run = golden.record(
             self.unet,
@@ -266,8 +279,8 @@ class _Writer:
                 trained_with_ablation=source.trained_with_ablation,
                 trained_with_empty_mask=source.trained_with_empty_mask,
             ),
-            schedule=source.schedule,
-            defaults=Defaults(sampler=Sampler.DDIM, steps=min(DEFAULT_STEPS, source.schedule.train_steps)),
+            schedule=spec.schedule,
+            defaults=Defaults(sampler=Sampler.DDIM, steps=min(DEFAULT_STEPS, spec.schedule.train_steps)),
             check_steps=self.steps,
             intensity_range=source.intensity_range,
         )
@@ -321,7 +334,7 @@ def _written_whole(target: Path, force: bool) -> Iterator[Path]:
     except OutputError:
         raise
     except OSError as error:
-        raise OutputError(f"{target} cannot be written: {error}") from error
+        raise unwritable(target, error) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -5,20 +5,38 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from seggd_export.forms.source import Source
 from seggd_rt.errors import CheckpointError, OptionError
 from seggd_rt.labels import LabelClass, MaskEncoding, check_classes, mask_channels, name_classes
+from seggd_rt.schedule import BetaCurve, NoiseSchedule, Prediction
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleOptions:
+    """What the caller says of the noise schedule that a checkpoint does not tell; None is the reference's."""
+
+    prediction: Prediction | None = None
+    beta_schedule: BetaCurve | None = None
+    beta_start: float | None = None
+    beta_end: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """The facts about image and mask that every part of an export needs."""
+    """The facts about image, mask and noise schedule that every part of an export needs.
+
+    `guessed` says in words what neither checkpoint nor caller told.
+    """
 
     image_channels: int
     height: int
     width: int
     classes: tuple[LabelClass, ...]
     encoding: MaskEncoding
+    schedule: NoiseSchedule
+    guessed: tuple[str, ...] = ()
 
     @property
     def mask_channels(self) -> int:
@@ -32,6 +50,7 @@ def settle(
     classes: Sequence[str] | None = None,
     image_size: tuple[int, int] | None = None,
     encoding: MaskEncoding | None = None,
+    schedule: ScheduleOptions | None = None,
 ) -> Spec:
     """Complete a checkpoint by what the caller says.
 
@@ -49,12 +68,17 @@ def settle(
             "takes at least one mask channel more than it draws"
         )
     named = _classes(source, classes)
+    settled, guessed = _schedule(source, schedule or ScheduleOptions())
+    if encoding is None and source.encoding is not None and source.encoding_is_guess:
+        guessed = (*guessed, f"masks as {source.encoding}")
     spec = Spec(
         image_channels=image_channels,
         height=(size := _size(source, image_size))[0],
         width=size[1],
         classes=named,
         encoding=_encoding(source, encoding, in_channels - image_channels, len(named)),
+        schedule=settled,
+        guessed=guessed,
     )
     if spec.mask_channels != in_channels - image_channels:
         raise OptionError(
@@ -109,6 +133,37 @@ def _encoding(source: Source, given: MaskEncoding | None, channels: int, num_cla
             f"{' or '.join(MaskEncoding)} (the SegGuidedDiff reference trains {MaskEncoding.LABEL_OVER_255})"
         )
     return found
+
+
+def _schedule(source: Source, given: ScheduleOptions) -> tuple[NoiseSchedule, tuple[str, ...]]:
+    """Return the noise schedule, and what of it is a guess."""
+    known = source.schedule
+    start = known or NoiseSchedule()
+    try:
+        schedule = msgspec.structs.replace(
+            start,
+            prediction=given.prediction or start.prediction,
+            beta_curve=given.beta_schedule or start.beta_curve,
+            beta_start=start.beta_start if given.beta_start is None else given.beta_start,
+            beta_end=start.beta_end if given.beta_end is None else given.beta_end,
+        )
+    except ValueError as error:
+        raise OptionError(f"--beta-start, --beta-end: {error}") from error
+    if known is not None:
+        if schedule != known:
+            raise OptionError(
+                f"{source.path} states its noise schedule ({known.prediction} prediction, {known.beta_curve} betas "
+                f"from {known.beta_start:g} to {known.beta_end:g}): leave --prediction and --beta-... out"
+            )
+        return known, ()
+    guessed = []
+    if given.prediction is None:
+        guessed.append(f"{schedule.prediction} prediction")
+    if given.beta_schedule is None:
+        guessed.append(f"{schedule.beta_curve} betas")
+    if given.beta_start is None or given.beta_end is None:
+        guessed.append(f"betas from {schedule.beta_start:g} to {schedule.beta_end:g}")
+    return schedule, tuple(guessed)
 
 
 def _levels(unet: Mapping[str, object]) -> int:

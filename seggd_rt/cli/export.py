@@ -13,6 +13,7 @@ from seggd_rt.errors import OptionError
 from seggd_rt.labels import MaskEncoding
 from seggd_rt.optional import require
 from seggd_rt.precision import Precision
+from seggd_rt.schedule import BetaCurve, Prediction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,6 +41,14 @@ def export(
     mask_encoding: Annotated[
         MaskEncoding | None, typer.Option(help="How labels become mask channels, where the checkpoint does not tell.")
     ] = None,
+    prediction: Annotated[
+        Prediction | None, typer.Option(help="What the network estimates, where the checkpoint does not tell.")
+    ] = None,
+    beta_schedule: Annotated[
+        BetaCurve | None, typer.Option(help="How noise grows, where the checkpoint does not tell.")
+    ] = None,
+    beta_start: Annotated[float | None, typer.Option(help="The first beta.")] = None,
+    beta_end: Annotated[float | None, typer.Option(help="The last beta.")] = None,
     unet_config: Annotated[
         Path | None, typer.Option(help="JSON of UNet2DModel settings that a bare state dict cannot show.")
     ] = None,
@@ -55,7 +64,7 @@ def export(
     for module in ("torch", "diffusers", "onnx", "onnxscript"):
         require(module, extra="export", feature="seggd-rt export")
     require("onnxruntime", extra="cpu", feature="seggd-rt export, which proves its graphs,")
-    from seggd_export import export_bundle
+    from seggd_export import ScheduleOptions, export_bundle
     from seggd_rt.bundle import Bundle
     from seggd_rt.cli.build import build_bundle, choose_flavour, gpu_to_build_on
     from seggd_rt.cli.inspect import graphs_table
@@ -76,6 +85,9 @@ def export(
             image_size=None if image_size is None else _parse_size(image_size),
             mask_encoding=mask_encoding,
             unet_config=None if unet_config is None else _read_config(unet_config),
+            schedule=ScheduleOptions(
+                prediction=prediction, beta_schedule=beta_schedule, beta_start=beta_start, beta_end=beta_end
+            ),
             training_data=training_data,
             licence=licence,
             intended_use=intended_use,
@@ -132,7 +144,9 @@ def _read_config(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise OptionError(f"--unet-config {path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise OptionError(f"--unet-config {path} is not JSON: {error}") from error
+        raise OptionError(
+            f'--unet-config {path} is not JSON ({error}): write an object, as in {{"norm_eps": 1e-5}}'
+        ) from error
     if not isinstance(config, dict):
         raise OptionError(f"--unet-config {path} must hold a JSON object of UNet2DModel settings")
     return config

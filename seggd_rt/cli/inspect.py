@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seggd_rt.wording import counted
+
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
@@ -17,11 +19,18 @@ if TYPE_CHECKING:
 def inspect(
     bundle: Annotated[Path, typer.Argument(help="The bundle's folder.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON, and the bundle's hash.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Hash every file; without it only their sizes are checked.")
+    ] = False,
 ) -> None:
     """Show a bundle's manifest: image, classes, graphs with their parity, and provenance."""
     from seggd_rt.bundle import Bundle
 
     opened = Bundle.open(bundle)
+    if verify:
+        opened.verify()
+    else:
+        opened.check_sizes()
     if as_json:
         import msgspec
 
@@ -38,6 +47,9 @@ def inspect(
         _provenance(opened.manifest),
     ):
         console.print(table)
+    size = sum(ref.size for ref in opened.manifest.files) / 1e6
+    checked = "every SHA-256 is the manifest's" if verify else "sizes are the manifest's; --verify also hashes them"
+    typer.echo(f"{counted(len(opened.manifest.files), 'file')}, {size:.1f} MB: {checked}", err=True)
 
 
 def graphs_table(manifest: Manifest) -> Table:
@@ -73,7 +85,7 @@ def _summary(bundle: Bundle) -> Table:
         "Intensity range": None
         if manifest.intensity_range is None
         else "black at {:g}, white at {:g}".format(*manifest.intensity_range),
-        "Mask": f"{mask.encoding}, {_plural(manifest.mask_channels, 'channel')}",
+        "Mask": f"{mask.encoding}, {counted(manifest.mask_channels, 'channel')}",
         "Trained with classes left out": _known(mask.trained_with_ablation),
         "Trained with empty masks": _known(mask.trained_with_empty_mask),
         "Noise schedule": f"{schedule.train_steps} steps, {schedule.beta_curve}, {schedule.prediction} prediction, "
@@ -137,7 +149,3 @@ def _plain(text: str) -> Text:
 
 def _known(value: bool | None) -> str:
     return {True: "yes", False: "no", None: "unknown"}[value]
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

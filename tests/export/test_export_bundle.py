@@ -208,8 +208,12 @@ def test_what_is_no_bundle_is_never_replaced(wide_pt: Path, tmp_path: Path) -> N
 
 def test_folder_that_cannot_be_written(wide_pt: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(OutputError, match="cannot be written"):
-        export_bundle(wide_pt, tmp_path / "file" / "a.seggd")
+    for target in (tmp_path / "file" / "a.seggd", Path("/proc/a.seggd")):
+        with pytest.raises(
+            OutputError, match=r"a\.seggd cannot be written \([A-Z][a-z ]+\): free or choose another"
+        ) as caught:
+            export_bundle(wide_pt, target)
+        assert ".partial" not in str(caught.value)
 
 
 @pytest.mark.parametrize("precisions", [(), (Precision.FP32, Precision.FP32)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,9 +16,11 @@ import torch
 from tiny_networks import DISCS, random_unet
 from typer.testing import CliRunner
 
+from seggd_export import ScheduleOptions
 from seggd_rt.bundle import Bundle
 from seggd_rt.cli import app
-from seggd_rt.errors import OptionError, SeggdError
+from seggd_rt.errors import IntegrityError, OptionError, SeggdError
+from seggd_rt.schedule import BetaCurve, Prediction
 
 UseTrace = Callable[[ir.Model], None]
 
@@ -71,6 +74,7 @@ def test_bare_weights_with_everything_said(trace_once: UseTrace, tmp_path: Path)
             "export",
             tmp_path / "bare.pt",
             *("--classes", "background,ring,disc", "--image-size", "16x24", "--mask-encoding", "label-over-255"),
+            *("--prediction", "v", "--beta-schedule", "cosine", "--beta-start", "0.001", "--beta-end", "0.01"),
             *("--unet-config", tmp_path / "known.json"),
         )
 
@@ -118,6 +122,53 @@ def test_inspect_shows_classes_graphs_and_provenance(wide_bundle: Path, monkeypa
         assert shown in stdout
 
 
+def test_schedule_options_reach_the_bundle(
+    trace_once: UseTrace, wide_pt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[ScheduleOptions] = []
+
+    def settle(source: object, *, schedule: ScheduleOptions, **_: object) -> None:
+        seen.append(schedule)
+        raise OptionError("enough")
+
+    monkeypatch.setattr("seggd_export.export.settle", settle)
+    with pytest.raises(OptionError, match="enough"):
+        run(
+            *("export", wide_pt, "-o", tmp_path / "a.seggd", "--prediction", "sample", "--beta-schedule", "cosine"),
+            *("--beta-start", "0.001", "--beta-end", "0.01"),
+        )
+    assert seen == [
+        ScheduleOptions(prediction=Prediction.SAMPLE, beta_schedule=BetaCurve.COSINE, beta_start=0.001, beta_end=0.01)
+    ]
+
+
+def test_inspect_checks_sizes_and_verify_hashes(wide_bundle: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(wide_bundle, tmp_path / "copy.seggd"))
+    assert "sizes are the manifest's; --verify" in run("inspect", copy)[1]
+    assert "4 files" in run("inspect", copy, "--verify")[1]
+    graph = copy / "unet.bf16.onnx"
+    content = bytearray(graph.read_bytes())
+    content[len(content) // 2] ^= 1
+    graph.write_bytes(content)
+    run("inspect", copy)
+    with pytest.raises(IntegrityError, match=r"unet\.bf16\.onnx was changed after export"):
+        run("inspect", copy, "--verify")
+    graph.write_bytes(content[:-1])
+    with pytest.raises(IntegrityError, match=rf"unet\.bf16\.onnx has {len(content) - 1} bytes, not {len(content)}"):
+        run("inspect", copy)
+    graph.unlink()
+    with pytest.raises(IntegrityError, match=r"unet\.bf16\.onnx is missing"):
+        run("inspect", copy, "--json")
+
+
+def test_inspect_verify_notices_an_edited_meaning(wide_bundle: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(wide_bundle, tmp_path / "copy.seggd"))
+    text = (copy / "bundle.json").read_text()
+    (copy / "bundle.json").write_text(text.replace('"prediction": "v"', '"prediction": "epsilon"'))
+    with pytest.raises(IntegrityError, match="was edited after export"):
+        run("inspect", copy, "--verify")
+
+
 def test_inspect_json_is_the_manifest(wide_bundle: Path) -> None:
     stdout, _ = run("inspect", wide_bundle, "--json")
     shown = json.loads(stdout)
@@ -127,8 +178,6 @@ def test_inspect_json_is_the_manifest(wide_bundle: Path) -> None:
 
 def test_inspect_shows_text_of_a_bundle_as_it_is(wide_bundle: Path, tmp_path: Path) -> None:
     """A bundle from elsewhere must not colour the terminal or hide behind markup."""
-    import shutil
-
     copy = Path(shutil.copytree(wide_bundle, tmp_path / "odd.seggd"))
     manifest = json.loads((copy / "bundle.json").read_bytes())
     manifest["provenance"]["licence"] = "[bold]free[/bold] \x1b[31mred"

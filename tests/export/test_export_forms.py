@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,12 @@ from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
 from safetensors.torch import save_file
 from tiny_networks import DISCS, random_unet, wide_checkpoint
 
-from seggd_export import Source, export_bundle, read_checkpoint
+from seggd_export import ScheduleOptions, Source, export_bundle, read_checkpoint
 from seggd_export.spec import settle
 from seggd_export.unet import ASSUMED, build_unet
 from seggd_rt.errors import CheckpointError, OptionError
 from seggd_rt.labels import MaskEncoding
-from seggd_rt.schedule import NoiseSchedule, Prediction
+from seggd_rt.schedule import BetaCurve, NoiseSchedule, Prediction
 
 KNOWN = {key: DISCS[key] for key in ("norm_num_groups", "attention_head_dim")}
 """What the shapes of the DISCS network do not show."""
@@ -126,14 +128,19 @@ def test_assumptions_are_said(unet: UNet2DModel, tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr("seggd_export.export.trace", stop)
     path = save_pt(unet.state_dict(), tmp_path / "bare")
-    with pytest.warns(UserWarning, match=r"do not show act_fn=silu, .*norm_eps=1e-05"), pytest.raises(Stop):
+    with warnings.catch_warnings(record=True) as warned, pytest.raises(Stop):
+        warnings.simplefilter("always")
         export_bundle(
             path,
             classes=["background", "disc"],
             image_size=(32, 32),
             mask_encoding=MaskEncoding.LABEL_OVER_255,
             unet_config=KNOWN,
+            schedule=ScheduleOptions(beta_schedule=BetaCurve.LINEAR),
         )
+    schedule, network = (str(warning.message) for warning in warned)
+    assert "does not tell how it was trained: epsilon prediction, betas from 0.0001 to 0.02 are assumed" in schedule
+    assert re.search(r"do not show act_fn=silu, .*norm_eps=1e-05", network)
     assert [file.name for file in tmp_path.iterdir()] == ["bare.pt"]
 
 
@@ -157,7 +164,12 @@ def test_reference_folder_with_nothing_but_the_network(reference: Path, unet: UN
     source = read_checkpoint(reference / inner)
     assert_same_network(source, unet)
     assert source.format == "diffusers-unet"
-    assert (source.encoding, source.schedule) == (MaskEncoding.LABEL_OVER_255, NoiseSchedule())
+    assert (source.encoding, source.schedule) == (MaskEncoding.LABEL_OVER_255, None)
+    spec = settle(source, classes=["background", "disc"])
+    assert spec.schedule == NoiseSchedule()
+    assert spec.guessed == (
+        "epsilon prediction", "linear betas", "betas from 0.0001 to 0.02", "masks as label-over-255"
+    )  # fmt: skip
 
 
 def test_network_folder_with_pickled_weights(reference: Path, unet: UNet2DModel) -> None:
@@ -312,6 +324,24 @@ def test_what_a_bare_checkpoint_lacks_is_asked_for_by_name() -> None:
     assert (spec.height, spec.width, spec.image_channels, spec.mask_channels) == (16, 24, 1, 1)
 
 
+def test_the_caller_tells_the_schedule_of_a_bare_checkpoint() -> None:
+    said = ScheduleOptions(
+        prediction=Prediction.V, beta_schedule=BetaCurve.SCALED_LINEAR, beta_start=8.5e-4, beta_end=0.012
+    )
+    spec = settle(source_of(), **GIVEN, schedule=said)
+    assert spec.schedule == NoiseSchedule(
+        prediction=Prediction.V, beta_curve=BetaCurve.SCALED_LINEAR, beta_start=8.5e-4, beta_end=0.012
+    )
+    assert spec.guessed == ()
+    with pytest.raises(OptionError, match=r"--beta-start, --beta-end: beta_start 0\.5 and beta_end 0.02"):
+        settle(source_of(), **GIVEN, schedule=ScheduleOptions(beta_start=0.5))
+
+
+def test_what_a_checkpoint_tells_is_no_guess(wide_pt: Path, reference: Path) -> None:
+    assert settle(read_checkpoint(wide_pt)).guessed == ()
+    assert settle(read_checkpoint(reference), classes=["background", "disc"]).guessed == ()
+
+
 def test_one_hot_is_the_only_encoding_of_many_channels() -> None:
     unet = {"in_channels": 5, "out_channels": 3, "block_out_channels": [8]}
     spec = settle(source_of(unet=unet), classes=["background", "ring", "disc"], image_size=(16, 24))
@@ -346,6 +376,10 @@ def test_size_of_a_diffusers_configuration_is_a_hint() -> None:
         ({"classes": ["background", "a", "b"]}, "has the classes background,ring,disc: leave --classes out"),
         ({"image_size": (32, 32)}, "draws 16x24"),
         ({"encoding": MaskEncoding.LABEL_OVER_255}, "has masks in one-hot: leave --mask-encoding out"),
+        (
+            {"schedule": ScheduleOptions(prediction=Prediction.EPSILON)},
+            r"states its noise schedule \(v prediction, linear betas from 0.0001 to 0.02\): leave --prediction",
+        ),
     ],
 )
 def test_our_checkpoint_is_not_contradicted(wide_pt: Path, given: dict[str, Any], message: str) -> None:

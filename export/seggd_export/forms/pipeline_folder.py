@@ -42,4 +42,5 @@ def read_pipeline_folder(path: Path, unet_config: Mapping[str, Any]) -> Source:
         format="diffusers-pipeline",
         schedule=read_schedule(path / "scheduler" / "scheduler_config.json"),
         encoding=unet.encoding if is_reference else None,
+        encoding_is_guess=False,
     )

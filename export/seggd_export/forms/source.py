@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ class Source:
         (height, width).
     image_size_is_hint
         Whether the caller may set another size: diffusers' `sample_size` is often left at a default.
+    encoding_is_guess
+        Whether `encoding` is what such checkpoints mostly have, and nothing this one says.
     assumed
         Parts of `unet` that the weights do not show, taken at diffusers' defaults.
     """
@@ -48,7 +50,8 @@ class Source:
     image_size_is_hint: bool = False
     classes: tuple[LabelClass, ...] | None = None
     encoding: MaskEncoding | None = None
-    schedule: NoiseSchedule = field(default_factory=NoiseSchedule)
+    encoding_is_guess: bool = False
+    schedule: NoiseSchedule | None = None
     trained_with_ablation: bool | None = None
     trained_with_empty_mask: bool | None = None
     intensity_range: tuple[float, float] | None = None

@@ -18,7 +18,7 @@ _WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"
 
 
 def read_unet_folder(path: Path, unet_config: Mapping[str, Any]) -> Source:
-    """Read a network's folder. It tells neither noise schedule nor mask encoding: they are taken to be the reference's.
+    """Read a network's folder. It tells neither noise schedule nor mask encoding.
 
     Raises
     ------
@@ -38,6 +38,7 @@ def read_unet_folder(path: Path, unet_config: Mapping[str, Any]) -> Source:
         image_size=_size(config.get("sample_size"), path),
         image_size_is_hint=True,
         encoding=MaskEncoding.LABEL_OVER_255 if _mask_channels(config) == 1 else None,
+        encoding_is_guess=True,
     )
 
 
@@ -54,7 +55,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not JSON: {error}") from error
+        raise CheckpointError(f"{path} is not JSON ({error}): copy or save it again") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} must hold a JSON object")
     return content
