@@ -26,8 +26,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ----------
     engine
         An engine's name, "auto", or "all": every one that can run here.
-    precision
-        As `seggd_rt.load` takes it.
+    precision, device
+        As `seggd_rt.load` takes them.
     steps
         Steps of an image; the bundle's default if None.
     batch
@@ -40,6 +40,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     engine: str = ALL
     precision: str = "auto"
+    device: str = "auto"
     steps: int | None = None
     batch: int = 1
     threads: int | None = None
@@ -77,16 +78,20 @@ class Overhead(msgspec.Struct, frozen=True, kw_only=True):
     quartiles_percent
         The quartiles of these differences: how far to trust `percent`.
     outside_percent
-        The median part of an image that passes outside its own network calls, in percent of the median image.
+        The median part of an image that passes outside its own network calls, in percent of the median image. None on a
+        GPU, where all steps are one graph.
     outside_step_us
         The same a step, in microseconds.
+    host_ms
+        On a GPU: what the host does for an image while it does not wait, in milliseconds; None on the CPU.
     """
 
     calls_ms: float
     percent: float
     quartiles_percent: tuple[float, float]
-    outside_percent: float
-    outside_step_us: float
+    outside_percent: float | None = None
+    outside_step_us: float | None = None
+    host_ms: float | None = None
 
 
 class EngineFigures(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,6 +23,7 @@ class ColdRequest(msgspec.Struct, frozen=True, kw_only=True):
     bundle: str
     engine: str
     precision: str
+    device: str = "auto"
     threads: int | None
     steps: int
     batch: int
@@ -88,7 +89,8 @@ def main(argument: str) -> None:
     from seggd_rt.timing import peak_memory_bytes
 
     times.append(time.perf_counter())
-    with load(request.bundle, engine=request.engine, precision=request.precision, threads=request.threads) as generator:
+    options = {"engine": request.engine, "precision": request.precision, "device": request.device}
+    with load(request.bundle, **options, threads=request.threads) as generator:
         times.append(time.perf_counter())
         masks = np.broadcast_to(
             generator.bundle.golden.label_map, (request.batch, *generator.bundle.golden.label_map.shape)

@@ -13,14 +13,21 @@ import msgspec
 import numpy as np
 import pytest
 from commands import run_command
+from emulated import EmulatedNetwork
 from rich.console import Console
 
 import seggd_rt
-from seggd_rt.bench import Subject, bench, overhead
+from seggd_engines.cuda import CudaSession
+from seggd_engines.network import NetworkShape
+from seggd_engines.onnxruntime import OnnxRuntimeEngine
+from seggd_rt.bench import DeviceSubject, bench, overhead, subject_of
 from seggd_rt.bench_report import Report, Settings
 from seggd_rt.bundle import Bundle
 from seggd_rt.cold_start import ColdRequest, cold_start
 from seggd_rt.errors import EngineError, EngineUnavailableError, OptionError
+from seggd_rt.generator import Generator
+from seggd_rt.precision import Precision
+from seggd_rt.timing import spread
 
 pytestmark = pytest.mark.usefixtures("needs_onnxruntime")
 
@@ -76,7 +83,7 @@ def test_images_and_calls_run_the_same_network_on_the_same_buffers(
         real()
 
     monkeypatch.setattr(network, "call", call)
-    subject = Subject(tiny_generator, steps=5, batch=3)
+    subject = subject_of(tiny_generator, steps=5, batch=3)
     subject.draw()
     assert len(called) == len(set(called)) == 5
     last = called[-1]
@@ -94,26 +101,91 @@ def test_time_in_the_network_is_not_outside_it(
     with tiny_generator._pool.lend(1) as session:
         network: Any = session
     monkeypatch.setattr(network, "call", lambda: time.sleep(0.05))
-    subject = Subject(tiny_generator, steps=4, batch=1)
+    subject = subject_of(tiny_generator, steps=4, batch=1)
     subject.draw()
     found = subject.figures([0.3], [0.2], report.engines[0].cold).overhead
     assert 0 < found.outside_step_us < 50_000
 
 
 def test_warm_ups_are_not_in_the_steps(tiny_generator: seggd_rt.Generator, report: Report) -> None:
-    subject = Subject(tiny_generator, steps=3, batch=1)
+    subject = subject_of(tiny_generator, steps=3, batch=1)
     for _ in range(4):
         subject.draw()
     figures = subject.figures([1.0, 1.0], [0.5, 0.5], report.engines[0].cold)
     assert figures.step.count == 2 * 2
-    single = Subject(tiny_generator, steps=1, batch=1)
+    single = subject_of(tiny_generator, steps=1, batch=1)
     single.draw()
     assert single.figures([1.0], [0.5], report.engines[0].cold).step.count == 1
 
 
+def test_on_a_gpu_the_loop_is_one_graph_and_the_hosts_work_is_told(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, report: Report
+) -> None:
+    opened = Bundle.open(tiny_bundle)
+    graph = opened.graph_file(opened.graph(Precision.FP32))
+    network = OnnxRuntimeEngine().open(
+        graph, NetworkShape(1, 3, 24, 32), device="cpu", precision=Precision.FP32, threads=1
+    )
+    with Generator(opened, EmulatedNetwork(network)) as generator:  # type: ignore[arg-type]
+        subject = subject_of(generator, steps=4, batch=2)
+        assert isinstance(subject, DeviceSubject)
+        with generator._pool.lend(2) as session:
+            assert isinstance(session, CudaSession)
+        calls: list[int] = []
+        monkeypatch.setattr(session, "call", calls.append)
+        subject.settle()
+        subject.call()
+        assert calls == [2, 4]
+        for _ in range(3):
+            subject.draw()
+        (found,) = session._stream.graphs  # type: ignore[attr-defined]
+        assert found.launches == 3
+        figures = subject.figures([0.3, 0.2], [0.2, 0.1], report.engines[0].cold)
+    assert figures.step == spread([0.05, 0.025])
+    overhead = figures.overhead
+    assert (overhead.outside_percent, overhead.outside_step_us) == (None, None)
+    assert overhead.host_ms is not None
+    assert 0 < overhead.host_ms < 1e4
+    assert overhead.percent == pytest.approx(100 * 0.1 / 0.25)
+
+
+def test_the_hosts_own_work_is_an_image_less_what_was_waited_for(
+    tiny_generator: seggd_rt.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Session:
+        waited_s = 0.0
+
+        def call(self, times: int = 1) -> None:
+            raise AssertionError("it is not called")
+
+    session, clock = Session(), [0.0]
+    monkeypatch.setattr("seggd_rt.bench.time.perf_counter", lambda: clock[0])
+
+    def draw(masks: object, steps: int) -> None:
+        clock[0] += 0.5
+        session.waited_s += 0.375
+
+    subject = DeviceSubject(tiny_generator, 4, 1, session)  # type: ignore[arg-type]
+    monkeypatch.setattr(subject, "generator", draw)
+    subject.draw()
+    assert subject.overhead([0.5], [0.25]).host_ms == 125
+
+
+def test_a_table_of_cpu_and_gpu_has_the_rows_of_both(report: Report) -> None:
+    from seggd_rt.cli.bench import _table
+
+    (on_cpu,) = report.engines
+    told = msgspec.structs.replace(on_cpu.overhead, outside_percent=None, outside_step_us=None, host_ms=0.75)
+    both = msgspec.structs.replace(report, engines=(on_cpu, msgspec.structs.replace(on_cpu, overhead=told)))
+    console = Console(width=100, record=True, file=sys.stderr)
+    console.print(_table(both))
+    (line,) = (line for line in console.export_text().splitlines() if line.startswith("host's own work"))
+    assert line.split()[-1] == "0.75"
+
+
 def test_overhead_is_the_median_of_paired_differences() -> None:
     # The machine slows down by half in the middle: the differences are 10, 20 and 30 ms all the same.
-    found = overhead([1.01, 1.52, 1.03], [1.0, 1.5, 1.0], [0.001, 0.9, 0.003], steps=10)
+    found = overhead([1.01, 1.52, 1.03], [1.0, 1.5, 1.0], steps=10, outside=[0.001, 0.9, 0.003])
     assert found.percent == pytest.approx(100 * 0.02 / 1.03)
     assert found.quartiles_percent == pytest.approx((100 * 0.015 / 1.03, 100 * 0.025 / 1.03))
     assert found.outside_percent == pytest.approx(100 * 0.003 / 1.03)

@@ -206,9 +206,11 @@ class CudaSession:
         del self._call
         self._stream.close()
 
-    def call(self) -> None:
-        """Evaluate the network on the session's buffers, for those who time it alone."""
-        self._call_network()
+    def call(self, times: int = 1) -> None:
+        """Evaluate the network on the session's buffers, and wait: for those who time it alone."""
+        self._stream.activate()
+        for _ in range(times):
+            self._call_network()
         self._wait()
 
     def _launch(self, *, whole: bool, steps: int) -> None:

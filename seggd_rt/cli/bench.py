@@ -21,6 +21,7 @@ def bench(
         str, typer.Option(help="openvino, onnxruntime, auto, or all that can run here, in turn.")
     ] = "all",
     precision: Annotated[str, typer.Option(help="fp32, fp16, bf16 or auto.")] = "auto",
+    device: Annotated[str, typer.Option(help="cpu, cuda:0 or another GPU, or auto.")] = "auto",
     steps: Annotated[int | None, typer.Option(help="Steps of the sampler.  [default: the bundle's]")] = None,
     batch: Annotated[int, typer.Option(help="Images drawn at a time.")] = 1,
     threads: Annotated[int | None, typer.Option(help="CPU threads.  [default: the engine's choice]")] = None,
@@ -34,7 +35,15 @@ def bench(
     from seggd_rt.bench import bench as run
     from seggd_rt.bench_report import Settings
 
-    settings = Settings(engine=engine, precision=precision, steps=steps, batch=batch, threads=threads, repeats=repeats)
+    settings = Settings(
+        engine=engine,
+        precision=precision,
+        device=device,
+        steps=steps,
+        batch=batch,
+        threads=threads,
+        repeats=repeats,
+    )
     said = Console(stderr=True)
     # The file is opened first: minutes of measuring must not end at a folder that cannot be written.
     with nullcontext() if json_file is None else NewFile(json_file) as file, said.status("") as status:
@@ -61,8 +70,8 @@ def _table(report: Report) -> Table:
     for figures in report.engines:
         table.add_column(f"{figures.engine} {figures.precision}", justify="right")
     columns = [_column(figures) for figures in report.engines]
-    for title in columns[0]:
-        table.add_row(title, *(column[title] for column in columns))
+    for title in dict.fromkeys(title for column in columns for title in column):
+        table.add_row(title, *(column.get(title, "") for column in columns))
     return table
 
 
@@ -70,14 +79,18 @@ def _column(figures: EngineFigures) -> dict[str, str]:
     overhead, cold = figures.overhead, figures.cold
     low, high = overhead.quartiles_percent
     memory = "unknown" if cold.peak_memory_mib is None else f"{cold.peak_memory_mib:,.0f}"
+    outside = "" if overhead.outside_percent is None else f"{overhead.outside_percent:.2f}"
+    outside_step = "" if overhead.outside_step_us is None else f"{overhead.outside_step_us:.0f}"
+    host = {} if overhead.host_ms is None else {"host's own work, ms an image": f"{overhead.host_ms:.2f}"}
     return {
         "step, ms: p50 / p95 / p99": _spread(figures.step),
         "image, ms: p50 / p95 / p99": _spread(figures.image),
         "images a second": f"{figures.images_per_second:.3g}",
         "runtime overhead, % of image": f"{overhead.percent:.2f}",
         "  its quartiles": f"{low:.2f} to {high:.2f}",
-        "outside network, % of image": f"{overhead.outside_percent:.2f}",
-        "  us a step": f"{overhead.outside_step_us:.0f}",
+        "outside network, % of image": outside,
+        "  us a step": outside_step,
+        **host,
         "cold process, first image, ms": f"{cold.total_ms:,.0f}",
         "  imports / load / image": f"{cold.import_ms:,.0f} / {cold.load_ms:,.0f} / {cold.first_image_ms:,.0f}",
         "peak memory, MiB": memory,

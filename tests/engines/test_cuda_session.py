@@ -263,7 +263,7 @@ def test_waiting_for_the_gpu_is_told_from_the_hosts_own_work(monkeypatch: pytest
     monkeypatch.setattr(stream, "synchronize", take_two_seconds)
     session.run(run, empty(SHAPES[0], 1))
     assert session.waited_s == 2
-    session.call()
+    session.call(3)
     assert session.waited_s == 4
 
 
