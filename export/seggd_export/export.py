@@ -154,8 +154,8 @@ def export_bundle(
     if spec.guessed:
         warnings.warn(
             f"{checkpoint} does not tell how it was trained: {', '.join(spec.guessed)} "
-            f"{either(len(spec.guessed), 'is', 'are')} assumed, as in the SegGuidedDiff reference. If images look wrong, "
-            "give what is true by --prediction, --beta-schedule, --beta-start, --beta-end or --mask-encoding",
+            f"{either(len(spec.guessed), 'is', 'are')} assumed, as in the SegGuidedDiff reference. If images look "
+            "wrong, give what is true by --prediction, --beta-schedule, --beta-start, --beta-end or --mask-encoding",
             ExportWarning,
             stacklevel=2,
         )

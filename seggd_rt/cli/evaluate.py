@@ -32,6 +32,7 @@ def evaluate(
     device: Annotated[str, typer.Option(help="cpu or auto.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a report and a segmenter of other settings.")] = False,
 ) -> None:
     """Draw one image for every real mask, segment it, and compare; the segmenter has seen real images only."""
     for module in ("torch", "monai"):
@@ -60,6 +61,7 @@ def evaluate(
         precision=precision,
         device=device,
         threads=threads,
+        force=force,
     )
     report = run(
         options,

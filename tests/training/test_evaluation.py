@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from bundles import TINY, copy_bundle, edit_manifest, reseal_meaning
 from grey_hearts import CLASSES, draw_hearts, trained_segmenter, write_npz
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 pytest.importorskip("monai", reason="needs the extra `eval`")
 
@@ -23,11 +24,11 @@ from seggd_rt.cli.evaluate import evaluate as command
 from seggd_rt.errors import CheckpointError, DataError, OptionError, OutputError
 from seggd_rt.noise import derive_seed
 from seggd_training.data import Split, load_dataset
-from seggd_training.evaluation import EvaluateOptions, choose_cases, evaluate
+from seggd_training.evaluation import EvaluateOptions, PoorSegmenterWarning, choose_cases, evaluate
 from seggd_training.evaluation_report import parse_report
 from seggd_training.faithfulness import draw_images, measure_faithfulness
 from seggd_training.leakage import LeakageWarning
-from seggd_training.sheet import spread_cases
+from seggd_training.sheet import _fitted, spread_cases
 
 pytestmark = pytest.mark.usefixtures("needs_onnxruntime")
 
@@ -123,6 +124,7 @@ def test_each_mask_is_drawn_once_by_its_own_seed_whatever_the_batch(hearts: Path
     assert np.array_equal(images[..., 0], cases.label_maps.astype(np.float32) / 3)
 
 
+@pytest.mark.filterwarnings("ignore::seggd_training.evaluation.PoorSegmenterWarning")
 def test_the_segmenter_is_trained_kept_and_trained_again_where_it_does_not_fit(
     options: Make, hearts: Path, tmp_path: Path
 ) -> None:
@@ -134,12 +136,59 @@ def test_the_segmenter_is_trained_kept_and_trained_again_where_it_does_not_fit(
     second = evaluate(options(**settings), say=said.append)
     assert second.segmenter.source == "kept from an earlier run" and "used again" in said[0]
     assert second.generated == first.generated
+    with pytest.raises(OptionError, match=r"segmenter\.pt was trained on other data or with other settings: .*--force"):
+        evaluate(options(**settings | {"segmenter_steps": 1}), say=said.append)
+    settings["force"] = True
     third = evaluate(options(**settings | {"segmenter_steps": 1}), say=said.append)
     assert third.segmenter.source == "trained in this run" and "training another" in said[1]
     images, labels = draw_hearts(38, seed=5)
     other = write_npz(tmp_path / "other.npz", image=images, label=labels)
     fourth = evaluate(options(**settings | {"segmenter_steps": 1, "data": other}), say=said.append)
     assert fourth.segmenter.source == "trained in this run" and len(said) == 3
+
+
+def test_the_report_of_another_evaluation_is_replaced_by_force_alone(options: Make, tmp_path: Path) -> None:
+    evaluate(options(steps=2, limit=3))
+    path = tmp_path / "out" / "report.json"
+    before = path.read_bytes()
+    for change, message in (
+        ({"steps": 3}, r"report\.json was made with steps 2, and this evaluation has steps 3: give another folder"),
+        ({"steps": 2, "limit": 4}, "was made with images 3, and this evaluation has images 4"),
+        ({"steps": 2, "limit": 3, "seed": 1, "split": Split.TEST}, "split val, images 3, seed 0, .* images 2, seed 1"),
+    ):
+        with pytest.raises(OptionError, match=message):
+            evaluate(options(**{"limit": 3, **change}))
+        assert path.read_bytes() == before
+    path.write_text("{}")
+    with pytest.raises(OptionError, match=r"report\.json is there and no report of this version"):
+        evaluate(options(steps=2, limit=3))
+    assert evaluate(options(steps=3, limit=3, force=True)).generation.steps == 3
+    assert parse_report(path.read_bytes()).generation.steps == 3
+
+
+def test_a_segmenter_that_fails_on_real_images_is_said(options: Make, tmp_path: Path) -> None:
+    images, labels = draw_hearts(38, seed=3)
+    images[24:] = images[24:][:, ::-1, ::-1]  # not where the masks are
+    data = write_npz(tmp_path / "wrong.npz", image=images, label=labels)
+    with pytest.warns(PoorSegmenterWarning, match=r"reaches a Dice of 0\.\d+ only on real images"):
+        report = evaluate(options(data=data, steps=2, limit=4))
+    assert report.real.dice.mean < 0.6
+    assert [note for note in report.notes if "train it longer (--segmenter-steps)" in note]
+
+
+def test_cases_are_called_by_patient_or_by_name(hearts: Path) -> None:
+    dataset = load_dataset(hearts, split=Split.VAL)
+    assert choose_cases(dataset, 2).titles == ("patient 8\nmask 0", "patient 10\nmask 6")
+    anonymous = replace(dataset, patients=None, names=tuple(f"{i}.png" for i in range(12)))
+    assert choose_cases(anonymous, 2).titles == ("0.png", "6.png")
+
+
+def test_a_long_name_keeps_its_end_in_the_sheets_margin() -> None:
+    draw, font = ImageDraw.Draw(Image.new("L", (1, 1))), ImageFont.load_default(size=14)
+    fitted = _fitted("a-very-long-name-of-a-slice-0012.png", draw, font)
+    assert fitted.startswith("...") and fitted.endswith("0012.png")
+    assert draw.textlength(fitted, font) <= 96
+    assert _fitted("0012.png", draw, font) == "0012.png"
 
 
 def test_what_a_reader_must_know_is_noted(options: Make, tmp_path: Path) -> None:

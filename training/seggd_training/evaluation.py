@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -31,6 +33,7 @@ from seggd_training.evaluation_report import (
     GenerationRecord,
     Report,
     SegmenterRecord,
+    parse_report,
     write_bytes,
 )
 from seggd_training.faithfulness import Cases, draw_images, measure_faithfulness
@@ -44,8 +47,15 @@ from seggd_training.sheet import png_bytes, render_sheet, spread_cases
 SHEET_CASES = 12
 _PACKAGES = ("seggd-rt", "numpy", "torch", "monai")
 
+POOR_DICE = 0.6
+"""Below this on real images, a segmenter judges itself more than the images it is shown."""
+
 Say = Callable[[str], None]
 """Takes a line for the user."""
+
+
+class PoorSegmenterWarning(UserWarning):
+    """The segmenter does badly on real images, so what it says of generated ones means little."""
 
 
 class EvaluateOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +81,7 @@ class EvaluateOptions(msgspec.Struct, frozen=True, kw_only=True):
     precision: str = "auto"
     device: str = "auto"
     threads: int | None = None
+    force: bool = False
 
     def __post_init__(self) -> None:
         """Check every field's range."""
@@ -100,7 +111,8 @@ def evaluate(options: EvaluateOptions, *, command: str = "", say: Say = lambda l
     Raises
     ------
     OptionError, DataError
-        The data is not of the bundle's classes or channels, or an option is outside its range.
+        The data is not of the bundle's classes or channels, an option is outside its range, or what lies in the output
+        folder was made with other settings.
     BundleError, EngineError
         The bundle cannot be run.
     CheckpointError
@@ -132,6 +144,18 @@ def evaluate(options: EvaluateOptions, *, command: str = "", say: Say = lambda l
         device=options.device,
         threads=options.threads,
     ) as generator:
+        if not options.force:
+            _check_same(
+                options.output / "report.json",
+                bundle=bundle.sha256,
+                data=fingerprint(measured),
+                split=options.split.value,
+                images=len(cases.indices),
+                steps=steps,
+                seed=options.seed,
+                engine=generator.engine.engine,
+                precision=generator.engine.precision.value,
+            )
         origin = given or _own_segmenter(options, train_set, say)
         began = time.monotonic()
         with _progress("generating", len(cases.indices)) as advance:
@@ -143,6 +167,13 @@ def evaluate(options: EvaluateOptions, *, command: str = "", say: Say = lambda l
     outcome = measure_faithfulness(origin.segmenter, images, cases)
 
     notes = _notes(measured, cases, origin) + (() if leak is None else (leak,))
+    if not outcome.real.dice.mean >= POOR_DICE:
+        poor = (
+            f"the segmenter reaches a Dice of {outcome.real.dice.mean:.3f} only on real images, so that of generated "
+            "ones says little: train it longer (--segmenter-steps) or on more images"
+        )
+        warnings.warn(poor, PoorSegmenterWarning, stacklevel=2)
+        notes = (*notes, poor)
     report = Report(
         schema=SCHEMA,
         command=command,
@@ -190,17 +221,54 @@ def evaluate(options: EvaluateOptions, *, command: str = "", say: Say = lambda l
     return report
 
 
+def _check_same(path: Path, **settings: str | int) -> None:
+    """Refuse to replace the report of another evaluation.
+
+    Raises
+    ------
+    OptionError
+        There is one; the message names what differs.
+    """
+    if not path.exists():
+        return
+    advice = "give another folder with -o, or replace it by --force"
+    try:
+        old = parse_report(path.read_bytes())
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise OptionError(f"{path} is there and no report of this version: {advice}") from error
+    before: dict[str, str | int] = {
+        "bundle": old.bundle.sha256,
+        "data": old.data.content_sha256,
+        "split": old.data.split,
+        "images": old.data.images,
+        "steps": old.generation.steps,
+        "seed": old.generation.seed,
+        "engine": old.generation.engine.engine,
+        "precision": old.generation.engine.precision.value,
+    }
+    changed = [name for name, value in settings.items() if before[name] != value]
+    if changed:
+        was, now = (", ".join(f"{name} {str(values[name])[:12]}" for name in changed) for values in (before, settings))
+        raise OptionError(f"{path} was made with {was}, and this evaluation has {now}: {advice}")
+
+
 def choose_cases(dataset: Dataset, limit: int | None = None) -> Cases:
     """Return all cases of a split, or `limit` of them, evenly spread; without patients each image is one of its own."""
     total = len(dataset)
     count = total if limit is None else min(limit, total)
     indices = (np.arange(count) * total // count).astype(np.int64)
-    patients = np.arange(total) if dataset.patients is None else dataset.patients
+    patients: NDArray[np.generic]
+    if dataset.patients is None:
+        patients, titles = np.arange(total), dataset.names
+    else:
+        patients = dataset.patients
+        titles = tuple(f"patient {patient}\nmask {i}" for i, patient in enumerate(patients))
     return Cases(
         indices=indices,
         label_maps=dataset.label_maps[indices],
         images=to_unit(dataset.images[indices]),
         patients=patients[indices],
+        titles=tuple(titles[i] for i in indices),
         class_names=tuple(c.name for c in dataset.classes),
     )
 
@@ -267,6 +335,11 @@ def _own_segmenter(options: EvaluateOptions, train_set: Dataset, say: Say) -> _O
         if found.config == config and found.data == data:
             say(f"segmenter: {kept} was trained on this data with these settings, and is used again")
             return _Origin(found, "kept from an earlier run", on_this_data=True)
+        if not options.force:
+            raise OptionError(
+                f"{kept} was trained on other data or with other settings: give another folder with -o, or replace it "
+                "by --force"
+            )
         say(f"segmenter: {kept} was trained on other data or with other settings; training another")
     began = time.monotonic()
     with _progress("training the segmenter", config.steps) as advance:

@@ -49,7 +49,9 @@ class Cases:
     images
         (N, H, W, C) float32 in [0, 1], real.
     patients
-        (N,): whose image each is.
+        (N,): whose image each is; where the data does not say, each is of a patient of its own.
+    titles
+        N names for a reader, of one or two lines.
     class_names
         Of every label from 0.
     """
@@ -58,6 +60,7 @@ class Cases:
     label_maps: NDArray[np.uint8]
     images: NDArray[np.float32]
     patients: NDArray[np.generic]
+    titles: tuple[str, ...]
     class_names: tuple[str, ...]
 
 

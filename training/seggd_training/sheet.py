@@ -55,7 +55,7 @@ def render_sheet(
         draw.text((x, _HEADER // 2), title, _INK, font, anchor="mm")
     for row, case in enumerate(chosen):
         y = _HEADER + row * (cell_h + _GAP)
-        label = f"patient {cases.patients[case]}\nmask {cases.indices[case]}"
+        label = "\n".join(_fitted(line, draw, font) for line in cases.titles[case].splitlines())
         draw.multiline_text((6, y + cell_h // 2), label, _INK, font, anchor="lm")
         pictures = (
             colorize(cases.label_maps[case], classes),
@@ -76,6 +76,15 @@ def png_bytes(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
+
+
+def _fitted(text: str, draw: ImageDraw.ImageDraw, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> str:
+    """Return text that the margin has room for: names mostly differ at their ends, which stay."""
+    cut = text
+    while draw.textlength(cut, font) > _MARGIN - 12:
+        text = text[1:]
+        cut = f"...{text}"
+    return cut
 
 
 def _draw_legend(
