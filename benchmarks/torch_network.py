@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -105,20 +105,24 @@ class TorchNetwork:
         return self._shape
 
     def bind(self, sample: Buffer, timestep: Buffer, out: Buffer, stream: int) -> Callable[[], None]:
-        """Wrap the buffers: see `CudaNetwork.bind`. The first call compiles, one thread at a time."""
+        """Wrap the buffers: see `CudaNetwork.bind`.
+
+        The first call compiles, tunes and makes workspaces, one thread at a time, with memory of PyTorch's own; it must
+        not be captured.
+        """
         tensors = [tensor_at(buffer, self._device) for buffer in (sample, timestep, out)]
         place = _Place(self._device, stream)
         called = False
 
         def call() -> None:
             nonlocal called
-            with place.entered(), torch.inference_mode():
-                if called:
+            if called:
+                with place.entered(pooled=True), torch.inference_mode():
                     self._forward(*tensors)
-                    return
-                with self._lock:
+            else:
+                with self._lock, place.entered(pooled=False), torch.inference_mode():
                     self._forward(*tensors)
-            called = True
+                called = True
 
         return call
 
@@ -169,7 +173,7 @@ class _DeviceMemory:
 class _Place:
     """Where a binding's calls run: its stream, and a pool for what they allocate.
 
-    A captured graph keeps addresses of the pool's memory; with the default pool they could be given to others.
+    A captured graph keeps addresses of the pool's memory; with PyTorch's own they could be given to others.
     """
 
     def __init__(self, device: torch.device, stream: int) -> None:
@@ -179,11 +183,12 @@ class _Place:
         self._pool = torch.cuda.MemPool() if on_gpu else None
 
     @contextmanager
-    def entered(self) -> Iterator[None]:
+    def entered(self, *, pooled: bool) -> Iterator[None]:
         if self._stream is None or self._pool is None:
             yield
             return
-        with torch.cuda.stream(self._stream), torch.cuda.use_mem_pool(self._pool, self._device):
+        pool = torch.cuda.use_mem_pool(self._pool, self._device) if pooled else nullcontext()
+        with torch.cuda.stream(self._stream), pool:
             yield
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import diffusers
 import platformdirs
 import torch
 
@@ -60,11 +62,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         limit = [] if left_s is None else ["--limit-s", f"{max(left_s - _STOP_EARLY_S, 1):.1f}"]
         return [sys.executable, "-m", "benchmarks.gpu", *_without_limit(given), "--append", "--measuring", *limit]
 
+    # So that what is measuring is stopped with this process, and does not hold the device on.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     return supervise(command, options.out, deadline, say)
 
 
 def _measure(options: argparse.Namespace, deadline: Deadline) -> int:
     """Be the process that measures."""
+    diffusers.logging.set_verbosity_error()  # it warns of every cast
     context = Context(
         record=Record(options.out),
         deadline=deadline,

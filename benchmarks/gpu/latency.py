@@ -127,7 +127,7 @@ def measure(task: Task, context: Context, *, steps: tuple[int, ...], most_rounds
         for contender, make in made_all[0].items():
             context.say(f"{name}: {contender}: making it, and its first image")
             started = time.monotonic()
-            prepared = attempt(lambda make=make: _prepare(make, context, opened, steps[0], expected))  # type: ignore[misc]
+            prepared = attempt(lambda make=make: _prepare(make, context, opened, steps, expected))  # type: ignore[misc]
             if isinstance(prepared, Failed):
                 _fail(context, f"{name}/{contender}", prepared, started)
             else:
@@ -173,22 +173,30 @@ def _rounds(turns: dict[str, Turns], task: Task, context: Context, steps: tuple[
 
 
 def _prepare(
-    make: Callable[[], Contender], context: Context, opened: ExitStack, steps: int, expected: Pixels | None
+    make: Callable[[], Contender],
+    context: Context,
+    opened: ExitStack,
+    steps: tuple[int, ...],
+    expected: Pixels | None,
 ) -> Turns:
     """Make a contender, draw its first images, and see what it took of the device's memory."""
     before, started = context.device.used_bytes(), time.perf_counter()
     contender = make()
     opened.callback(contender.close)
     make_s = time.perf_counter() - started
-    first = contender.draw(steps)
+    first = contender.draw(steps[0])
     context.device.used_bytes()  # gives back what compiling took
-    again: Drawn = contender.draw(steps)
+    again: Drawn = contender.draw(steps[0])
     memory_mib = (context.device.used_bytes() - before) / 2**20
     psnr = None
     if expected is not None:
         found = psnr_db(again.pixels, expected)
         psnr = found if np.isfinite(found) else None
-    contender.step_s()  # what is made at its first call
+    # What is made at first calls: bindings, and a graph for each number of steps.
+    contender.step_s()
+    for count in steps:
+        contender.on_device(count)
+        contender.draw(count)
     return Turns(contender, memory_mib, make_s, first.seconds, psnr)
 
 
