@@ -1,13 +1,17 @@
 """Many label maps to many files: a plan's images, drawn in batches across label maps.
 
-Each image is complete on the disk, with its line in `manifest.jsonl`, before the next is begun.
+Label maps are read, and images written, while the network draws others; neither gets far ahead, so a run of any length
+takes the same memory. An image's line is in `manifest.jsonl` once its file is complete, and a run that is started again
+draws what is missing.
 """
 
 from __future__ import annotations
 
+import hashlib
 import warnings
-from collections import abc
-from collections.abc import Callable, Iterator
+from collections import abc, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,15 +20,19 @@ from numpy.typing import NDArray
 import seggd_rt
 from seggd_engines.network import OnStep, Step
 from seggd_rt.atomic import make_folder
+from seggd_rt.drawing import HowToDraw
 from seggd_rt.errors import OptionError
 from seggd_rt.generator import EmptyMaskWarning, Generator
+from seggd_rt.imaging.real import read_real
+from seggd_rt.labels import OneHotWarning
 from seggd_rt.plan import Item, Plan
 from seggd_rt.records import ManifestFile, Record
+from seggd_rt.wording import counted
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: images finished of all, and the step that the batch in work has finished."""
+    """How far a run is: images drawn of all to draw, and the step that the batch in work has finished."""
 
     done: int
     total: int
@@ -35,7 +43,14 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 Records = abc.Generator[Record, None, None]
 """Closing it ends the run."""
-_Images = Iterator[tuple[Item, NDArray[np.float32]]]
+_Images = Iterator[tuple[Item, NDArray[np.uint8], NDArray[np.float32]]]
+_Batch = tuple[Sequence[Item], NDArray[np.uint8], NDArray[np.floating] | None]
+_WRITERS = 2
+"""Threads that encode and write images."""
+
+
+class FinishedImagesWarning(UserWarning):
+    """Images of a run are there already, from an earlier try, and are not drawn again."""
 
 
 def run(
@@ -43,8 +58,8 @@ def run(
 ) -> Records:
     """Draw a plan's images and yield the record of each one whose file is complete.
 
-    Closing the iterator ends the run: what is finished stays, what is not leaves nothing. A single file holds all
-    images or does not appear.
+    Into a folder, what is there already and was made as planned is left alone. Closing the iterator ends the run: what
+    is finished stays, what is not leaves nothing. A single file holds all images or does not appear.
 
     Parameters
     ----------
@@ -55,9 +70,9 @@ def run(
     batch
         How many images the network draws at a time; the images are the same with any.
     force
-        Replace images in the folder that were made with other settings.
+        Draw all of them again, and replace images in the folder that were made with other settings.
     on_progress
-        Called after every step; raising ends the run.
+        Called after every step, on a GPU after every batch; raising ends the run.
 
     Raises
     ------
@@ -70,68 +85,134 @@ def run(
         A file cannot be written.
     EngineError
         The engine failed.
+
+    Warns
+    -----
+    FinishedImagesWarning
+        Some of the images are there already.
     """
     if generator.bundle.sha256 != plan.bundle.sha256:
         raise OptionError(f"this run was planned for the bundle {plan.bundle.path}: load that one")
     if batch < 1:
         raise OptionError(f"batch is {batch}; it must be at least 1")
-    if plan.output.is_folder and not force:
-        ManifestFile(plan.output.path).check_same(
-            _record(plan, generator, item, _file_name(plan, item), None) for item in plan
+    if not plan.output.is_folder:
+        return _into_file(plan, generator, batch, on_progress)
+    manifest, there = ManifestFile(plan.output.path), set[str]()
+    if manifest.path.exists():
+        made = (_record(plan, generator, item, plan.label_map(item), _file_name(plan, item), None) for item in plan)
+        there = manifest.finished(made, force=force)
+    if force:
+        there.clear()
+    if there:
+        warnings.warn(
+            f"{len(there)} of {counted(len(plan), 'image')} are in {plan.output.path} already and are left alone",
+            FinishedImagesWarning,
+            stacklevel=2,
         )
-    images = _images(plan, generator, batch, on_progress)
-    return (_into_folder if plan.output.is_folder else _into_file)(plan, generator, images)
+    return _into_folder(plan, generator, batch, on_progress, manifest, there)
 
 
-def _into_folder(plan: Plan, generator: Generator, images: _Images) -> Records:
-    folder, writer = plan.output.path, plan.output.writer
-    make_folder(folder)
-    manifest = ManifestFile(folder)
-    manifest.forget(_file_name(plan, item) for item in plan)
-    for item, image in images:
-        path = folder / _file_name(plan, item)
-        with writer.create(path, plan.stack(1)) as file:
-            file.append(image)
-        record = _record(plan, generator, item, path.name, None)
+def _into_folder(
+    plan: Plan,
+    generator: Generator,
+    batch: int,
+    on_progress: OnProgress | None,
+    manifest: ManifestFile,
+    there: set[str],
+) -> Records:
+    make_folder(plan.output.path)
+    missing = [item for item in plan if _file_name(plan, item) not in there]
+    manifest.forget(_file_name(plan, item) for item in missing)
+    writing: deque[tuple[Record, Future[None]]] = deque()
+
+    def record_first() -> Record:
+        record, written = writing.popleft()
+        written.result()
         manifest.append(record)
-        yield record
+        return record
+
+    with ThreadPoolExecutor(_WRITERS, "seggd-write") as writers:
+        try:
+            for item, label_map, image in _images(plan, generator, missing, batch, on_progress):
+                record = _record(plan, generator, item, label_map, _file_name(plan, item), None)
+                writing.append((record, writers.submit(_write, plan, record, image)))
+                while writing and (writing[0][1].done() or len(writing) > 2 * _WRITERS):
+                    yield record_first()
+            while writing:
+                yield record_first()
+        finally:
+            while writing:  # what is written, or as good as, is finished
+                record_first()
 
 
-def _into_file(plan: Plan, generator: Generator, images: _Images) -> Records:
+def _write(plan: Plan, record: Record, image: NDArray[np.float32]) -> None:
+    with plan.output.writer.create(plan.output.path / record.file, plan.stack(1)) as file:
+        file.append(image)
+
+
+def _into_file(plan: Plan, generator: Generator, batch: int, on_progress: OnProgress | None) -> Records:
     path, writer = plan.output.path, plan.output.writer
     make_folder(path.parent)
+    records = []
     with writer.create(path, plan.stack(len(plan))) as file:
-        for _, image in images:
+        for item, label_map, image in _images(plan, generator, list(plan), batch, on_progress):
             file.append(image)
-    for item in plan:
-        yield _record(plan, generator, item, path.name, item.number if writer.holds_many else None)
+            index = item.number if writer.holds_many else None
+            records.append(_record(plan, generator, item, label_map, path.name, index))
+    yield from records
 
 
-def _images(plan: Plan, generator: Generator, batch: int, on_progress: OnProgress | None) -> _Images:
-    """Draw all images, batch after batch."""
-    done, total = 0, len(plan)
+def _images(
+    plan: Plan, generator: Generator, wanted: Sequence[Item], batch: int, on_progress: OnProgress | None
+) -> _Images:
+    """Draw images, batch after batch."""
+    done, settings = 0, plan.settings
     # A GPU draws a batch in one launch, unless it has to stop after every step to tell of it.
     stepwise = generator.engine.device == "cpu"
-    last = Step(plan.settings.steps - 1, plan.settings.steps, 0)
-    for items in _batches(plan, batch):
-        reporter = _reporter(on_progress, done, total, len(items))
-        label_maps = np.stack([plan.label_map(item) for item in items])
-        starts = [start for start in map(plan.start, items) if start is not None]
+    last = Step(settings.steps - 1, settings.steps, 0)
+    real = None if settings.real is None else read_real(settings.real, plan.bundle.manifest.image)
+    how = HowToDraw(
+        sampler=settings.sampler,
+        steps=settings.steps,
+        eta=settings.eta,
+        spacing=settings.spacing,
+        guidance=settings.guidance,
+        against=settings.against,
+    )
+    for items, label_maps, starts in _loaded(plan, wanted, batch):
+        reporter = _reporter(on_progress, done, len(wanted), len(items))
+        each = [item.classes for item in items]
+        seeds = [item.seed for item in items]
+        on_step = reporter if stepwise else None
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", EmptyMaskWarning)  # the plan has said it, once for all of them
-            images = generator(
-                label_maps,
-                seeds=[item.seed for item in items],
-                steps=plan.settings.steps,
-                eta=plan.settings.eta,
-                keep=plan.settings.classes,
-                noise=np.stack(starts) if starts else None,
-                on_step=reporter if stepwise else None,
-            )
+            warnings.simplefilter("ignore", EmptyMaskWarning)  # the plan has said both, once for all of them
+            warnings.simplefilter("ignore", OneHotWarning)
+            if real is None:
+                images = generator(label_maps, seeds=seeds, noise=starts, on_step=on_step, keep_each=each, **how)
+            else:
+                images = generator.translate(
+                    real, label_maps, at=settings.at or 0.6, seeds=seeds, on_step=on_step, keep_each=each, **how
+                )
         if reporter is not None and not stepwise:
             reporter(last)
-        yield from zip(items, images, strict=True)
+        yield from zip(items, label_maps, images, strict=True)
         done += len(items)
+
+
+def _loaded(plan: Plan, wanted: Sequence[Item], batch: int) -> Iterator[_Batch]:
+    """Yield batches of items with their label maps and given starts; the next is read while one is drawn."""
+
+    def load(start: int) -> _Batch:
+        items = wanted[start : start + batch]
+        starts = [given for given in map(plan.start, items) if given is not None]
+        return items, np.stack([plan.label_map(item) for item in items]), np.stack(starts) if starts else None
+
+    with ThreadPoolExecutor(1, "seggd-read") as reader:
+        following: Future[_Batch] | None = None
+        for start in range(0, len(wanted), batch):
+            loaded = load(start) if following is None else following.result()
+            following = reader.submit(load, start + batch) if start + batch < len(wanted) else None
+            yield loaded
 
 
 def _reporter(on_progress: OnProgress | None, done: int, total: int, batch: int) -> OnStep | None:
@@ -141,33 +222,31 @@ def _reporter(on_progress: OnProgress | None, done: int, total: int, batch: int)
     return lambda step: on_progress(Progress(done, total, batch, step))
 
 
-def _batches(plan: Plan, size: int) -> Iterator[list[Item]]:
-    items: list[Item] = []
-    for item in plan:
-        items.append(item)
-        if len(items) == size:
-            yield items
-            items = []
-    if items:
-        yield items
-
-
 def _file_name(plan: Plan, item: Item) -> str:
     return f"{item.name}{plan.output.writer.suffixes[0]}"
 
 
-def _record(plan: Plan, generator: Generator, item: Item, file: str, file_index: int | None) -> Record:
+def _record(
+    plan: Plan, generator: Generator, item: Item, label_map: NDArray[np.uint8], file: str, file_index: int | None
+) -> Record:
+    settings = plan.settings
     return Record(
         file=file,
         file_index=file_index,
         mask=item.file.path.name,
         mask_index=item.index if item.file.stacked else None,
+        mask_sha256=hashlib.sha256(label_map.tobytes()).hexdigest(),
         seed=item.seed,
         noise=None if plan.noise is None else plan.noise.path.name,
-        classes=plan.settings.classes,
-        sampler=plan.settings.sampler,
-        steps=plan.settings.steps,
-        eta=plan.settings.eta,
+        classes=item.classes,
+        sampler=settings.sampler,
+        steps=settings.steps,
+        eta=settings.eta,
+        spacing=settings.spacing,
+        guidance=settings.guidance,
+        against=settings.against,
+        real=None if settings.real is None else settings.real.name,
+        at=settings.at,
         engine=generator.engine.engine,
         precision=generator.engine.precision,
         bundle=plan.bundle.sha256,

@@ -78,6 +78,7 @@ class Generator:
         out: Any = None,
         stream: object = None,
         on_step: OnStep | None = None,
+        keep_each: Sequence[Iterable[str]] | None = None,
         **how: Unpack[HowToDraw],
     ) -> NDArray[np.float32]:
         """Draw one image a label map, all in one batch.
@@ -103,6 +104,8 @@ class Generator:
             PyTorch, CuPy, Numba or PyCUDA; None for CUDA's default stream.
         on_step
             Called after every step with a `Step`; raising ends the run.
+        keep_each
+            Names of the classes to keep for each image, in place of `keep` or `drop` for all.
         **how
             See `HowToDraw`: sampler, steps, eta, spacing, keep, drop, guidance, against.
 
@@ -124,7 +127,7 @@ class Generator:
             The engine failed, or gave an image that is not finite; or the generator is closed.
         """
         inputs = self._inputs(stream)
-        run, batched = self._run(inputs, mask, Drawing.resolve(self.manifest, how), seed, seeds, noise)
+        run, batched = self._run(inputs, mask, self._drawings(how, keep_each), seed, seeds, noise)
         images: NDArray[np.float32] = self._draw(run, inputs, out, batched=batched, on_step=on_step)
         return images
 
@@ -156,7 +159,7 @@ class Generator:
         if not is_whole(every) or every < 1:
             raise OptionError(f"every is {every!r}; it must be a whole number, at least 1")
         inputs = self._inputs()
-        run, batched = self._run(inputs, mask, Drawing.resolve(self.manifest, how), seed, None, noise)
+        run, batched = self._run(inputs, mask, self._drawings(how), seed, None, noise)
         if batched:
             raise OptionError("stream draws one image: give one mask, (H, W)")
         return self._stream(run, inputs, every)
@@ -217,7 +220,7 @@ class Generator:
         """
         inputs = self._inputs()
         drawing = Drawing.resolve(self.manifest, how)
-        run, batched = self._run(inputs, mask, drawing, seed, None, noise)
+        run, batched = self._run(inputs, mask, [drawing], seed, None, noise)
         if batched:
             raise OptionError("interpolate draws from one mask, (H, W), and one real image")
         latent = inputs.real(real)
@@ -260,6 +263,8 @@ class Generator:
         at: float = 0.6,
         seed: int | None = None,
         seeds: Iterable[int] | None = None,
+        on_step: OnStep | None = None,
+        keep_each: Sequence[Iterable[str]] | None = None,
         **how: Unpack[HowToDraw],
     ) -> NDArray[np.float32]:
         """Draw from a real image, noised up to a fraction of the schedule, under a mask that may not be its own.
@@ -272,7 +277,7 @@ class Generator:
             (H, W) or (N, H, W) integers.
         at
             In (0, 1): how far it is noised. The smaller, the more of it stays.
-        seed, seeds, **how
+        seed, seeds, on_step, keep_each, **how
             As for a call.
 
         Returns
@@ -281,17 +286,16 @@ class Generator:
             As a call's.
         """
         inputs = self._inputs()
-        drawing = Drawing.resolve(self.manifest, how)
-        run, batched = self._run(inputs, mask, drawing, seed, seeds, None)
+        run, batched = self._run(inputs, mask, self._drawings(how, keep_each), seed, seeds, None)
         latent, count = inputs.real(real), len(run.seeds)
-        first = entry_step(drawing.table, self.manifest.schedule, at)
+        first = entry_step(run.table, self.manifest.schedule, at)
         run = dataclasses.replace(
             run,
-            entries=entry_rows(drawing.table, self.manifest.schedule, first, np.ones(count)),
+            entries=entry_rows(run.table, self.manifest.schedule, first, np.ones(count)),
             real=np.broadcast_to(latent, (count, *latent.shape)),
             first=first,
         )
-        images: NDArray[np.float32] = self._draw(run, inputs, None, batched=batched, on_step=None)
+        images: NDArray[np.float32] = self._draw(run, inputs, None, batched=batched, on_step=on_step)
         return images
 
     def inpaint(
@@ -324,7 +328,7 @@ class Generator:
         """
         inputs = self._inputs()
         drawing = Drawing.resolve(self.manifest, how)
-        run, batched = self._run(inputs, mask, drawing, seed, seeds, None)
+        run, batched = self._run(inputs, mask, [drawing], seed, seeds, None)
         latent, outside, count = inputs.real(real), 1 - inputs.region(region), len(run.seeds)
         table = keep_outside(drawing.table, self.manifest.schedule)
         run = dataclasses.replace(
@@ -360,14 +364,10 @@ class Generator:
             raise OptionError("sweep draws every subset of the classes: give neither keep nor drop")
         names = [c.name for c in self.manifest.classes[1:]]
         subsets = [some for size in range(len(names), 0, -1) for some in itertools.combinations(names, size)]
-        inputs = self._inputs()
         images: dict[tuple[str, ...], NDArray[np.float32]] = {}
-        for chunk in _batched(subsets, batch):
-            drawings = [Drawing.resolve(self.manifest, {**how, "keep": subset}) for subset in chunk]
-            run, _ = self._run(inputs, mask, drawings[0], None, [seed] * len(chunk), None)
-            tables = np.stack([drawing.encode_tables for drawing in drawings], axis=1)
-            run = dataclasses.replace(run, encode_tables=tables)
-            drawn = self._draw(run, inputs, None, batched=True, on_step=None)
+        for start in range(0, len(subsets), batch):
+            chunk = subsets[start : start + batch]
+            drawn = self(mask, seeds=[seed] * len(chunk), keep_each=chunk, **how)
             images.update(zip(chunk, drawn, strict=True))
         return images
 
@@ -417,6 +417,16 @@ class Generator:
         """Close it."""
         self.close()
 
+    def _drawings(self, how: HowToDraw, keep_each: Sequence[Iterable[str]] | None = None) -> list[Drawing]:
+        """Return how all images are drawn, or each on its own."""
+        if keep_each is None:
+            return [Drawing.resolve(self.manifest, how)]
+        if how.get("keep") is not None or how.get("drop") is not None:
+            raise OptionError("keep_each names the classes of each image: give neither keep nor drop")
+        if not keep_each:
+            raise OptionError("keep_each is empty: give the classes to keep for at least one image")
+        return [Drawing.resolve(self.manifest, {**how, "keep": kept}) for kept in keep_each]
+
     def _inputs(self, stream: object = None) -> Inputs:
         return Inputs(self.manifest, self._pool.network.info.device, stream_handle(stream))
 
@@ -424,12 +434,12 @@ class Generator:
         self,
         inputs: Inputs,
         mask: ArrayLike,
-        drawing: Drawing,
+        drawings: Sequence[Drawing],
         seed: int | None,
         seeds: Iterable[int] | None,
         noise: ArrayLike | None,
     ) -> tuple[Run, bool]:
-        """Return a run of checked inputs, and whether its images are stacked."""
+        """Return a run of checked inputs, drawn alike or each in its way, and whether its images are stacked."""
         listed = None if seeds is None else listed_seeds(seeds)
         label_maps, start = inputs.label_maps(mask), inputs.noise(noise)
         counts = {}
@@ -439,17 +449,22 @@ class Generator:
             counts["seeds"] = len(listed)
         if start is not None and len(start.shape) == 4:
             counts["noise arrays"] = start.shape[0]
+        if len(drawings) > 1:
+            counts["classes to keep"] = len(drawings)
         count = agree(counts)
         if isinstance(label_maps, np.ndarray) and looks_one_hot(label_maps, len(self.manifest.classes)):
             warnings.warn(one_hot_note(len(label_maps)), OneHotWarning, stacklevel=3)
         label_maps = stack(label_maps, count, axes=2)
-        if isinstance(label_maps, np.ndarray) and not np.isin(label_maps, drawing.kept).any(axis=(1, 2)).all():
+        each = list(drawings) * (count if len(drawings) == 1 else 1)
+        if isinstance(label_maps, np.ndarray) and not all(
+            np.isin(label_map, drawing.kept).any() for label_map, drawing in zip(label_maps, each, strict=True)
+        ):
             unseen = "" if self.manifest.mask.trained_with_empty_mask else ", which this network was not trained with"
             warnings.warn(f"a mask has no foreground{unseen}", EmptyMaskWarning, stacklevel=3)
         run = Run(
-            table=drawing.table,
+            table=each[0].table,
             label_maps=label_maps,
-            encode_tables=drawing.of(count),
+            encode_tables=np.stack([drawing.encode_tables for drawing in each], axis=1),
             seeds=image_seeds(seed, listed, count, single=not counts),
             noise=None if start is None else stack(start, count, axes=3),
         )
@@ -471,8 +486,3 @@ class Generator:
                 cast(CudaSession, session).wait_for(inputs.stream)
             session.run(run, target.reshape(shape), on_step)
         return target
-
-
-def _batched(items: Sequence[tuple[str, ...]], size: int) -> Iterator[tuple[tuple[str, ...], ...]]:
-    for start in range(0, len(items), size):
-        yield tuple(items[start : start + size])

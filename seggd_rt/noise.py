@@ -36,6 +36,7 @@ class Stream(IntEnum):
     STEP = 1
     REAL = 2
     SEED = 3
+    SUBSET = 4
 
 
 def philox4x32(counter: NDArray[np.uint32], key: tuple[int, int]) -> NDArray[np.uint32]:
@@ -98,6 +99,21 @@ def derive_seed(run_seed: int, index: int, copy: int = 0) -> int:
     counter = np.array([[index, copy, Stream.SEED, 0]], np.uint32)
     low, high = (int(word) for word in philox4x32(counter, _key(run_seed))[0, :2])
     return (high << 32 | low) & ((1 << _SEED_BITS) - 1)
+
+
+def draw_subset(seed: int, size: int) -> tuple[int, ...]:
+    """Draw one of the 2^size - 1 non-empty subsets of 1, ..., size with equal probability, as mask ablation does.
+
+    Parameters
+    ----------
+    seed
+        The image's seed.
+    size
+        At most 31.
+    """
+    word = int(philox4x32(np.array([[0, 0, Stream.SUBSET, 0]], np.uint32), _key(seed))[0, 0])
+    chosen = 1 + (word * ((1 << size) - 1) >> 32)
+    return tuple(i + 1 for i in range(size) if chosen >> i & 1)
 
 
 def check_seed(seed: int) -> int:

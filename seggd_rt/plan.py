@@ -9,15 +9,17 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seggd_rt.atomic import check_writable, make_folder
 from seggd_rt.bundle import Bundle, Manifest
+from seggd_rt.drawing import Drawing, HowToDraw
 from seggd_rt.errors import DataError, LabelMapError, OptionError
 from seggd_rt.generator import EmptyMaskWarning
 from seggd_rt.imaging.contract import ImageStack, ImageWriter, LabelMapFile
@@ -33,10 +35,10 @@ from seggd_rt.labels import (
     looks_one_hot,
     one_hot_note,
     resize_nearest,
-    select_classes,
 )
-from seggd_rt.noise import check_seed, derive_seed
-from seggd_rt.samplers import Sampler, sampler_rows
+from seggd_rt.noise import check_seed, derive_seed, draw_subset
+from seggd_rt.samplers import Sampler, entry_step
+from seggd_rt.schedule import Spacing
 from seggd_rt.wording import counted, either, some_of
 
 
@@ -56,12 +58,15 @@ class Item:
         Where its label map is.
     seed
         Its own seed.
+    classes
+        Names of the classes that it keeps.
     """
 
     number: int
     file: LabelMapFile
     index: int
     seed: int
+    classes: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -72,12 +77,40 @@ class Item:
 
 @dataclass(frozen=True)
 class Settings:
-    """How every image of a run is drawn: sampler, steps, eta, and the names of the classes kept."""
+    """How the images of a run are drawn.
+
+    Attributes
+    ----------
+    sampler, steps, eta, spacing, guidance, against
+        See `seggd_rt.drawing.HowToDraw`; what was left out is filled in.
+    classes
+        Names of the classes kept, the same in every image; None where each image keeps a random subset.
+    real, at
+        The real image that all are drawn from, and how far it is noised: see `Generator.translate`.
+    """
 
     sampler: Sampler
     steps: int
     eta: float
-    classes: tuple[str, ...]
+    spacing: Spacing
+    guidance: float
+    against: tuple[str, ...] | None
+    classes: tuple[str, ...] | None
+    real: Path | None = None
+    at: float | None = None
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A part of a run: every `of`-th image, beginning with image `index` - 1. All parts together are the whole run."""
+
+    index: int = 1
+    of: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        if not 1 <= self.index <= self.of:
+            raise OptionError(f"shard {self.index}/{self.of} is none: it must be i/n with i from 1 to n")
 
 
 @dataclass(frozen=True)
@@ -114,19 +147,32 @@ class Plan:
     settings: Settings
     output: Output
     noise: NpyArray | None
+    shard: Shard = Shard()
+
+    @property
+    def total(self) -> int:
+        """How many images the whole run has, of which this may be a shard."""
+        return len(self.masks) * self.count
 
     def __len__(self) -> int:
         """Return how many images there are."""
-        return len(self.masks) * self.count
+        return len(range(self.shard.index - 1, self.total, self.shard.of))
 
     def __iter__(self) -> Iterator[Item]:
         """Yield them in order, all copies of a label map after each other."""
-        single = len(self) == 1
+        single = self.total == 1
+        names = [c.name for c in self.bundle.manifest.classes]
         places = ((file, index) for file in self.masks.files for index in range(len(file)))
         for place, (file, index) in enumerate(places):
             for copy in range(self.count):
+                number = place * self.count + copy
+                if number % self.shard.of != self.shard.index - 1:
+                    continue
                 seed = self.seed if single else derive_seed(self.seed, place, copy)
-                yield Item(place * self.count + copy, file, index, seed)
+                kept = self.settings.classes
+                if kept is None:
+                    kept = tuple(names[i] for i in draw_subset(seed, len(names) - 1))
+                yield Item(number, file, index, seed, kept)
 
     def label_map(self, item: Item) -> NDArray[np.uint8]:
         """Return an image's label map in the bundle's size, (H, W) uint8.
@@ -156,11 +202,12 @@ def plan_run(
     *,
     seed: int = 0,
     count: int = 1,
-    steps: int | None = None,
-    eta: float = 0.0,
-    keep: Iterable[str] | None = None,
-    drop: Iterable[str] | None = None,
     noise: str | Path | None = None,
+    real: str | Path | None = None,
+    at: float | None = None,
+    shard: Shard = Shard(),
+    random_classes: bool = False,
+    **how: Unpack[HowToDraw],
 ) -> Plan:
     """Plan a run and check all of it; nothing is written.
 
@@ -176,10 +223,16 @@ def plan_run(
         Of the run: see `Plan`.
     count
         Images of every label map.
-    steps, eta, keep, drop
-        As for `Generator.__call__`, for every image.
     noise
-        A .npy of (N, C, H, W) floats, one for each image in the plan's order, or (C, H, W) for the only one.
+        A .npy of (N, C, H, W) floats, one for each image in the whole run's order, or (C, H, W) for the only one.
+    real, at
+        An image file that all are drawn from, and how far it is noised, 0.6 if None: see `Generator.translate`.
+    shard
+        The part of the run to plan.
+    random_classes
+        Whether each image keeps a random subset of the classes, drawn from its seed as training draws them.
+    **how
+        As for `Generator.__call__`, for every image.
 
     Raises
     ------
@@ -201,16 +254,20 @@ def plan_run(
     check_seed(seed)
     if count < 1:
         raise OptionError(f"count is {count}; it must be at least 1")
-    settings = _settings(manifest, steps, eta, keep, drop)
+    settings = _settings(manifest, how, random_classes=random_classes, real=real, at=at)
     found = LabelMapSet.open(Path(masks))
     total = len(found) * count
     target = _output(output)
+    if shard.of > 1 and not target.is_folder:
+        raise OptionError(f"{target.path} is one file, and a shard draws a part of the run: give a folder with -o")
+    if noise is not None and real is not None:
+        raise OptionError("noise is to start from, and so is a real image: give one of them")
     target.writer.check(_stack(manifest, 1 if target.is_folder else total))
     _check_apart(Path(masks), bundle.path, target.path)
-    _check_label_maps(found, manifest, settings)
+    _check_label_maps(found, manifest, settings.classes)
     start = None if noise is None else _open_noise(Path(noise), manifest, total)
     check_writable(target.path if target.is_folder else target.path.parent)
-    return Plan(bundle, found, seed, count, settings, target, start)
+    return Plan(bundle, found, seed, count, settings, target, start, shard)
 
 
 def read_label_map(path: Path, manifest: Manifest) -> NDArray[np.uint8]:
@@ -226,8 +283,7 @@ def read_label_map(path: Path, manifest: Manifest) -> NDArray[np.uint8]:
     masks = LabelMapSet.open(path)
     if len(masks) != 1:
         raise DataError(f"{path} holds {len(masks)} label maps; give one")
-    every = tuple(c.name for c in manifest.classes[1:])
-    _check_label_maps(masks, manifest, Settings(manifest.defaults.sampler, 1, 0.0, every))
+    _check_label_maps(masks, manifest, None)
     return _fitted(_checked(masks.files[0], 0, manifest), manifest)
 
 
@@ -266,12 +322,28 @@ def _output(output: str | Path) -> Output:
 
 
 def _settings(
-    manifest: Manifest, steps: int | None, eta: float, keep: Iterable[str] | None, drop: Iterable[str] | None
+    manifest: Manifest, how: HowToDraw, *, random_classes: bool, real: str | Path | None, at: float | None
 ) -> Settings:
-    steps = manifest.defaults.steps if steps is None else steps
-    sampler_rows(manifest.defaults.sampler, manifest.schedule, steps, eta=eta)
-    kept = select_classes(manifest.classes, keep=keep, drop=drop)
-    return Settings(manifest.defaults.sampler, steps, eta, tuple(manifest.classes[i].name for i in kept))
+    drawing = Drawing.resolve(manifest, how)
+    if random_classes and (how.get("keep") is not None or how.get("drop") is not None):
+        raise OptionError("classes are kept at random: give neither keep nor drop")
+    if at is not None and real is None:
+        raise OptionError("at says how far a real image is noised: give that too")
+    if real is not None:
+        at = 0.6 if at is None else at
+        entry_step(drawing.table, manifest.schedule, at)
+    against, spacing = how.get("against"), how.get("spacing")
+    return Settings(
+        sampler=drawing.sampler,
+        steps=len(drawing.table),
+        eta=how.get("eta") or 0.0,
+        spacing=manifest.schedule.spacing if spacing is None else Spacing(spacing),
+        guidance=how.get("guidance") or 0.0,
+        against=None if against is None else ((against,) if isinstance(against, str) else tuple(against)),
+        classes=None if random_classes else tuple(manifest.classes[i].name for i in drawing.kept),
+        real=None if real is None else Path(real),
+        at=at,
+    )
 
 
 def _check_apart(masks: Path, bundle: Path, output: Path) -> None:
@@ -283,10 +355,10 @@ def _check_apart(masks: Path, bundle: Path, output: Path) -> None:
         raise OptionError(f"{output} is the bundle's own folder: give images another place with -o")
 
 
-def _check_label_maps(masks: LabelMapSet, manifest: Manifest, settings: Settings) -> None:
+def _check_label_maps(masks: LabelMapSet, manifest: Manifest, classes: tuple[str, ...] | None) -> None:
     """Read every label map, and say once what is unusual in how many."""
     size = (manifest.image.height, manifest.image.width)
-    kept = [c.id for c in manifest.classes if c.name in settings.classes]
+    kept = [c.id for c in manifest.classes[1:] if classes is None or c.name in classes]
     sizes: Counter[tuple[int, int]] = Counter()
     empty: list[str] = []
     for file in masks.files:

@@ -30,8 +30,12 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         The name of the file that gave the starting noise in the seed's place, None without one.
     classes
         Names of the classes that were kept.
-    sampler, steps, eta
-        How it was drawn.
+    mask_sha256
+        Of the label map as it was drawn from: (H, W) uint8 in the bundle's size.
+    sampler, steps, eta, spacing, guidance, against
+        How it was drawn: see `seggd_rt.drawing.HowToDraw`.
+    real, at
+        The name of the real image it was drawn from, and how far that was noised; None without one.
     engine, precision
         What computed it.
     bundle
@@ -44,12 +48,18 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     file_index: int | None
     mask: str
     mask_index: int | None
+    mask_sha256: str
     seed: int
     noise: str | None
     classes: tuple[str, ...]
     sampler: str
     steps: int
     eta: float
+    spacing: str
+    guidance: float
+    against: tuple[str, ...] | None
+    real: str | None
+    at: float | None
     engine: str
     precision: str
     bundle: str
@@ -92,29 +102,37 @@ class ManifestFile:
         if not self.path.exists():
             return
         again = set(files)
-        kept = [line for line, record in self._lines() if record.file not in again]
-        write_file(self.path, b"".join(line + b"\n" for line in kept))
+        kept = b"".join(line + b"\n" for line, record in self._lines() if record.file not in again)
+        # Other shards of the run may be appending: where nothing is to be forgotten, nothing is written.
+        if len(kept) != self.path.stat().st_size:
+            write_file(self.path, kept)
 
-    def check_same(self, records: Iterable[Record]) -> None:
-        """Refuse to replace images that were made with other settings.
+    def finished(self, records: Iterable[Record], *, force: bool = False) -> set[str]:
+        """Return which files are there and were made as these records say.
 
         Raises
         ------
         OptionError
-            A file that is there was; the message names the settings.
+            A file that is there was made with other settings, unless `force` says that it may be replaced; the message
+            names them.
         DataError
             See `records`.
         """
         old = {record.file: record for record in self.records()}
+        there = set()
         for record in records:
-            before = old.get(record.file, record)
+            before, path = old.get(record.file), self.path.with_name(record.file)
+            if before is None or not path.exists():
+                continue
             changed = [name for name in _SETTINGS if getattr(before, name) != getattr(record, name)]
-            path = self.path.with_name(record.file)
-            if changed and path.exists():
+            if not changed:
+                there.add(record.file)
+            elif not force:
                 raise OptionError(
                     f"{path} was made with {_stated(before, changed)}, and this run has {_stated(record, changed)}: "
                     "give another folder with -o, or replace such images by --force"
                 )
+        return there
 
     def append(self, record: Record) -> None:
         """Add a record, in one write, after its file is complete.

@@ -1,5 +1,6 @@
 import hashlib
 import itertools
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seggd_rt.errors import OptionError
-from seggd_rt.noise import Stream, derive_seed, normal, philox4x32
+from seggd_rt.noise import Stream, derive_seed, draw_subset, normal, philox4x32
 
 # Known answers of Random123's philox4x32-10.
 KNOWN = [
@@ -71,3 +72,11 @@ def test_derived_seeds_differ_and_fit_json() -> None:
 def test_bad_seeds(seed: int) -> None:
     with pytest.raises(OptionError, match="whole number"):
         normal(seed, (4,))
+
+
+def test_subsets_are_drawn_alike() -> None:
+    drawn = Counter(draw_subset(seed, 3) for seed in range(7000))
+    assert set(drawn) == {(1,), (2,), (3,), (1, 2), (1, 3), (2, 3), (1, 2, 3)}
+    # 1000 each, with a standard deviation of 29.
+    assert max(abs(count - 1000) for count in drawn.values()) < 120
+    assert draw_subset(1, 1) == (1,)

@@ -11,43 +11,56 @@ import typer
 from msgspec.structs import replace
 
 from seggd_rt.bundle import Bundle
+from seggd_rt.cli import options
 from seggd_rt.errors import OptionError
 
 if TYPE_CHECKING:
     from seggd_engines.network import EngineInfo
     from seggd_rt import Generator
     from seggd_rt.cli.run_progress import RunProgress
-    from seggd_rt.plan import Plan
+    from seggd_rt.plan import Plan, Shard
 
 
 def generate(
-    bundle: Annotated[Path, typer.Argument(help="The bundle's folder, NAME.seggd.")],
+    bundle: options.BundleFolder,
     mask: Annotated[Path, typer.Option("--mask", "-m", help="A label map, .png or .npy, or a folder of them.")],
     output: Annotated[
         str, typer.Option("--output", "-o", help="A .png, an .npy of all images, or a folder for one PNG an image.")
     ],
     seed: Annotated[int, typer.Option(help="Seed of the only image; of several, each gets its own from it.")] = 0,
     count: Annotated[int, typer.Option(help="Images of every label map.")] = 1,
-    steps: Annotated[int | None, typer.Option(help="Steps of the sampler.  [default: the bundle's]")] = None,
-    eta: Annotated[float, typer.Option(help="In [0, 1]: how much noise each step adds.")] = 0.0,
-    keep: Annotated[str | None, typer.Option(help="The classes to keep in the label maps: a,b.")] = None,
-    drop: Annotated[str | None, typer.Option(help="The classes to leave out of the label maps: a,b.")] = None,
+    steps: options.Steps = None,
+    eta: options.Eta = 0.0,
+    sampler: options.SamplerName = None,
+    spacing: options.SpacingName = None,
+    keep: Annotated[
+        str | None, typer.Option(help="The classes to keep in the label maps: a,b; or random, as training drew them.")
+    ] = None,
+    drop: options.Drop = None,
+    guidance: options.Guidance = 0.0,
+    against: options.Against = None,
     noise: Annotated[
         Path | None, typer.Option(help="A .npy of (N, C, H, W) float32 to start from, one for each image.")
     ] = None,
-    engine: Annotated[str, typer.Option(help="auto, or one that seggd-rt doctor lists.")] = "auto",
-    precision: Annotated[str, typer.Option(help="fp32, fp16, bf16 or auto.")] = "auto",
-    device: Annotated[str, typer.Option(help="cpu, cuda:0 (and so on), or auto.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads.  [default: the engine's choice]")] = None,
-    batch: Annotated[int, typer.Option(help="Images drawn at a time; they are the same with any.")] = 1,
+    real: Annotated[
+        Path | None, typer.Option("--from", help="A real image, .png or .npy, to draw all from, noised up to --at.")
+    ] = None,
+    at: Annotated[float | None, typer.Option(help="In (0, 1): how far --from is noised.  [default: 0.6]")] = None,
+    engine: options.EngineName = "auto",
+    precision: options.PrecisionName = "auto",
+    device: options.DeviceName = "auto",
+    threads: options.Threads = None,
+    batch: options.Batch = 1,
+    shard: Annotated[str, typer.Option(help="Draw part i of n alone, i/n; all parts make the whole run.")] = "1/1",
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for every image.")] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace images in a folder that were made with other settings.")
+        bool, typer.Option("--force", help="Draw all again, also in place of images made with other settings.")
     ] = False,
 ) -> None:
     """Draw images that follow label maps.
 
-    A folder gets one PNG an image, named after label map and seed, and manifest.jsonl with how each was made.
+    A folder gets one PNG an image, named after label map and seed, and manifest.jsonl with how each was made. A run
+    that is started again draws what is missing.
     """
     import seggd_rt
     from seggd_rt.cli.run_progress import RunProgress
@@ -55,17 +68,26 @@ def generate(
 
     if batch < 1:
         raise OptionError(f"--batch is {batch}; it must be at least 1")
+    is_random = keep is not None and keep.strip().casefold() == "random"
     plan = plan_run(
         Bundle.open(bundle),
         mask,
         output,
         seed=seed,
         count=count,
+        noise=noise,
+        real=real,
+        at=at,
+        shard=_shard(shard),
+        random_classes=is_random,
         steps=steps,
         eta=eta,
-        keep=_names(keep),
-        drop=_names(drop),
-        noise=noise,
+        sampler=sampler,
+        spacing=spacing,
+        keep=None if is_random else options.names(keep),
+        drop=options.names(drop),
+        guidance=guidance,
+        against=options.names(against),
     )
     with (
         seggd_rt.load(bundle, engine=engine, precision=precision, device=device, threads=threads) as generator,
@@ -102,5 +124,10 @@ def describe(info: EngineInfo) -> str:
     return f"{info.engine} {info.version} in {info.precision} on {info.device}: {info.device_name}{threads}{notes}"
 
 
-def _names(text: str | None) -> list[str] | None:
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+def _shard(text: str) -> Shard:
+    from seggd_rt.plan import Shard
+
+    index, slash, of = text.partition("/")
+    if not (slash and index.isdecimal() and of.isdecimal()):
+        raise OptionError(f"--shard is {text}; it must be i/n, as 2/4")
+    return Shard(int(index), int(of))

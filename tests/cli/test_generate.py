@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -60,6 +61,12 @@ def test_a_folder_gets_an_image_a_mask_and_a_manifest(
     done = run_command("generate", tiny_bundle, "-m", masks, "-o", out, *arguments, *ORT)
     assert done.code == 0, done.err
     maps = [("a", "a.png", None), ("b_0", "b.npy", 0), ("b_1", "b.npy", 1), ("c", "c.png", None)]
+    drawn_from = {
+        "a": golden_mask,
+        "b_0": golden_mask[::-1],
+        "b_1": golden_mask[:, ::-1],
+        "c": np.where(golden_mask == 2, 0, golden_mask).astype(np.uint8),
+    }
     expected = []
     for place, (name, mask, index) in enumerate(maps):
         for copy in range(2):
@@ -70,12 +77,18 @@ def test_a_folder_gets_an_image_a_mask_and_a_manifest(
                     "file_index": None,
                     "mask": mask,
                     "mask_index": index,
+                    "mask_sha256": hashlib.sha256(drawn_from[name].tobytes()).hexdigest(),
                     "seed": seed,
                     "noise": None,
                     "classes": ["cavity", "right ventricle"],
                     "sampler": "ddim",
                     "steps": 5,
                     "eta": 0.5,
+                    "spacing": "leading",
+                    "guidance": 0.0,
+                    "against": None,
+                    "real": None,
+                    "at": None,
                     "engine": "onnxruntime",
                     "precision": "fp32",
                     "bundle": tiny_generator.bundle.sha256,
