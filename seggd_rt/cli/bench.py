@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seggd_rt.cli.options import BundleFolder
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def bench(
-    bundle: Annotated[Path, typer.Argument(help="The bundle's folder, NAME.seggd.")],
+    bundle: BundleFolder,
     engine: Annotated[
         str, typer.Option(help="openvino, onnxruntime, auto, or all that can run here, in turn.")
     ] = "all",

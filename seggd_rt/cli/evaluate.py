@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from seggd_rt.cli.command_line import portable_command
+from seggd_rt.cli.options import BundleFolder
 from seggd_rt.errors import OptionError
 from seggd_rt.optional import require
 
 
 def evaluate(
-    bundle: Annotated[Path, typer.Argument(help="A bundle's folder.")],
+    bundle: BundleFolder,
     data: Annotated[
         Path, typer.Option(help="A folder with images/{train,val} and masks/all/{train,val}, or an .npz: real images.")
     ],

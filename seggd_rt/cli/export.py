@@ -25,7 +25,8 @@ def export(
     checkpoint: Annotated[
         Path,
         typer.Argument(
-            help="Our .pt, a bare state dict, NAME/unet of the reference, or a diffusers pipeline's folder."
+            metavar="CHECKPOINT",
+            help="Our .pt, a bare state dict, NAME/unet of the reference, or a diffusers pipeline's folder.",
         ),
     ],
     output: Annotated[
@@ -121,7 +122,11 @@ def _shown_progress() -> Iterator[Callable[[Progress], None]]:
                 tasks[progress.doing] = bars.add_task(progress.doing, total=progress.total)
             bars.update(tasks[progress.doing], completed=progress.done)
 
-        yield show
+        try:
+            yield show
+        except BaseException:
+            bars.live.transient = True  # an error leaves no bar behind that stands still
+            raise
 
 
 def _parse_precisions(text: str) -> tuple[Precision, ...]:

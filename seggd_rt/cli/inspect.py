@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seggd_rt.cli.options import BundleFolder
 from seggd_rt.wording import counted
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    bundle: Annotated[Path, typer.Argument(help="The bundle's folder.")],
+    bundle: BundleFolder,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON, and the bundle's hash.")] = False,
     verify: Annotated[
         bool, typer.Option("--verify", help="Hash every file; without it only their sizes are checked.")

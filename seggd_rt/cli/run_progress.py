@@ -66,5 +66,6 @@ class RunProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop the bar."""
+        """Stop the bar; after an error it is gone, as it would stand still."""
+        self._bar.live.transient = kind is not None
         self._bar.stop()

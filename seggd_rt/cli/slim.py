@@ -12,7 +12,7 @@ from seggd_rt.optional import require
 
 
 def slim(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of seggd-rt train.")],
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A checkpoint of seggd-rt train.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .pt to write.")],
     half: Annotated[bool, typer.Option("--half/--full", help="Store float16 or float32.")] = True,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,

@@ -95,6 +95,11 @@ def train(
         training_data=training_data,
     )
     outcome = run(options, command=portable_command())
+    if outcome.checkpoint is not None and outcome.step < steps:
+        why = "stopped" if outcome.signal is None else "interrupted"
+        typer.echo(f"{why}: saved at step {outcome.step} in {output}: --resume continues", err=True)
+    elif outcome.checkpoint is not None:
+        typer.echo(outcome.checkpoint)
     if outcome.signal is not None:
         raise typer.Exit(128 + outcome.signal)
 

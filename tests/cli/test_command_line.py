@@ -40,3 +40,19 @@ def test_a_full_disk_behind_stdout_is_one_line(tiny_bundle: Path) -> None:
         done = subprocess.run([*COMMAND, "inspect", tiny_bundle, "--json"], stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 2
     assert done.stderr.splitlines()[0] == b"error: No space left on device"
+
+
+@pytest.mark.parametrize(
+    ("command", "argument"),
+    [
+        ("slim", "CHECKPOINT"),
+        ("export", "CHECKPOINT"),
+        ("inspect", "BUNDLE"),
+        ("evaluate", "BUNDLE"),
+        ("bench", "BUNDLE"),
+    ],
+)
+def test_usage_says_what_to_give(command: str, argument: str) -> None:
+    usage = next(line for line in run_command(command, "--help").out.splitlines() if line.startswith("Usage"))
+    assert usage.split()[-1].strip("{}") == argument
+    assert f"Missing argument '{argument}'" in run_command(command).error_lines[0]

@@ -39,3 +39,10 @@ def test_progress_goes_to_stderr(tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert out == ""
     assert "0.05 M parameters" in err
     assert "loss 0.1234" in err
+
+
+def test_an_error_leaves_no_bar_behind(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(OSError, match="full"), Reporter(tmp_path, steps=2, start=0, enabled=True) as reporter:
+        reporter.step(1, 0.5)
+        raise OSError("full")
+    assert capfd.readouterr().err.strip() == ""

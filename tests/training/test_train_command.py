@@ -85,6 +85,26 @@ def test_what_no_option_can_be(seen: list[TrainOptions], flags: list[str], messa
     assert not seen
 
 
+def test_a_finished_run_prints_what_to_export(npz: Path, tmp_path: Path) -> None:
+    flags = f"--data {npz} -o {tmp_path}/run --network tiny --steps 2 --batch-size 2 --sample-every 0".split()
+    stopped = _invoke(train, *flags, "--stop-after", "1", "--validate-every", "0")
+    assert (stopped.exit_code, stopped.stdout) == (0, "")
+    assert f"stopped: saved at step 1 in {tmp_path}/run: --resume continues" in stopped.stderr
+    unvalidated = _invoke(train, *flags, "--resume", "--validate-every", "0")
+    assert (unvalidated.exit_code, unvalidated.stdout) == (0, f"{tmp_path}/run/last.pt\n")
+    flags[3] = f"{tmp_path}/other"
+    assert _invoke(train, *flags, "--validate-every", "1").stdout == f"{tmp_path}/other/best.pt\n"
+    assert (tmp_path / "other" / "best.pt").is_file()
+
+
+def test_an_interrupted_run_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = Outcome(step=7, signal=2, checkpoint=Path("out/best.pt"))
+    monkeypatch.setattr(trainer, "train", lambda options, *, command: outcome)
+    result = _invoke(train, "--data", "d.npz", "-o", "out")
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert result.stderr == "interrupted: saved at step 7 in out: --resume continues\n"
+
+
 def test_slim_writes_a_small_checkpoint(npz: Path, tmp_path: Path) -> None:
     flags = f"--data {npz} -o {tmp_path}/run --network tiny --steps 2 --batch-size 2 --sample-every 0".split()
     assert _invoke(train, *flags).exit_code == 0

@@ -370,4 +370,8 @@ def _progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
     columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"))
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
         task = bar.add_task(title, total=total)
-        yield lambda done: bar.update(task, completed=done)
+        try:
+            yield lambda done: bar.update(task, completed=done)
+        except BaseException:
+            bar.live.transient = True  # an error leaves no bar behind that stands still
+            raise

@@ -74,7 +74,10 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise OptionError(f"{path} cannot be read as JSON: {error}") from error
+        raise OptionError(
+            f"{path} cannot be read as JSON ({error}): write the configuration of a UNet2DModel there, or name one of "
+            f"{', '.join(NETWORKS)}"
+        ) from error
     if not isinstance(config, dict):
         raise OptionError(f"{path} must hold one JSON object, the configuration of a UNet2DModel")
     # What diffusers adds to the config.json it writes.

@@ -55,7 +55,8 @@ class Reporter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the bar and the files."""
+        """Close the bar, which after an error is gone, and the files."""
+        self._bar.live.transient = kind is not None
         self._bar.stop()
         if self._board is not None:
             self._board.close()

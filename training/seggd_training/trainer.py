@@ -46,10 +46,21 @@ _AUTOCAST = {Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: the steps done, and the signal that stopped it, if one did."""
+    """How a run ended.
+
+    Attributes
+    ----------
+    step
+        The steps done.
+    signal
+        What stopped it, if a signal did.
+    checkpoint
+        The best checkpoint by validation loss, the last where none was validated; None on all processes but the first.
+    """
 
     step: int
     signal: int | None = None
+    checkpoint: Path | None = None
 
 
 def train(options: TrainOptions, *, command: str | None = None) -> Outcome:
@@ -173,7 +184,8 @@ class _Run:
                     self._report(reporter, losses, norm)
             if is_main and self._saved_step != self._step:
                 self._save()
-        return Outcome(step=self._step, signal=noted[0] if noted else None)
+        best = options.output / ("last.pt" if self._best is None else "best.pt")
+        return Outcome(self._step, signal=noted[0] if noted else None, checkpoint=best if is_main else None)
 
     def _update(self) -> tuple[float, float]:
         """Take one step of the optimiser, and return the loss and the gradient's norm before clipping."""
