@@ -51,7 +51,6 @@ class CudaSession:
     def __init__(self, network: CudaNetwork, stream: DeviceStream, batch: int, lanes: int = 1) -> None:
         self._info, self._shape, self._stream = network.info, network.shape, stream
         self._batch, self._lanes = batch, lanes
-        self._capturable = network.capturable
         height, width = self._shape.height, self._shape.width
         image = (self._shape.image_channels, height, width)
         stream.activate()
@@ -67,6 +66,7 @@ class CudaSession:
         self._uploaded: DeviceMark | None = None
         self._grid = (-(-image[0] * height * width // (4 * _BLOCK)), batch)
         self._call = network.bind(self._sample, self._timestep, self._out, stream.handle)
+        self._capturable = network.capturable  # some know only once they are bound
         self._called = False
         self._unchecked = False
         self._waited_s = 0.0

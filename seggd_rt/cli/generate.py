@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -48,7 +49,9 @@ def generate(
     at: Annotated[float | None, typer.Option(help="In (0, 1): how far --from is noised.  [default: 0.6]")] = None,
     engine: options.EngineName = "auto",
     precision: options.PrecisionName = "auto",
-    device: options.DeviceName = "auto",
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda:0 (and so on), auto; or several, cuda:0,cuda:1, a process for each.")
+    ] = "auto",
     threads: options.Threads = None,
     batch: options.Batch = 1,
     shard: Annotated[str, typer.Option(help="Draw part i of n alone, i/n; all parts make the whole run.")] = "1/1",
@@ -64,10 +67,13 @@ def generate(
     """
     import seggd_rt
     from seggd_rt.cli.run_progress import RunProgress
+    from seggd_rt.cli.several_devices import run_on_each
     from seggd_rt.plan import plan_run
 
     if batch < 1:
         raise OptionError(f"--batch is {batch}; it must be at least 1")
+    if "," in device:
+        raise typer.Exit(run_on_each([name.strip() for name in device.split(",")], sys.argv[1:]))
     is_random = keep is not None and keep.strip().casefold() == "random"
     plan = plan_run(
         Bundle.open(bundle),

@@ -302,3 +302,30 @@ def read_terminal(descriptor: int) -> bytes:
         return os.read(descriptor, 65536)
     except OSError:  # Linux says EIO when the other end is closed
         return b""
+
+
+def test_several_devices_share_a_run(tiny_bundle: Path, masks: Path, tmp_path: Path) -> None:
+    arguments = ("generate", tiny_bundle, "-m", masks, "--count", "2", *ORT)
+    assert run_command(*arguments, "-o", tmp_path / "one").code == 0
+    done = subprocess.run(
+        [*COMMAND, *map(str, arguments), "-o", str(tmp_path / "two"), "--device", "cpu,cpu"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    one, two = ({path.name: path.read_bytes() for path in (tmp_path / name).glob("*.png")} for name in ("one", "two"))
+    assert one == two
+    assert len(done.stdout.splitlines()) == len(two) == 8
+    manifests = [(tmp_path / name / "manifest.jsonl").read_text().splitlines() for name in ("one", "two")]
+    assert sorted(manifests[0]) == sorted(manifests[1])
+
+
+def test_several_devices_fail_as_one(tiny_bundle: Path, masks: Path, tmp_path: Path) -> None:
+    arguments = ("generate", tiny_bundle, "-m", masks, "-o", tmp_path / "out", *ORT)
+    for extra, message in (
+        (("--device", "cpu,gpu"), "no device 'gpu'"),
+        (("--device", "cpu,cpu", "--shard=1/2"), "shard"),
+    ):
+        done = subprocess.run([*COMMAND, *map(str, arguments), *extra], capture_output=True, text=True)
+        assert done.returncode == 2
+        assert message in done.stderr
