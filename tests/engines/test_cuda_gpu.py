@@ -365,6 +365,7 @@ def tiny_unet(torch: Any) -> Any:
     return networks.build_unet(networks.unet_config("tiny", image_channels=1, mask_channels=3, size=(32, 48)))
 
 
+@pytest.mark.filterwarnings("default")  # torch.compile warns of what it traces through
 @pytest.mark.parametrize(
     ("precision", "compiled", "limit"),
     [
