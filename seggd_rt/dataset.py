@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 import seggd_rt
 from seggd_engines.network import OnStep, Step
 from seggd_rt.atomic import make_folder
-from seggd_rt.drawing import HowToDraw
+from seggd_rt.drawing import AblationWarning, HowToDraw
 from seggd_rt.errors import OptionError
 from seggd_rt.generator import EmptyMaskWarning, Generator
 from seggd_rt.imaging.real import read_real
@@ -185,8 +185,8 @@ def _images(
         seeds = [item.seed for item in items]
         on_step = reporter if stepwise else None
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", EmptyMaskWarning)  # the plan has said both, once for all of them
-            warnings.simplefilter("ignore", OneHotWarning)
+            for said in (EmptyMaskWarning, OneHotWarning, AblationWarning):  # by the plan, once for all images
+                warnings.simplefilter("ignore", said)
             if real is None:
                 images = generator(label_maps, seeds=seeds, noise=starts, on_step=on_step, keep_each=each, **how)
             else:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TypedDict
+from enum import StrEnum
+from typing import TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +19,16 @@ from seggd_rt.request import is_whole
 from seggd_rt.rows import Column, RowTable
 from seggd_rt.samplers import Sampler, sampler_rows
 from seggd_rt.schedule import Spacing
+
+_Kind = TypeVar("_Kind", bound=StrEnum)
+
+
+class AblationWarning(UserWarning):
+    """Classes are left out of masks for a network that was trained without that."""
+
+
+_OUTSIDE = 4
+"""Frames from a warning here to the caller of a generator."""
 
 
 class HowToDraw(TypedDict, total=False):
@@ -86,16 +99,19 @@ class Drawing:
         steps = manifest.defaults.steps if steps is None else steps
         if not is_whole(steps):
             raise OptionError(f"steps is {steps!r}; it must be a whole number")
-        sampler = _sampler(how.get("sampler") or manifest.defaults.sampler)
+        sampler = _named(how.get("sampler") or manifest.defaults.sampler, Sampler, "sampler")
         spacing = how.get("spacing")
         table = sampler_rows(
             sampler,
             manifest.schedule,
             int(steps),
             eta=how.get("eta") or 0.0,
-            spacing=None if spacing is None else _spacing(spacing),
+            spacing=None if spacing is None else _named(spacing, Spacing, "spacing"),
         )
         kept = select_classes(manifest.classes, keep=how.get("keep"), drop=how.get("drop"))
+        if len(kept) < len(manifest.classes) - 1 and manifest.mask.trained_with_ablation is False:
+            message = "this network was trained on whole masks: what it draws where classes are left out is a guess"
+            warnings.warn(message, AblationWarning, stacklevel=_OUTSIDE)
         full = encode_table(manifest.mask.encoding, len(manifest.classes))
         drawing = cls(sampler, table, kept, ablate(full, kept)[None])
         guidance = how.get("guidance") or 0.0
@@ -109,6 +125,11 @@ class Drawing:
         return drawing
 
     def _guided(self, manifest: Manifest, guidance: float, against: Iterable[str] | None) -> Drawing:
+        if manifest.mask.trained_with_ablation is False:
+            raise OptionError(
+                "guidance compares masks with and without classes, and this model never saw one without: train it with "
+                "--ablation"
+            )
         if against is None:
             if not manifest.mask.trained_with_empty_mask:
                 raise OptionError(
@@ -137,13 +158,10 @@ class Drawing:
         return np.broadcast_to(self.encode_tables[:, None], (lanes, count, *table))
 
 
-def _sampler(name: str) -> Sampler:
-    if name not in list(Sampler):
-        raise OptionError(f"there is no sampler '{name}': there are {', '.join(Sampler)}")
-    return Sampler(name)
-
-
-def _spacing(name: str) -> Spacing:
-    if name not in list(Spacing):
-        raise OptionError(f"there is no spacing '{name}': there are {', '.join(Spacing)}")
-    return Spacing(name)
+def _named(name: str, kinds: type[_Kind], what: str) -> _Kind:
+    """Return the member of a name, or raise OptionError that suggests the nearest."""
+    if name not in list(kinds):
+        near = difflib.get_close_matches(name, list(kinds), n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(kinds)}"
+        raise OptionError(f"there is no {what} '{name}': {hint}")
+    return kinds(name)

@@ -207,7 +207,7 @@ class Generator:
         weight
             In [0, 1]: 0 is the plain generation, exactly. Several make several images, and share the first part.
         at
-            In (0, 1): how noisy both are when they are mixed. The smaller, the more of the real image's detail stays.
+            In (0, 1]: how noisy both are when they are mixed. The smaller, the more of the real image's detail stays.
         seed, noise, **how
             As for a call; the real image is noised by the same seed.
         then_keep, then_drop
@@ -276,7 +276,7 @@ class Generator:
         mask
             (H, W) or (N, H, W) integers.
         at
-            In (0, 1): how far it is noised. The smaller, the more of it stays.
+            In (0, 1]: how far it is noised. The smaller, the more of it stays.
         seed, seeds, on_step, keep_each, **how
             As for a call.
 

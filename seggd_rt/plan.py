@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from seggd_rt.atomic import check_writable, make_folder
 from seggd_rt.bundle import Bundle, Manifest
-from seggd_rt.drawing import Drawing, HowToDraw
+from seggd_rt.drawing import AblationWarning, Drawing, HowToDraw
 from seggd_rt.errors import DataError, LabelMapError, OptionError
 from seggd_rt.generator import EmptyMaskWarning
 from seggd_rt.imaging.contract import ImageStack, ImageWriter, LabelMapFile
@@ -325,6 +325,10 @@ def _settings(
     manifest: Manifest, how: HowToDraw, *, random_classes: bool, real: str | Path | None, at: float | None
 ) -> Settings:
     drawing = Drawing.resolve(manifest, how)
+    if random_classes and manifest.mask.trained_with_ablation is False:
+        warnings.warn(
+            "this network was trained on whole masks: random subsets are guesses", AblationWarning, stacklevel=3
+        )
     if random_classes and (how.get("keep") is not None or how.get("drop") is not None):
         raise OptionError("classes are kept at random: give neither keep nor drop")
     if at is not None and real is None:

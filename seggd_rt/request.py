@@ -136,6 +136,8 @@ class Inputs:
         array = np.asarray(region)
         if array.shape != size or array.dtype.kind not in "biuf" or not ((array >= 0) & (array <= 1)).all():
             raise DataError(f"a region must be booleans, or float in [0, 1], {size}; it is {array.dtype} {array.shape}")
+        if not array.any():
+            raise DataError("the region is empty: there is nothing to draw in it")
         return array.astype(np.float32)
 
     def output(self, out: object, visible: tuple[int, ...]) -> HostOrDevice:

@@ -85,21 +85,19 @@ def entry_step(table: RowTable, schedule: NoiseSchedule, at: float) -> int:
     schedule
         What it was made for.
     at
-        In (0, 1): the noisier, the larger.
+        In (0, 1]: the noisier, the larger; 1 is before the first step.
 
     Raises
     ------
     OptionError
-        `at` lies outside, or before the first step, or after the last.
+        `at` lies outside, or after the last step.
     """
-    if not 0 < at < 1:
-        raise OptionError(f"at is {at}; it must lie between 0 and 1")
+    if not 0 < at <= 1:
+        raise OptionError(f"at is {at}; it must lie above 0, and not above 1")
     below = np.flatnonzero(table.timesteps <= at * schedule.train_steps)
-    least, most = table.timesteps[-1] / schedule.train_steps, table.timesteps[0] / schedule.train_steps
-    if at > most or not below.size:
-        raise OptionError(
-            f"at is {at}, and the steps of this run lie between {least:g} and {most:g}: choose among them"
-        )
+    if not below.size:
+        least = table.timesteps[-1] / schedule.train_steps
+        raise OptionError(f"at is {at}; the last step of this run is at {least:g}, so it must not be below that")
     return int(below[0])
 
 

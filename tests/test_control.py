@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from seggd_engines.network import NetworkShape
 from seggd_rt.bundle import Bundle
+from seggd_rt.drawing import AblationWarning
 from seggd_rt.errors import DataError, OptionError
 from seggd_rt.generator import Generator
 from seggd_rt.labels import encode, encode_table
@@ -30,11 +32,10 @@ Make = Callable[..., Generator]
 def make(request: pytest.FixtureRequest) -> Make:
     """Make a generator around a network that knows the answer, in host memory or on an emulated GPU."""
 
-    def make(std: float = 0.3, *, empty: bool = False) -> Generator:
+    def make(std: float = 0.3, *, empty: bool = False, ablation: bool = True) -> Generator:
         bundle = Bundle.open(TINY)
-        if empty:
-            mask = replace_struct(bundle.manifest.mask, trained_with_empty_mask=True)
-            bundle = replace(bundle, manifest=replace_struct(bundle.manifest, mask=mask))
+        mask = replace_struct(bundle.manifest.mask, trained_with_empty_mask=empty, trained_with_ablation=ablation)
+        bundle = replace(bundle, manifest=replace_struct(bundle.manifest, mask=mask))
         network = AnalyticNetwork(SHAPES[TINY], background=-0.2, levels=(0.1, 0.2, 0.3), std=std)
         network.schedule = bundle.manifest.schedule
         network.info = replace(network.info, device=request.param)
@@ -110,12 +111,20 @@ class TestInterpolation:
         found = generator.interpolate(mask, real, weight=0.5, steps=20, drop=[name], then_keep=[name])
         np.testing.assert_allclose(found, mu(np.where(mask == 2, 2, 0).astype(np.uint8)), atol=1e-3)
 
-    @pytest.mark.parametrize("at", [0.0, 1.0, -0.1, 0.99])
+    def test_1_is_before_the_first_step(self, make: Make, mask: NDArray[np.uint8], real: NDArray[np.float32]) -> None:
+        generator = make()
+        plain, mixed = generator.interpolate(mask, real, weight=[0, 0.9], at=1, steps=10)
+        np.testing.assert_array_equal(plain, generator(mask, steps=10))
+        assert np.abs(mixed - plain).max() > 1e-3
+
+    @pytest.mark.parametrize("at", [0.0, 1.01, -0.1, float("nan")])
     def test_where_to_mix_lies_among_the_steps(
         self, make: Make, mask: NDArray[np.uint8], real: NDArray[np.float32], at: float
     ) -> None:
         with pytest.raises(OptionError, match="at is"):
             make().interpolate(mask, real, at=at, steps=10)
+        with pytest.raises(OptionError, match="the last step of this run is at"):
+            make().interpolate(mask, real, at=0.01, steps=10, sampler="dpm-solver++")
 
     @pytest.mark.parametrize("weight", [-0.1, 1.1, [], [0.5, 2], float("nan"), [[0.5]]])
     def test_weights_lie_between_0_and_1(
@@ -212,6 +221,10 @@ class TestRegionEdit:
         found = make(std=0.0).inpaint(real, region, mask, steps=20)
         np.testing.assert_allclose(found[:, 10:], mu(mask)[:, 10:], atol=1e-3)
 
+    def test_an_empty_region_is_refused(self, make: Make, mask: NDArray[np.uint8], real: NDArray[np.float32]) -> None:
+        with pytest.raises(DataError, match="empty"):
+            make().inpaint(real, np.zeros((24, 32), bool), mask, steps=5)
+
     @pytest.mark.parametrize("region", [np.ones((24, 33)), np.full((24, 32), 2.0), np.full((24, 32), "x")])
     def test_what_is_no_region(
         self, make: Make, mask: NDArray[np.uint8], real: NDArray[np.float32], region: NDArray[Any]
@@ -294,7 +307,8 @@ class TestSweep:
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({"sampler": "euler"}, "there is no sampler 'euler'"),
+        ({"sampler": "euler"}, "there is no sampler 'euler': there are ddim"),
+        ({"sampler": "dpm-solver"}, r"did you mean 'dpm-solver\+\+'"),
         ({"spacing": "even"}, "there is no spacing 'even'"),
         ({"colour": 1}, "there is no setting 'colour'"),
         ({"steps": 2.5}, "whole number"),
@@ -310,3 +324,15 @@ def test_unknown_settings_are_refused(make: Make, mask: NDArray[np.uint8], how: 
 def test_every_sampler_ends_in_the_answer(make: Make, mask: NDArray[np.uint8], sampler: Sampler) -> None:
     found = make(std=0.0)(mask, sampler=sampler, steps=50)
     np.testing.assert_allclose(found, mu(mask), atol=2e-3)
+
+
+def test_a_network_of_whole_masks_is_no_ground_for_ablation(make: Make, mask: NDArray[np.uint8]) -> None:
+    generator = make(ablation=False)
+    name = generator.manifest.classes[1].name
+    with pytest.warns(AblationWarning, match="whole masks"):
+        generator(mask, steps=2, drop=[name])
+    with pytest.raises(OptionError, match="never saw one without"):
+        generator(mask, steps=2, guidance=1.0, against=[name])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        generator(mask, steps=2)

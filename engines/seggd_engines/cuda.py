@@ -112,7 +112,8 @@ class CudaSession:
     def advance(self, steps: int) -> None:
         """Do the next steps: see `Session.advance`."""
         self._stream.activate()
-        self._launch(whole=False, steps=steps)
+        if steps:
+            self._launch(whole=False, steps=steps)
 
     def preview(self, out: Pixels) -> None:
         """Write the last estimates of x0: see `Session.preview`."""

@@ -46,7 +46,7 @@ def generate(
     real: Annotated[
         Path | None, typer.Option("--from", help="A real image, .png or .npy, to draw all from, noised up to --at.")
     ] = None,
-    at: Annotated[float | None, typer.Option(help="In (0, 1): how far --from is noised.  [default: 0.6]")] = None,
+    at: Annotated[float | None, typer.Option(help="In (0, 1]: how far --from is noised.  [default: 0.6]")] = None,
     engine: options.EngineName = "auto",
     precision: options.PrecisionName = "auto",
     device: Annotated[

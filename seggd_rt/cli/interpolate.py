@@ -17,7 +17,7 @@ def interpolate(
     real: Annotated[Path, typer.Option(help="The real image, .png or .npy.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="A .png of the only image, or an .npy of all.")],
     weight: Annotated[str, typer.Option(help="Of the real image, in [0, 1]; several, 0,0.5,1, make several.")] = "0.5",
-    at: Annotated[float, typer.Option(help="In (0, 1): how noisy both are when they are mixed.")] = 0.6,
+    at: Annotated[float, typer.Option(help="In (0, 1]: how noisy both are when they are mixed.")] = 0.6,
     grid: Annotated[bool, typer.Option("--grid", help="Write a labelled grid of real image, mask and images.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the generation and of the real image's noise.")] = 0,
     steps: options.Steps = None,
