@@ -44,7 +44,12 @@ OnProgress = Callable[[Progress], None]
 Records = abc.Generator[Record, None, None]
 """Closing it ends the run."""
 _Images = Iterator[tuple[Item, NDArray[np.uint8], NDArray[np.float32]]]
-_Batch = tuple[Sequence[Item], NDArray[np.uint8], NDArray[np.floating] | None]
+Maps = NDArray[np.uint8]
+Starts = NDArray[np.floating] | None
+Images = NDArray[np.float32]
+Draw = Callable[[Sequence[Item], Maps, Starts, OnStep | None], Images]
+"""Draws a batch: its items, label maps, (N, H, W), and given noise, (N, C, H, W); told what to call after a step."""
+_Batch = tuple[Sequence[Item], Maps, Starts]
 _WRITERS = 2
 """Threads that encode and write images."""
 
@@ -54,7 +59,13 @@ class FinishedImagesWarning(UserWarning):
 
 
 def run(
-    plan: Plan, generator: Generator, *, batch: int = 1, force: bool = False, on_progress: OnProgress | None = None
+    plan: Plan,
+    generator: Generator,
+    *,
+    batch: int = 1,
+    force: bool = False,
+    on_progress: OnProgress | None = None,
+    draw: Draw | None = None,
 ) -> Records:
     """Draw a plan's images and yield the record of each one whose file is complete.
 
@@ -73,6 +84,8 @@ def run(
         Draw all of them again, and replace images in the folder that were made with other settings.
     on_progress
         Called after every step, on a GPU after every batch; raising ends the run.
+    draw
+        Draws a batch in place of the generator's call: what shows images on their way, say. It must give the same.
 
     Raises
     ------
@@ -96,7 +109,7 @@ def run(
     if batch < 1:
         raise OptionError(f"batch is {batch}; it must be at least 1")
     if not plan.output.is_folder:
-        return _into_file(plan, generator, batch, on_progress)
+        return _into_file(plan, generator, _images(plan, generator, list(plan), batch, on_progress, draw))
     manifest, there = ManifestFile(plan.output.path), set[str]()
     if manifest.path.exists():
         made = (_record(plan, generator, item, plan.label_map(item), _file_name(plan, item), None) for item in plan)
@@ -109,19 +122,15 @@ def run(
             FinishedImagesWarning,
             stacklevel=2,
         )
-    return _into_folder(plan, generator, batch, on_progress, manifest, there)
+    missing = [item for item in plan if _file_name(plan, item) not in there]
+    images = _images(plan, generator, missing, batch, on_progress, draw)
+    return _into_folder(plan, generator, images, manifest, missing)
 
 
 def _into_folder(
-    plan: Plan,
-    generator: Generator,
-    batch: int,
-    on_progress: OnProgress | None,
-    manifest: ManifestFile,
-    there: set[str],
+    plan: Plan, generator: Generator, images: _Images, manifest: ManifestFile, missing: Sequence[Item]
 ) -> Records:
     make_folder(plan.output.path)
-    missing = [item for item in plan if _file_name(plan, item) not in there]
     manifest.forget(_file_name(plan, item) for item in missing)
     writing: deque[tuple[Record, Future[None]]] = deque()
 
@@ -133,7 +142,7 @@ def _into_folder(
 
     with ThreadPoolExecutor(_WRITERS, "seggd-write") as writers:
         try:
-            for item, label_map, image in _images(plan, generator, missing, batch, on_progress):
+            for item, label_map, image in images:
                 record = _record(plan, generator, item, label_map, _file_name(plan, item), None)
                 writing.append((record, writers.submit(_write, plan, record, image)))
                 while writing and (writing[0][1].done() or len(writing) > 2 * _WRITERS):
@@ -150,28 +159,22 @@ def _write(plan: Plan, record: Record, image: NDArray[np.float32]) -> None:
         file.append(image)
 
 
-def _into_file(plan: Plan, generator: Generator, batch: int, on_progress: OnProgress | None) -> Records:
+def _into_file(plan: Plan, generator: Generator, images: _Images) -> Records:
     path, writer = plan.output.path, plan.output.writer
     make_folder(path.parent)
     records = []
     with writer.create(path, plan.stack(len(plan))) as file:
-        for item, label_map, image in _images(plan, generator, list(plan), batch, on_progress):
+        for item, label_map, image in images:
             file.append(image)
             index = item.number if writer.holds_many else None
             records.append(_record(plan, generator, item, label_map, path.name, index))
     yield from records
 
 
-def _images(
-    plan: Plan, generator: Generator, wanted: Sequence[Item], batch: int, on_progress: OnProgress | None
-) -> _Images:
-    """Draw images, batch after batch."""
-    done, settings = 0, plan.settings
-    # A GPU draws a batch in one launch, unless it has to stop after every step to tell of it.
-    stepwise = generator.engine.device == "cpu"
-    last = Step(settings.steps - 1, settings.steps, 0)
-    real = None if settings.real is None else read_real(settings.real, plan.bundle.manifest.image)
-    how = HowToDraw(
+def settings_of(plan: Plan) -> HowToDraw:
+    """Return what every image of a plan is drawn with, but for its classes."""
+    settings = plan.settings
+    return HowToDraw(
         sampler=settings.sampler,
         steps=settings.steps,
         eta=settings.eta,
@@ -179,24 +182,47 @@ def _images(
         guidance=settings.guidance,
         against=settings.against,
     )
+
+
+def _images(
+    plan: Plan,
+    generator: Generator,
+    wanted: Sequence[Item],
+    batch: int,
+    on_progress: OnProgress | None,
+    draw: Draw | None,
+) -> _Images:
+    """Draw images, batch after batch."""
+    done = 0
+    draw = draw or _drawer(plan, generator)
+    # A GPU draws a batch in one launch, unless it has to stop after every step to tell of it.
+    stepwise = generator.engine.device == "cpu"
+    last = Step(plan.settings.steps - 1, plan.settings.steps, 0)
     for items, label_maps, starts in _loaded(plan, wanted, batch):
         reporter = _reporter(on_progress, done, len(wanted), len(items))
-        each = [item.classes for item in items]
-        seeds = [item.seed for item in items]
-        on_step = reporter if stepwise else None
         with warnings.catch_warnings():
             for said in (EmptyMaskWarning, OneHotWarning, AblationWarning):  # by the plan, once for all images
                 warnings.simplefilter("ignore", said)
-            if real is None:
-                images = generator(label_maps, seeds=seeds, noise=starts, on_step=on_step, keep_each=each, **how)
-            else:
-                images = generator.translate(
-                    real, label_maps, at=settings.at or 0.6, seeds=seeds, on_step=on_step, keep_each=each, **how
-                )
+            images = draw(items, label_maps, starts, reporter if stepwise else None)
         if reporter is not None and not stepwise:
             reporter(last)
         yield from zip(items, label_maps, images, strict=True)
         done += len(items)
+
+
+def _drawer(plan: Plan, generator: Generator) -> Draw:
+    """Return what draws a batch by the generator: from noise, or from the plan's real image."""
+    settings, how = plan.settings, settings_of(plan)
+    real = None if settings.real is None else read_real(settings.real, plan.bundle.manifest.image)
+
+    def draw(items: Sequence[Item], label_maps: Maps, starts: Starts, on_step: OnStep | None) -> Images:
+        each, seeds = [item.classes for item in items], [item.seed for item in items]
+        if real is None:
+            return generator(label_maps, seeds=seeds, noise=starts, on_step=on_step, keep_each=each, **how)
+        at = 1.0 if settings.at is None else settings.at
+        return generator.translate(real, label_maps, at=at, seeds=seeds, on_step=on_step, keep_each=each, **how)
+
+    return draw
 
 
 def _loaded(plan: Plan, wanted: Sequence[Item], batch: int) -> Iterator[_Batch]:

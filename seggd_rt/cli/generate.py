@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from seggd_engines.network import EngineInfo
     from seggd_rt import Generator
     from seggd_rt.cli.run_progress import RunProgress
+    from seggd_rt.dataset import Draw
     from seggd_rt.plan import Plan, Shard
 
 
@@ -55,6 +56,11 @@ def generate(
     threads: options.Threads = None,
     batch: options.Batch = 1,
     shard: Annotated[str, typer.Option(help="Draw part i of n alone, i/n; all parts make the whole run.")] = "1/1",
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Show the only image in the terminal as it emerges.")
+    ] = False,
+    gif: Annotated[Path | None, typer.Option(help="A .gif of how the only image emerges.")] = None,
+    every: Annotated[int, typer.Option(help="Steps between two looks of --preview and --gif.")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for every image.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Draw all again, also in place of images made with other settings.")
@@ -66,12 +72,16 @@ def generate(
     that is started again draws what is missing.
     """
     import seggd_rt
+    from seggd_rt.atomic import make_folder, write_file
+    from seggd_rt.cli.live_image import LiveImage, draw_watched, gif_bytes
     from seggd_rt.cli.run_progress import RunProgress
     from seggd_rt.cli.several_devices import run_on_each
     from seggd_rt.plan import plan_run
 
     if batch < 1:
         raise OptionError(f"--batch is {batch}; it must be at least 1")
+    if every < 1:
+        raise OptionError(f"--every is {every}; it must be at least 1")
     if "," in device:
         raise typer.Exit(run_on_each([name.strip() for name in device.split(",")], sys.argv[1:]))
     is_random = keep is not None and keep.strip().casefold() == "random"
@@ -95,21 +105,41 @@ def generate(
         guidance=guidance,
         against=options.names(against),
     )
-    with (
-        seggd_rt.load(bundle, engine=engine, precision=precision, device=device, threads=threads) as generator,
-        RunProgress(len(plan)) as progress,
-    ):
-        progress.say(describe(generator.engine))
-        _draw(plan, generator, batch, progress, as_json=as_json, force=force)
+    if (gif is not None or preview) and (len(plan) != 1 or real is not None):
+        raise OptionError("--preview and --gif show one image that is drawn from noise: give one label map, count 1")
+    if gif is not None and gif.suffix.lower() != ".gif":
+        raise OptionError(f"{gif} must end in .gif")
+    with seggd_rt.load(bundle, engine=engine, precision=precision, device=device, threads=threads) as generator:
+        if gif is not None or preview:
+            typer.echo(describe(generator.engine), err=True)
+            with LiveImage(preview) as live, RunProgress(len(plan), hidden=live.can_show) as progress:
+                draw = draw_watched(plan, generator, every, live)
+                _draw(plan, generator, batch, progress, as_json=as_json, force=force, draw=draw)
+            if gif is not None:
+                make_folder(gif.parent)
+                write_file(gif, gif_bytes(live.frames))
+            return
+        with RunProgress(len(plan)) as progress:
+            progress.say(describe(generator.engine))
+            _draw(plan, generator, batch, progress, as_json=as_json, force=force)
 
 
-def _draw(plan: Plan, generator: Generator, batch: int, progress: RunProgress, *, as_json: bool, force: bool) -> None:
+def _draw(
+    plan: Plan,
+    generator: Generator,
+    batch: int,
+    progress: RunProgress,
+    *,
+    as_json: bool,
+    force: bool,
+    draw: Draw | None = None,
+) -> None:
     from seggd_rt.dataset import run
 
     started, finished = time.perf_counter(), 0
     try:
         # Closed at once when anything ends the loop, so that nothing unfinished is left in the output.
-        with closing(run(plan, generator, batch=batch, force=force, on_progress=progress.show)) as records:
+        with closing(run(plan, generator, batch=batch, force=force, on_progress=progress.show, draw=draw)) as records:
             for record in records:
                 finished += 1
                 path = plan.output.path / record.file if plan.output.is_folder else plan.output.path
@@ -120,7 +150,7 @@ def _draw(plan: Plan, generator: Generator, batch: int, progress: RunProgress, *
     except (KeyboardInterrupt, SystemExit):  # Ctrl-C; a request to terminate
         progress.say(f"interrupted: {finished} of {len(plan)} images are finished and kept")
         raise
-    progress.say(f"{finished} image{'s' * (finished > 1)} in {time.perf_counter() - started:.1f} s")
+    progress.say(f"{finished} image{'s' * (finished != 1)} in {time.perf_counter() - started:.1f} s")
 
 
 def describe(info: EngineInfo) -> str:

@@ -16,7 +16,7 @@ from seggd_rt.dataset import Progress as RunState
 class RunProgress:
     """Shows images finished, the step in work and the time left. Use it as a context manager."""
 
-    def __init__(self, images: int) -> None:
+    def __init__(self, images: int, *, hidden: bool = False) -> None:
         self._console = Console(stderr=True)
         self._bar = Progress(
             TextColumn("{task.fields[done]}/{task.fields[images]} images"),
@@ -26,7 +26,7 @@ class RunProgress:
             TextColumn("left"),
             TimeRemainingColumn(),
             console=self._console,
-            disable=not self._console.is_terminal,
+            disable=hidden or not self._console.is_terminal,
         )
         self._task = self._bar.add_task("", total=None, done=0, images=images, step=0, steps="?")
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import seggd_rt
+from seggd_rt.cli.live_image import half_blocks
 from seggd_rt.noise import derive_seed
 
 pytestmark = pytest.mark.usefixtures("needs_onnxruntime")
@@ -329,3 +330,45 @@ def test_several_devices_fail_as_one(tiny_bundle: Path, masks: Path, tmp_path: P
         done = subprocess.run([*COMMAND, *map(str, arguments), *extra], capture_output=True, text=True)
         assert done.returncode == 2
         assert message in done.stderr
+
+
+def test_an_animation_ends_in_the_image(
+    tiny_bundle: Path, tiny_generator: seggd_rt.Generator, mask: Path, golden_mask: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    arguments = ("-o", tmp_path / "i.png", "--gif", tmp_path / "new" / "i.gif", "--preview", "--every", "2", *ORT)
+    done = run_command("generate", tiny_bundle, "-m", mask, *arguments)
+    assert done.code == 0, done.err
+    with Image.open(tmp_path / "new" / "i.gif") as animation:
+        assert animation.n_frames == 3  # type: ignore[attr-defined] # after steps 2, 4 and 5
+        animation.seek(2)
+        last = np.asarray(animation.convert("L")).astype(int)
+    assert np.abs(last - np.asarray(Image.open(tmp_path / "i.png"))).max() <= 2
+    looks = list(tiny_generator.stream(golden_mask, every=2, steps=5))
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "i.png")), np.rint(looks[-1].image * 255))
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (("--gif", "i.png"), "must end in .gif"),
+        (("--gif", "i.gif", "--count", "2"), "show one image"),
+        (("--preview", "--count", "2"), "show one image"),
+        (("--preview", "--every", "0"), "every is 0"),
+    ],
+)
+def test_what_cannot_be_looked_at(
+    tiny_bundle: Path, mask: Path, tmp_path: Path, extra: tuple[str, ...], message: str
+) -> None:
+    done = run_command("generate", tiny_bundle, "-m", mask, "-o", f"{tmp_path}/out/", *extra, *ORT)
+    assert done.code == 2
+    assert message in done.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_half_blocks_are_two_pixels_a_character() -> None:
+    picture = np.zeros((4, 6, 3), np.uint8)
+    picture[0], picture[1] = (255, 0, 0), (0, 0, 255)
+    text = half_blocks(picture, 64)
+    assert text.plain == "▀▀▀▀▀▀\n" * 2
+    assert str(text.spans[0].style) == "rgb(255,0,0) on rgb(0,0,255)"
+    assert half_blocks(np.zeros((100, 200, 3), np.uint8), 64).plain == ("▀" * 64 + "\n") * 16
