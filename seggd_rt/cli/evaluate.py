@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from seggd_rt.cli.command_line import portable_command
-from seggd_rt.cli.options import BundleFolder
+from seggd_rt.cli.options import (
+    BundleFolder,
+    DeviceName,
+    EngineName,
+    PrecisionName,
+    SamplerName,
+    SpacingName,
+    Steps,
+    Threads,
+)
 from seggd_rt.errors import OptionError
 from seggd_rt.optional import require
 
@@ -24,14 +33,16 @@ def evaluate(
         Path | None, typer.Option(help="A segmenter of an earlier run, in place of training one.")
     ] = None,
     segmenter_steps: Annotated[int | None, typer.Option(help="Steps to train the segmenter for.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Sampling steps; the bundle's default.")] = None,
+    sampler: SamplerName = None,
+    spacing: SpacingName = None,
+    steps: Steps = None,
     seed: Annotated[int, typer.Option(help="Of the run: image i has a seed derived from it and i.")] = 0,
     batch: Annotated[int, typer.Option(help="Images drawn at a time.")] = 8,
     limit: Annotated[int | None, typer.Option(help="A quick look: only so many masks, evenly spread.")] = None,
-    engine: Annotated[str, typer.Option(help="onnxruntime, openvino or auto.")] = "auto",
-    precision: Annotated[str, typer.Option(help="fp32, fp16, bf16 or auto.")] = "auto",
-    device: Annotated[str, typer.Option(help="cpu or auto.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    engine: EngineName = "auto",
+    precision: PrecisionName = "auto",
+    device: DeviceName = "auto",
+    threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a report and a segmenter of other settings.")] = False,
 ) -> None:
@@ -54,6 +65,8 @@ def evaluate(
         split=Split(split),
         segmenter=segmenter,
         segmenter_steps=segmenter_steps,
+        sampler=sampler,
+        spacing=spacing,
         steps=steps,
         seed=seed,
         batch=batch,

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -21,9 +22,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import seggd_rt
 from seggd_rt.bundle import Bundle, Manifest, sha256_of
+from seggd_rt.drawing import Drawing, HowToDraw
 from seggd_rt.errors import DataError, OptionError, OutputError
 from seggd_rt.noise import check_seed
-from seggd_rt.samplers import Sampler, sampler_rows
 from seggd_rt.wording import counted
 from seggd_training.data import Dataset, Split, load_dataset
 from seggd_training.evaluation_report import (
@@ -73,6 +74,8 @@ class EvaluateOptions(msgspec.Struct, frozen=True, kw_only=True):
     split: Split = Split.VAL
     segmenter: Path | None = None
     segmenter_steps: int | None = None
+    sampler: str | None = None
+    spacing: str | None = None
     steps: int | None = None
     seed: int = 0
     batch: int = 8
@@ -124,8 +127,9 @@ def evaluate(options: EvaluateOptions, *, command: str = "", say: Say = lambda l
         torch.set_num_threads(options.threads)
     bundle = Bundle.open(options.bundle)
     manifest = bundle.manifest
-    steps = manifest.defaults.steps if options.steps is None else options.steps
-    sampler_rows(Sampler.DDIM, manifest.schedule, steps)  # refuses what cannot be, before minutes of training
+    how = HowToDraw(sampler=options.sampler, spacing=options.spacing)
+    drawing = Drawing.resolve(manifest, {**how, "steps": options.steps})  # refuses what cannot be, before training
+    steps = len(drawing.table)
     measured, train_set = (_load(options.data, split, manifest) for split in (options.split, Split.TRAIN))
     leak = check_apart(train_set, measured)
     cases = choose_cases(measured, options.limit)
@@ -151,6 +155,8 @@ def evaluate(options: EvaluateOptions, *, command: str = "", say: Say = lambda l
                 data=fingerprint(measured),
                 split=options.split.value,
                 images=len(cases.indices),
+                sampler=drawing.sampler.value,
+                spacing=options.spacing or manifest.schedule.spacing.value,
                 steps=steps,
                 seed=options.seed,
                 engine=generator.engine.engine,
@@ -160,7 +166,7 @@ def evaluate(options: EvaluateOptions, *, command: str = "", say: Say = lambda l
         began = time.monotonic()
         with _progress("generating", len(cases.indices)) as advance:
             images = draw_images(
-                generator, cases, seed=options.seed, steps=steps, batch=options.batch, on_images=advance
+                partial(generator, **how), cases, seed=options.seed, steps=steps, batch=options.batch, on_images=advance
             )
         seconds = time.monotonic() - began
         engine = generator.engine
@@ -195,7 +201,8 @@ def evaluate(options: EvaluateOptions, *, command: str = "", say: Say = lambda l
             width=manifest.image.width,
         ),
         generation=GenerationRecord(
-            sampler=Sampler.DDIM.value,
+            sampler=drawing.sampler.value,
+            spacing=options.spacing or manifest.schedule.spacing.value,
             steps=steps,
             seed=options.seed,
             batch=options.batch,
@@ -241,6 +248,8 @@ def _check_same(path: Path, **settings: str | int) -> None:
         "data": old.data.content_sha256,
         "split": old.data.split,
         "images": old.data.images,
+        "sampler": old.generation.sampler,
+        "spacing": old.generation.spacing,
         "steps": old.generation.steps,
         "seed": old.generation.seed,
         "engine": old.generation.engine.engine,

@@ -60,6 +60,7 @@ class GenerationRecord(_Record, frozen=True):
     """How images were generated. Image i has the seed `derive_seed(seed, i)`, i its number in the split."""
 
     sampler: str
+    spacing: str
     steps: int
     seed: int
     batch: int
