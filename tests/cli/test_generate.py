@@ -236,9 +236,12 @@ def test_what_is_finished_stays(stop: signal.Signals, tiny_bundle: Path, mask: P
         "generate", tiny_bundle, "-m", mask, "-o", out, "--count", "5000", "--engine", "onnxruntime", "--threads", "1"
     )
     assert process.stdout is not None
+    assert process.stderr is not None
     first = [process.stdout.readline() for _ in range(3)]
     process.send_signal(stop)
-    rest, err = process.communicate(timeout=60)
+    # Not `communicate`: it would leave out what readline has read ahead.
+    rest, err = process.stdout.read(), process.stderr.read()
+    process.wait(timeout=60)
     assert process.returncode == ENDS[stop]
     printed = [Path(line) for line in "".join([*first, rest]).splitlines()]
     assert len(printed) >= 3
