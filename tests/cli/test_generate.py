@@ -237,11 +237,11 @@ def test_what_is_finished_stays(stop: signal.Signals, tiny_bundle: Path, mask: P
     )
     assert process.stdout is not None
     assert process.stderr is not None
-    first = [process.stdout.readline() for _ in range(3)]
-    process.send_signal(stop)
-    # Not `communicate`: it would leave out what readline has read ahead.
-    rest, err = process.stdout.read(), process.stderr.read()
-    process.wait(timeout=60)
+    with process:
+        first = [process.stdout.readline() for _ in range(3)]
+        process.send_signal(stop)
+        # Not `communicate`: it would leave out what readline has read ahead.
+        rest, err = process.stdout.read(), process.stderr.read()
     assert process.returncode == ENDS[stop]
     printed = [Path(line) for line in "".join([*first, rest]).splitlines()]
     assert len(printed) >= 3
