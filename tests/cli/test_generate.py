@@ -308,6 +308,31 @@ def read_terminal(descriptor: int) -> bytes:
         return b""
 
 
+@pytest.mark.parametrize("lines", [0, 1, 7])
+def test_a_run_that_was_killed_goes_on_to_the_same_files(
+    tiny_bundle: Path, mask: Path, tmp_path: Path, lines: int
+) -> None:
+    arguments = ("generate", tiny_bundle, "-m", mask, "--count", "30", *ORT)
+    assert run_command(*arguments, "-o", tmp_path / "whole").code == 0
+    with start_command(*arguments, "-o", tmp_path / "killed") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("onnxruntime")
+        for _ in range(lines):
+            process.stdout.readline()
+        process.kill()
+        process.stdout.read(), process.stderr.read()
+    assert len(list((tmp_path / "killed").glob("*.png"))) < 30
+    again = run_command(*arguments, "-o", tmp_path / "killed")
+    assert again.code == 0, again.err
+    whole, killed = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("whole", "killed")
+    )
+    records = [sorted(files.pop("manifest.jsonl").splitlines()) for files in (whole, killed)]
+    assert records[0] == records[1]
+    assert killed == whole
+
+
 def test_several_devices_share_a_run(tiny_bundle: Path, masks: Path, tmp_path: Path) -> None:
     arguments = ("generate", tiny_bundle, "-m", masks, "--count", "2", *ORT)
     assert run_command(*arguments, "-o", tmp_path / "one").code == 0
