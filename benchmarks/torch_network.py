@@ -188,7 +188,8 @@ class _Place:
             yield
             return
         pool = torch.cuda.use_mem_pool(self._pool, self._device) if pooled else nullcontext()
-        with torch.cuda.stream(self._stream), pool:
+        # The pool first: PyTorch asks a current stream that is recorded for a graph of its own.
+        with pool, torch.cuda.stream(self._stream):
             yield
 
 

@@ -166,7 +166,7 @@ class Inputs:
     def _guest(self, array: object, name: str, *, writable: bool = False) -> DeviceArray:
         if not self.device.startswith("cuda"):
             raise DataError(f"{name} is in a GPU's memory and the engine runs on the {self.device}: give a NumPy array")
-        guest = view(array, name, self.stream, writable=writable)
+        guest = view(array, name, self.stream, writable=writable, device=self.device)
         if guest.device != self.device:
             raise DataError(f"{name} is on {guest.device} and the engine runs on {self.device}: move it there")
         return guest

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import cache
+from contextlib import contextmanager, suppress
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from platformdirs import user_cache_path
 
 from seggd_engines.device import Bytes, DeviceGraph, DeviceMark, Kernel
+from seggd_engines.gpus import drive
 from seggd_rt.errors import EngineError
 from seggd_rt.optional import require
 
@@ -61,10 +63,12 @@ def compile_kernels(architecture: str, *, cached: bool = True) -> Any:
     options = core.ProgramOptions(name="sampling.cu", arch=f"sm_{architecture}", std="c++17", fma=False)
     with _translated("the kernels cannot be compiled"):
         program = core.Program(kernel_source(), "c++", options)
-        kept = require("cuda.core.utils", extra="cuda", feature="running on a GPU").FileStreamProgramCache(
-            user_cache_path("seggd-rt") / "kernels"
-        )
-        return program.compile("cubin", cache=kept) if cached else program.compile("cubin")
+        utils = require("cuda.core.utils", extra="cuda", feature="running on a GPU")
+        if cached:
+            with suppress(OSError):  # a folder that cannot be written costs a second a start, no more
+                kept = utils.FileStreamProgramCache(user_cache_path("seggd-rt") / "kernels")
+                return program.compile("cubin", cache=kept)
+        return program.compile("cubin")
 
 
 class CudaStream:
@@ -81,6 +85,10 @@ class CudaStream:
             code = compile_kernels(self._device.arch)
             self._kernels = {kernel: code.get_kernel(kernel.value) for kernel in Kernel}
         self._driver = require("cuda.bindings.driver", extra="cuda", feature="running on a GPU")
+        for kernel in self._kernels.values():
+            # CUDA loads a kernel at its first launch, and that may come while a graph is recorded.
+            function = drive(self._driver.cuKernelGetFunction(kernel.handle), "load a kernel")
+            drive(self._driver.cuFuncLoad(function), "load a kernel")
         self._handle = int(self._stream.handle)
         self._buffers: list[Any] = []
         self._events: dict[str, Any] = {}
@@ -136,12 +144,15 @@ class CudaStream:
         with _translated("the sampling loop cannot be captured as a CUDA graph"):
             builder = self._stream.create_graph_builder().begin_building("thread_local")
             try:
-                work()
+                with _nothing_collected():
+                    work()
+                    builder.end_building()
+                graph = builder.complete()
+                graph.upload(self._stream)
             finally:
-                builder.end_building()
-            graph = builder.complete()
-            graph.upload(self._stream)
-            builder.close()
+                # Ends a recording that an error left open; what it says then must not hide that error.
+                with suppress(_failure(), RuntimeError):
+                    builder.close()
         return CudaGraph(graph, self._stream)
 
     def mark(self) -> DeviceMark:
@@ -152,12 +163,12 @@ class CudaStream:
     def wait_for(self, stream: int) -> None:
         """Wait for what is enqueued on another stream."""
         with _translated("another stream cannot be waited for"):
-            self._stream.wait(_core().Stream.from_handle(stream))
+            self._stream.wait(_foreign(stream))
 
     def hold_back(self, stream: int) -> None:
         """Let another stream wait for what is enqueued here."""
         with _translated("another stream cannot be held back"):
-            _core().Stream.from_handle(stream).wait(self._stream)
+            _foreign(stream).wait(self._stream)
 
     def synchronize(self) -> None:
         """Wait until everything enqueued here is done."""
@@ -213,11 +224,36 @@ def _core() -> Any:
     return require("cuda.core", extra="cuda", feature="running on a GPU")
 
 
+@lru_cache(maxsize=16)
+def _foreign(handle: int) -> Any:
+    """Return a caller's stream; cuda.core makes a class for each, so the latest few are kept."""
+    return _core().Stream.from_handle(handle)
+
+
+@cache
+def _failure() -> type[Exception]:
+    failure: type[Exception] = require(
+        "cuda.core._utils.cuda_utils", extra="cuda", feature="running on a GPU"
+    ).CUDAError
+    return failure
+
+
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """Hold Python's collector off: device memory that it gave back meanwhile would break a recording."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
 @contextmanager
 def _translated(what: str) -> Iterator[None]:
     """Turn cuda.core's errors into EngineError: its own, which it exports nowhere, and those of a missing driver."""
-    failure = require("cuda.core._utils.cuda_utils", extra="cuda", feature="running on a GPU").CUDAError
     try:
         yield
-    except (failure, RuntimeError) as error:
+    except (_failure(), RuntimeError) as error:
         raise EngineError(f"{what} ({' '.join(str(error).split())})") from error

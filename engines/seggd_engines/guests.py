@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from seggd_engines.gpus import find_gpu, make_current
 from seggd_engines.network import DeviceArray
 from seggd_rt.errors import DataError, OptionError
 from seggd_rt.optional import require
@@ -28,7 +29,7 @@ def is_guest(array: object) -> bool:
     return device is not None and device()[0] in _ON_CUDA
 
 
-def view(array: object, name: str, stream: int, *, writable: bool = False) -> DeviceArray:
+def view(array: object, name: str, stream: int, *, writable: bool = False, device: str | None = None) -> DeviceArray:
     """Describe a guest.
 
     Parameters
@@ -41,6 +42,8 @@ def view(array: object, name: str, stream: int, *, writable: bool = False) -> De
         The stream it will be used on: its producer orders its own work before it.
     writable
         Whether it is to be written.
+    device
+        The GPU of that stream, made the calling thread's own: a thread without one cannot order streams.
 
     Raises
     ------
@@ -50,6 +53,8 @@ def view(array: object, name: str, stream: int, *, writable: bool = False) -> De
         cuda-core is not installed.
     """
     utils = require("cuda.core.utils", extra="cuda", feature="taking arrays in a GPU's memory")
+    if device is not None:
+        make_current(find_gpu(device).ordinal)
     found: Any = utils.StridedMemoryView.from_any_interface(array, stream_ptr=stream)
     shape = tuple(found.shape)
     if not _is_contiguous(shape, found.strides):

@@ -74,7 +74,7 @@ class TorchAnalytic:
 
         def call() -> None:
             self.calls += 1
-            with torch.cuda.stream(place), torch.cuda.use_mem_pool(pool, device):
+            with torch.cuda.use_mem_pool(pool, device), torch.cuda.stream(place):
                 a = self._alpha_bar[time.long()][:, None, None, None]
                 x, mask = inputs[:, :channels].double(), inputs[:, channels:].double()
                 mu = self._host.background + (mask * self._levels[:, None, None]).sum(1, keepdim=True)

@@ -44,7 +44,7 @@ class OnGpu:
         return self._kind, 0
 
 
-def fake_view(guest: Guest, name: str, stream: int, *, writable: bool = False) -> DeviceArray:
+def fake_view(guest: Guest, name: str, stream: int, *, writable: bool = False, device: str = "") -> DeviceArray:
     return DeviceArray(guest.array.ctypes.data, guest.array.shape, guest.array.dtype, guest.device, guest)
 
 
