@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from seggd_rt.errors import EngineUnavailableError
 from seggd_rt.precision import Precision
 from seggd_rt.rows import RowTable
 
@@ -164,6 +165,21 @@ class Availability:
     precisions: tuple[Precision, ...] = ()
     """What it can compute in, its own choice first."""
     reason: str = ""
+
+
+def require_usable(engine: str, there: Availability, precision: Precision) -> None:
+    """Refuse to open a graph where an engine cannot run, or not in a precision.
+
+    Raises
+    ------
+    EngineUnavailableError
+        The message says why, and what to do.
+    """
+    if not there.usable:
+        raise EngineUnavailableError(f"engine {engine}: {there.reason}")
+    if precision not in there.precisions:
+        own = ", ".join(there.precisions)
+        raise EngineUnavailableError(f"engine {engine} on {there.device_name} computes in {own}, not in {precision}")
 
 
 class DeviceKind(StrEnum):

@@ -12,9 +12,18 @@ import numpy as np
 
 from seggd_engines.cpu import this_cpu
 from seggd_engines.host import HostSession
-from seggd_engines.network import Availability, Buffer, DeviceKind, EngineInfo, Network, NetworkShape, Session
+from seggd_engines.network import (
+    Availability,
+    Buffer,
+    DeviceKind,
+    EngineInfo,
+    Network,
+    NetworkShape,
+    Session,
+    require_usable,
+)
 from seggd_engines.signature import check_signature
-from seggd_rt.errors import EngineError, EngineUnavailableError
+from seggd_rt.errors import EngineError
 from seggd_rt.optional import require
 from seggd_rt.precision import Precision
 
@@ -66,10 +75,7 @@ class OnnxRuntimeEngine:
         """Open a graph: see `Engine.open`."""
         ort = require("onnxruntime", extra="cpu", feature="the onnxruntime engine")
         there = self.availability(device)
-        if not there.usable:
-            raise EngineUnavailableError(f"engine {self.name}: {there.reason}")
-        if precision not in there.precisions:
-            raise EngineUnavailableError(f"engine {self.name} on {device} computes in fp32 only, not in {precision}")
+        require_usable(self.name, there, precision)
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or 0
         options.log_severity_level = 3

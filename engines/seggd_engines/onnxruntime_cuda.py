@@ -18,7 +18,7 @@ import numpy as np
 from seggd_engines.cuda import CudaSession
 from seggd_engines.cuda_stream import CudaStream
 from seggd_engines.gpus import find_gpu
-from seggd_engines.network import Availability, Buffer, DeviceKind, EngineInfo, NetworkShape, Session
+from seggd_engines.network import Availability, Buffer, DeviceKind, EngineInfo, NetworkShape, Session, require_usable
 from seggd_engines.onnxruntime import failures, installed_builds
 from seggd_engines.signature import check_signature
 from seggd_rt.errors import EngineError, EngineUnavailableError
@@ -61,10 +61,7 @@ class OnnxRuntimeCudaEngine:
     ) -> OnnxRuntimeCudaNetwork:
         """Open a graph: see `Engine.open`."""
         there = self.availability(device)
-        if not there.usable:
-            raise EngineUnavailableError(f"engine {self.name}: {there.reason}")
-        if precision not in there.precisions:
-            raise EngineUnavailableError(f"engine {self.name} computes in fp16 and fp32, not in {precision}")
+        require_usable(self.name, there, precision)
         ort = require("onnxruntime", extra="cuda", feature="the onnxruntime-cuda engine")
         ort.preload_dlls()  # the CUDA libraries that pip installed, else those of the system
         if _PROVIDER not in ort.get_available_providers():

@@ -19,7 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seggd_engines.host import HostSession
-from seggd_engines.network import Availability, Buffer, DeviceKind, EngineInfo, Network, NetworkShape, Session
+from seggd_engines.network import (
+    Availability,
+    Buffer,
+    DeviceKind,
+    EngineInfo,
+    Network,
+    NetworkShape,
+    Session,
+    require_usable,
+)
 from seggd_engines.openvino_rewrite import rewrite
 from seggd_engines.signature import check_signature
 from seggd_rt.errors import EngineError, EngineUnavailableError
@@ -58,12 +67,7 @@ class OpenVinoEngine:
     ) -> Network:
         """Open a graph: see `Engine.open`."""
         there = self.availability(device)
-        if not there.usable:
-            raise EngineUnavailableError(f"engine {self.name}: {there.reason}")
-        if precision not in there.precisions:
-            raise EngineUnavailableError(
-                f"engine {self.name} on this CPU computes in {', '.join(there.precisions)}, not in {precision}"
-            )
+        require_usable(self.name, there, precision)
         options = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = str(threads)

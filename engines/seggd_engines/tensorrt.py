@@ -16,7 +16,7 @@ from seggd_engines.cuda import CudaSession
 from seggd_engines.cuda_stream import CudaStream
 from seggd_engines.gpus import DeviceMemory, Gpu, find_gpu, make_current
 from seggd_engines.graph_files import graph_digest
-from seggd_engines.network import Availability, Buffer, DeviceKind, EngineInfo, NetworkShape, Session
+from seggd_engines.network import Availability, Buffer, DeviceKind, EngineInfo, NetworkShape, Session, require_usable
 from seggd_engines.plan_cache import PlanCache, StoredPlan
 from seggd_engines.signature import check_signature
 from seggd_engines.tensorrt_flavour import Flavour, TensorRT
@@ -85,12 +85,7 @@ class TensorRTEngine:
     ) -> TensorRTNetwork:
         """Open a graph with the plan that was asked for last, or build one: see `Engine.open`."""
         there = self.availability(device)
-        if not there.usable:
-            raise EngineUnavailableError(f"engine {self.name}: {there.reason}")
-        if precision not in there.precisions:
-            raise EngineUnavailableError(
-                f"engine {self.name} on this GPU computes in {', '.join(there.precisions)}, not in {precision}"
-            )
+        require_usable(self.name, there, precision)
         gpu, tensorrt, cache = find_gpu(device), self._flavour.load(), PlanCache.of_user()
         make_current(gpu.ordinal)
         digest = graph_digest(graph)

@@ -18,7 +18,9 @@ _LINE = 18
 _PADDING = 6
 _FONT_SIZE = 14
 _INK, _PAPER = (30, 30, 30), (255, 255, 255)
-_Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
+_LABEL_WIDTH = 96
+"""Pixels of the longest label."""
+Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 
 def render_grid(
@@ -37,7 +39,7 @@ def render_grid(
     titles
         Above each column; may have several lines.
     labels
-        Before each row; may have several lines.
+        Before each row; may have several lines, which are cut where they are too long.
     legend
         Classes, background first, whose colours are explained below.
     """
@@ -48,6 +50,7 @@ def render_grid(
     measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     margin = 0
     if labels is not None:
+        labels = ["\n".join(fit_label(line, font) for line in label.splitlines()) for label in labels]
         margin = 2 * _PADDING + max(int(measure.multiline_textbbox((0, 0), text, font)[2]) for text in labels)
     header = _PADDING + _LINE * max(title.count("\n") + 1 for title in titles)
     footer = _LINE + _PADDING if legend else 0
@@ -100,6 +103,15 @@ def render_titled(
     return whole
 
 
+def fit_label(text: str, font: Font) -> str:
+    """Return a line that the margin has room for: names mostly differ at their ends, which stay."""
+    cut = text
+    while font.getlength(cut) > _LABEL_WIDTH:
+        text = text[1:]
+        cut = f"...{text}"
+    return cut
+
+
 def rgb(image: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return (H, W, 3) uint8 of (H, W[, C]) in [0, 1]: grey of the first channel unless there are three."""
     pixels = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
@@ -116,7 +128,7 @@ def png_bytes(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _draw_legend(draw: ImageDraw.ImageDraw, font: _Font, classes: Sequence[LabelClass], x: int, y: int) -> None:
+def _draw_legend(draw: ImageDraw.ImageDraw, font: Font, classes: Sequence[LabelClass], x: int, y: int) -> None:
     for label_class in classes[1:]:
         draw.rectangle((x, y - 6, x + 12, y + 6), fill=label_class.color)
         draw.text((x + 18, y), label_class.name, _INK, font, anchor="lm")

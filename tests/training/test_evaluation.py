@@ -11,7 +11,7 @@ import pytest
 from bundles import TINY, copy_bundle, edit_manifest, reseal_meaning
 from grey_hearts import CLASSES, draw_hearts, trained_segmenter, write_npz
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 pytest.importorskip("monai", reason="needs the extra `eval`")
 
@@ -28,7 +28,7 @@ from seggd_training.evaluation import EvaluateOptions, PoorSegmenterWarning, cho
 from seggd_training.evaluation_report import parse_report
 from seggd_training.faithfulness import draw_images, measure_faithfulness
 from seggd_training.leakage import LeakageWarning
-from seggd_training.sheet import _fitted, spread_cases
+from seggd_training.sheet import spread_cases
 
 pytestmark = pytest.mark.usefixtures("needs_onnxruntime")
 
@@ -181,14 +181,6 @@ def test_cases_are_called_by_patient_or_by_name(hearts: Path) -> None:
     assert choose_cases(dataset, 2).titles == ("patient 8\nmask 0", "patient 10\nmask 6")
     anonymous = replace(dataset, patients=None, names=tuple(f"{i}.png" for i in range(12)))
     assert choose_cases(anonymous, 2).titles == ("0.png", "6.png")
-
-
-def test_a_long_name_keeps_its_end_in_the_sheets_margin() -> None:
-    draw, font = ImageDraw.Draw(Image.new("L", (1, 1))), ImageFont.load_default(size=14)
-    fitted = _fitted("a-very-long-name-of-a-slice-0012.png", draw, font)
-    assert fitted.startswith("...") and fitted.endswith("0012.png")
-    assert draw.textlength(fitted, font) <= 96
-    assert _fitted("0012.png", draw, font) == "0012.png"
 
 
 def test_what_a_reader_must_know_is_noted(options: Make, tmp_path: Path) -> None:

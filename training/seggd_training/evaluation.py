@@ -24,6 +24,7 @@ import seggd_rt
 from seggd_rt.bundle import Bundle, Manifest, sha256_of
 from seggd_rt.drawing import Drawing, HowToDraw
 from seggd_rt.errors import DataError, OptionError, OutputError
+from seggd_rt.imaging.grid import png_bytes
 from seggd_rt.noise import check_seed
 from seggd_rt.wording import counted
 from seggd_training.data import Dataset, Split, load_dataset
@@ -43,7 +44,7 @@ from seggd_training.leakage import check_apart
 from seggd_training.resume import fingerprint
 from seggd_training.segmenter import Segmenter, SegmenterConfig
 from seggd_training.segmenter_training import train_segmenter
-from seggd_training.sheet import png_bytes, render_sheet, spread_cases
+from seggd_training.sheet import render_sheet, spread_cases
 
 SHEET_CASES = 12
 _PACKAGES = ("seggd-rt", "numpy", "torch", "monai")

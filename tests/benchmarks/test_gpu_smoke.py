@@ -1,0 +1,66 @@
+"""`benchmarks.gpu.smoke` where no GPU is: its items on emulated streams, and what it prints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from emulated import EmulatedStream
+from late import tiny_unet
+
+from benchmarks import torch_network
+from benchmarks.gpu import smoke
+from benchmarks.gpu.smoke import Item
+from seggd_engines.cuda import CudaSession
+
+
+@pytest.fixture(autouse=True)
+def emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smoke, "new_stream", EmulatedStream)
+
+
+@pytest.mark.parametrize("item", [smoke.streams, smoke.memory, smoke.graphs, smoke.order, smoke.threads, smoke.kernels])
+def test_items_pass_on_emulated_streams(item: Callable[[], Any]) -> None:
+    state, told = smoke.attempt(Item("an item", item))
+    assert state == "PASS", told
+
+
+def test_recordings_may_fail() -> None:
+    state, told = smoke.attempt(Item("an item", smoke.broken_recordings))
+    assert state == "PASS", told
+
+
+def test_it_notices_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EmulatedStream, "clear", lambda self, address, size: None)
+    state, told = smoke.attempt(Item("an item", smoke.memory))
+    assert state == "FAIL"
+    assert "what came back" in told
+    assert "smoke.py:" in told
+
+
+def test_a_session_of_pytorch_is_compared_with_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    network = torch_network.TorchNetwork(tiny_unet(), device="cpu")
+    stream = EmulatedStream()
+    session = CudaSession(network, stream, 3)  # type: ignore[arg-type]
+    call = session._call
+    session._call = lambda: stream.enqueue(call)
+    run = smoke.sanitizer_driver.make_run(network.shape)
+    np.testing.assert_array_equal(smoke.drawn(session, network.shape, run), smoke.drawn(session, network.shape, run))
+    assert not torch.cuda.is_available() or network.info.device == "cpu"
+
+
+def test_it_prints_a_line_an_item(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise RuntimeError("a\nb")
+
+    chosen = [Item("good", lambda: "fine"), Item("bad", fail), Item("elsewhere", lambda: smoke.skip("not here"))]  # type: ignore[func-returns-value]
+    assert smoke.main(chosen) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("PASS good (")
+    assert "FAIL bad (" in lines[2]
+    assert "RuntimeError: a b (test_gpu_smoke.py:" in lines[2]
+    assert lines[3].startswith("SKIP elsewhere (")
+    assert lines[4].startswith("1 of 3 failed")
