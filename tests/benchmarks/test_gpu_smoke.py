@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 from emulated import EmulatedStream
-from late import tiny_unet
 
-from benchmarks import torch_network
 from benchmarks.gpu import smoke
 from benchmarks.gpu.smoke import Item
-from seggd_engines.cuda import CudaSession
 
 
 @pytest.fixture(autouse=True)
@@ -38,18 +34,6 @@ def test_it_notices_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     assert state == "FAIL"
     assert "what came back" in told
     assert "smoke.py:" in told
-
-
-def test_a_session_of_pytorch_is_compared_with_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch = pytest.importorskip("torch")
-    network = torch_network.TorchNetwork(tiny_unet(), device="cpu")
-    stream = EmulatedStream()
-    session = CudaSession(network, stream, 3)  # type: ignore[arg-type]
-    call = session._call
-    session._call = lambda: stream.enqueue(call)
-    run = smoke.sanitizer_driver.make_run(network.shape)
-    np.testing.assert_array_equal(smoke.drawn(session, network.shape, run), smoke.drawn(session, network.shape, run))
-    assert not torch.cuda.is_available() or network.info.device == "cpu"
 
 
 def test_it_prints_a_line_an_item(capsys: pytest.CaptureFixture[str]) -> None:
