@@ -182,6 +182,7 @@ class CudaSession:
     def evaluate(self, x: NDArray[np.float32], mask: NDArray[np.float32], timestep: float) -> NDArray[np.float32]:
         """Evaluate the network once: see `Session.evaluate`."""
         self.synchronize()
+        self._stream.synchronize()  # a run that was started and not finished may still be uploading
         sample = np.ascontiguousarray(np.concatenate([x, mask], axis=1), np.float32)
         times = np.full(len(x), timestep, np.float32)
         o = np.empty(self._out.shape, np.float32)

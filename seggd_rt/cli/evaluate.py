@@ -54,7 +54,7 @@ def evaluate(
     from seggd_training.data import Split
     from seggd_training.evaluation import EvaluateOptions
     from seggd_training.evaluation import evaluate as run
-    from seggd_training.evaluation_report import report_table
+    from seggd_training.evaluation_report import realism_table, report_table
 
     if split not in list(Split):
         raise OptionError(f"--split is '{split}'; it must be val or test")
@@ -87,6 +87,8 @@ def evaluate(
         return
     console = Console()
     console.print(report_table(report))
+    if report.realism is not None:
+        console.print(realism_table(report.realism))
     for note in report.notes:
         console.print(f"note: {note}", markup=False, highlight=False)
     for name in ("report.json", "sheet.png", "segmenter.pt"):

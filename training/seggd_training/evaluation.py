@@ -41,6 +41,7 @@ from seggd_training.evaluation_report import (
 from seggd_training.faithfulness import Cases, draw_images, measure_faithfulness
 from seggd_training.intensity import to_unit
 from seggd_training.leakage import check_apart
+from seggd_training.realism import measure_realism
 from seggd_training.resume import fingerprint
 from seggd_training.segmenter import Segmenter, SegmenterConfig
 from seggd_training.segmenter_training import train_segmenter
@@ -173,6 +174,9 @@ def evaluate(options: EvaluateOptions, *, command: str = "", say: Say = lambda l
         engine = generator.engine
     outcome = measure_faithfulness(origin.segmenter, images, cases)
 
+    realism = None
+    if len(images) > 1 and len(train_set) > 1:
+        realism = measure_realism(origin.segmenter, images, cases, to_unit(train_set.images))
     notes = _notes(measured, cases, origin) + (() if leak is None else (leak,))
     if not outcome.real.dice.mean >= POOR_DICE:
         poor = (
@@ -221,6 +225,7 @@ def evaluate(options: EvaluateOptions, *, command: str = "", say: Say = lambda l
         ),
         generated=outcome.generated,
         real=outcome.real,
+        realism=realism,
         notes=notes,
     )
     sheet = render_sheet(cases, outcome, spread_cases(cases.patients, SHEET_CASES), measured.classes)

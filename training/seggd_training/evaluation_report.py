@@ -13,6 +13,7 @@ from rich.table import Table
 from seggd_engines.network import EngineInfo
 from seggd_rt.errors import OutputError
 from seggd_training.dice import Estimate, Scores
+from seggd_training.realism import Realism
 from seggd_training.segmenter import SegmenterConfig
 
 SCHEMA = "seggd-evaluation/1"
@@ -87,6 +88,8 @@ class Report(_Record, frozen=True):
     ----------
     generated, real
         Scores of the segmenter's label maps of generated and of real images against the same masks.
+    realism
+        How real generated images look; None of fewer than two.
     notes
         What a reader must know to read the figures.
     """
@@ -100,6 +103,7 @@ class Report(_Record, frozen=True):
     segmenter: SegmenterRecord
     generated: Scores
     real: Scores
+    realism: Realism | None
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> bytes:
@@ -131,6 +135,21 @@ def report_table(report: Report) -> Table:
         table.add_row(drawn.name, _interval(drawn.dice), _interval(real.dice))
     table.add_section()
     table.add_row("mean", _interval(report.generated.dice), _interval(report.real.dice), style="bold")
+    return table
+
+
+def realism_table(realism: Realism) -> Table:
+    """Return how real generated images look, beside the same of real ones, for `rich` to print."""
+    table = Table(title="How real they look, beside real images", box=box.SIMPLE_HEAD, min_width=78)
+    table.add_column("measure")
+    table.add_column("generated", justify="right")
+    table.add_column("real images", justify="right")
+    frechet, similarity = realism.frechet, realism.similarity
+    table.add_row("Frechet distance, segmenter's features", f"{frechet.generated:.2f}", f"{frechet.real:.2f}")
+    table.add_row("SSIM of different patients", f"{similarity.generated:.3f}", f"{similarity.real:.3f}")
+    for intensity in realism.intensities:
+        median = intensity.median
+        table.add_row(f"median grey of {intensity.name}", f"{median.generated:.3f}", f"{median.real:.3f}")
     return table
 
 
