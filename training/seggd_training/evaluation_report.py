@@ -145,7 +145,7 @@ def realism_table(realism: Realism) -> Table:
     table.add_column("generated", justify="right")
     table.add_column("real images", justify="right")
     frechet, similarity = realism.frechet, realism.similarity
-    table.add_row("Frechet distance, segmenter's features", f"{frechet.generated:.2f}", f"{frechet.real:.2f}")
+    table.add_row("Frechet distance, segmenter's features", f"{frechet.generated:.3g}", f"{frechet.real:.3g}")
     table.add_row("SSIM of different patients", f"{similarity.generated:.3f}", f"{similarity.real:.3f}")
     for intensity in realism.intensities:
         median = intensity.median
