@@ -15,7 +15,7 @@ import numpy as np
 from platformdirs import user_cache_path
 
 from seggd_engines.device import Bytes, DeviceGraph, DeviceMark, Kernel
-from seggd_engines.gpus import drive
+from seggd_engines.gpus import drive, refuse_foreign_context
 from seggd_rt.errors import EngineError
 from seggd_rt.optional import require
 
@@ -75,6 +75,7 @@ class CudaStream:
     """A stream of one GPU: see `DeviceStream`."""
 
     def __init__(self, ordinal: int) -> None:
+        refuse_foreign_context()
         core = _core()
         with _translated(f"cuda:{ordinal} cannot be used"):
             self._device = core.Device(ordinal)

@@ -94,6 +94,26 @@ def make_current(ordinal: int) -> None:
     drive(_driver().cuCtxSetCurrent(_primary_context(ordinal)), "use its context")
 
 
+def refuse_foreign_context() -> None:
+    """Refuse to go on in a thread whose CUDA context is somebody's own, not one that a GPU's users share.
+
+    PyTorch, CuPy and Numba share the primary context; PyCUDA's `autoinit` makes one of its own, whose memory others do
+    not see.
+
+    Raises
+    ------
+    EngineError
+        The message says how to share.
+    """
+    current = int(drive(_driver().cuCtxGetCurrent(), "name its context"))
+    shared = {int(_primary_context(gpu.ordinal)) for gpu in find_gpus()} if current else set()
+    if current and current not in shared:
+        raise EngineError(
+            "this thread is in a CUDA context of its own, whose memory cannot be shared: use the primary context; with "
+            "PyCUDA, import pycuda.autoprimaryctx in place of pycuda.autoinit"
+        )
+
+
 class DeviceMemory:
     """Memory of a GPU, given back with `close` or with the object.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from seggd_engines.gpus import find_gpu, make_current
+from seggd_engines.gpus import find_gpu, make_current, refuse_foreign_context
 from seggd_engines.network import DeviceArray
 from seggd_rt.errors import DataError, OptionError
 from seggd_rt.optional import require
@@ -49,11 +49,14 @@ def view(array: object, name: str, stream: int, *, writable: bool = False, devic
     ------
     DataError
         It is not contiguous, not in a GPU's memory, or read only where it is to be written.
+    EngineError
+        The calling thread is in a CUDA context of its own: see `gpus.refuse_foreign_context`.
     MissingExtraError
         cuda-core is not installed.
     """
     utils = require("cuda.core.utils", extra="cuda", feature="taking arrays in a GPU's memory")
     if device is not None:
+        refuse_foreign_context()
         make_current(find_gpu(device).ordinal)
     found: Any = utils.StridedMemoryView.from_any_interface(array, stream_ptr=stream)
     shape = tuple(found.shape)

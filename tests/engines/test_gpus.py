@@ -62,9 +62,11 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], None]]:
             lambda name, package=None: present if name.startswith("cuda") else find(name, package),
         )
         gpus._look.cache_clear()
+        gpus._primary_context.cache_clear()
 
     yield use
     gpus._look.cache_clear()
+    gpus._primary_context.cache_clear()
 
 
 def test_finds_gpus(driver: Callable[[Any], None]) -> None:
@@ -139,3 +141,23 @@ def test_what_the_driver_says() -> None:
     assert drive((0,), "count") is None
     with pytest.raises(EngineError, match=r"the GPU cannot count \(7\)"):
         drive((7,), "count")
+
+
+@pytest.mark.parametrize("context", [0, 1000, 1001])
+def test_a_shared_context_is_fine(driver: Callable[[Any], None], context: int) -> None:
+    driver(in_context(context))
+    gpus.refuse_foreign_context()
+
+
+def test_a_context_of_somebodys_own_is_refused(driver: Callable[[Any], None]) -> None:
+    driver(in_context(77))
+    with pytest.raises(EngineError, match=r"import pycuda\.autoprimaryctx in place of pycuda\.autoinit"):
+        gpus.refuse_foreign_context()
+
+
+def in_context(context: int) -> FakeDriver:
+    """Return a driver whose calling thread is in a context; those of the two GPUs are 1000 and 1001."""
+    fake = FakeDriver()
+    fake.cuCtxGetCurrent = lambda: (0, context)  # type: ignore[attr-defined]
+    fake.cuDevicePrimaryCtxRetain = lambda device: (0, 1000 + device)  # type: ignore[attr-defined]
+    return fake
