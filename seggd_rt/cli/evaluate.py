@@ -43,6 +43,9 @@ def evaluate(
     precision: PrecisionName = "auto",
     device: DeviceName = "auto",
     threads: Threads = None,
+    ablation: Annotated[
+        bool, typer.Option("--ablation", help="Also draw every mask from subsets of its classes, of every size.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a report and a segmenter of other settings.")] = False,
 ) -> None:
@@ -54,7 +57,7 @@ def evaluate(
     from seggd_training.data import Split
     from seggd_training.evaluation import EvaluateOptions
     from seggd_training.evaluation import evaluate as run
-    from seggd_training.evaluation_report import realism_table, report_table
+    from seggd_training.evaluation_report import ablation_table, realism_table, report_table
 
     if split not in list(Split):
         raise OptionError(f"--split is '{split}'; it must be val or test")
@@ -75,6 +78,7 @@ def evaluate(
         precision=precision,
         device=device,
         threads=threads,
+        ablation=ablation,
         force=force,
     )
     report = run(
@@ -89,6 +93,8 @@ def evaluate(
     console.print(report_table(report))
     if report.realism is not None:
         console.print(realism_table(report.realism))
+    if report.ablation:
+        console.print(ablation_table(report.ablation))
     for note in report.notes:
         console.print(f"note: {note}", markup=False, highlight=False)
     for name in ("report.json", "sheet.png", "segmenter.pt"):

@@ -272,8 +272,9 @@ def test_the_command_prints_a_table_or_json(options: Make, tmp_path: Path) -> No
     table = CliRunner().invoke(app, arguments, env={"COLUMNS": "120"})
     assert table.exit_code == 0, table.output
     assert "right ventricle" in table.stdout and "mean" in table.stdout and "a quick look: 4 of 12" in table.stdout
-    printed = CliRunner().invoke(app, [*arguments, "--json"])
+    printed = CliRunner().invoke(app, [*arguments, "--json", "--ablation"])
     report = json.loads(printed.stdout)
+    assert [row["size"] for row in report["ablation"]] == [1, 2, 3]
     assert report["generation"]["steps"] == 2 and len(report["generated"]["classes"]) == 3
     wrong = CliRunner().invoke(app, [*arguments, "--split", "validation"])
     assert isinstance(wrong.exception, OptionError)

@@ -27,6 +27,7 @@ from seggd_rt.errors import DataError, OptionError, OutputError
 from seggd_rt.imaging.grid import png_bytes
 from seggd_rt.noise import check_seed
 from seggd_rt.wording import counted
+from seggd_training.ablation_scores import SubsetScores, measure_ablation
 from seggd_training.data import Dataset, Split, load_dataset
 from seggd_training.evaluation_report import (
     SCHEMA,
@@ -86,6 +87,7 @@ class EvaluateOptions(msgspec.Struct, frozen=True, kw_only=True):
     precision: str = "auto"
     device: str = "auto"
     threads: int | None = None
+    ablation: bool = False
     force: bool = False
 
     def __post_init__(self) -> None:
@@ -172,6 +174,18 @@ def evaluate(options: EvaluateOptions, *, command: str = "", say: Say = lambda l
             )
         seconds = time.monotonic() - began
         engine = generator.engine
+        ablation: tuple[SubsetScores, ...] = ()
+        if options.ablation:
+            with _progress("ablating", len(cases.indices) * (len(cases.class_names) - 1)) as advance:
+                ablation = measure_ablation(
+                    partial(generator, **how),
+                    origin.segmenter,
+                    cases,
+                    seed=options.seed,
+                    steps=steps,
+                    batch=options.batch,
+                    on_images=advance,
+                )
     outcome = measure_faithfulness(origin.segmenter, images, cases)
 
     realism = None
@@ -226,6 +240,7 @@ def evaluate(options: EvaluateOptions, *, command: str = "", say: Say = lambda l
         generated=outcome.generated,
         real=outcome.real,
         realism=realism,
+        ablation=ablation,
         notes=notes,
     )
     sheet = render_sheet(cases, outcome, spread_cases(cases.patients, SHEET_CASES), measured.classes)

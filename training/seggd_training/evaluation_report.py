@@ -12,6 +12,7 @@ from rich.table import Table
 
 from seggd_engines.network import EngineInfo
 from seggd_rt.errors import OutputError
+from seggd_training.ablation_scores import SubsetScores
 from seggd_training.dice import Estimate, Scores
 from seggd_training.realism import Realism
 from seggd_training.segmenter import SegmenterConfig
@@ -90,6 +91,8 @@ class Report(_Record, frozen=True):
         Scores of the segmenter's label maps of generated and of real images against the same masks.
     realism
         How real generated images look; None of fewer than two.
+    ablation
+        Dice by size of subset, where it was asked for.
     notes
         What a reader must know to read the figures.
     """
@@ -104,6 +107,7 @@ class Report(_Record, frozen=True):
     generated: Scores
     real: Scores
     realism: Realism | None
+    ablation: tuple[SubsetScores, ...] = ()
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> bytes:
@@ -150,6 +154,19 @@ def realism_table(realism: Realism) -> Table:
     for intensity in realism.intensities:
         median = intensity.median
         table.add_row(f"median grey of {intensity.name}", f"{median.generated:.3f}", f"{median.real:.3f}")
+    return table
+
+
+def ablation_table(scores: tuple[SubsetScores, ...]) -> Table:
+    """Return the Dice by size of subset, for `rich` to print."""
+    table = Table(
+        title="Dice of images drawn from some of the classes [95 % interval]", box=box.SIMPLE_HEAD, min_width=78
+    )
+    table.add_column("classes given")
+    table.add_column("of those given", justify="right")
+    table.add_column("of the others", justify="right")
+    for row in scores:
+        table.add_row(str(row.size), _interval(row.given), _interval(row.others))
     return table
 
 
