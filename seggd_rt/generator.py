@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Unpack, cast
@@ -15,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from seggd_engines.cuda import CudaSession
 from seggd_engines.guests import stream_handle
-from seggd_engines.network import AnyNetwork, DeviceArray, EngineInfo, OnStep, Run
+from seggd_engines.network import AnyNetwork, DeviceArray, EngineInfo, OnStep, Run, Session
 from seggd_rt.bundle import Bundle, Manifest
 from seggd_rt.drawing import Drawing, HowToDraw
 from seggd_rt.errors import DataError, OptionError
@@ -167,7 +168,7 @@ class Generator:
     def _stream(self, run: Run, inputs: Inputs, every: int) -> Iterator[Preview]:
         shape, visible = inputs.shapes(1, batched=False)
         steps, done = len(run.table), 0
-        with self._pool.lend(1, run.lanes) as session:
+        with self._lend(run, inputs) as session:
             session.start(run)
             while done < steps:
                 part = min(every, steps - done)
@@ -243,7 +244,7 @@ class Generator:
         )
         shape, visible = inputs.shapes(count, batched=np.ndim(weight) == 1)
         images = np.empty(shape, np.float32)
-        with self._pool.lend(1, run.lanes) as before, self._pool.lend(count, rest.lanes) as after:
+        with self._lend(run, inputs) as before, self._lend(rest, inputs) as after:
             before.start(run)
             before.advance(first)
             left = before.latents()
@@ -425,7 +426,9 @@ class Generator:
             raise OptionError("keep_each names the classes of each image: give neither keep nor drop")
         if not keep_each:
             raise OptionError("keep_each is empty: give the classes to keep for at least one image")
-        return [Drawing.resolve(self.manifest, {**how, "keep": kept}) for kept in keep_each]
+        each = [(kept,) if isinstance(kept, str) else tuple(kept) for kept in keep_each]
+        resolved = {kept: Drawing.resolve(self.manifest, {**how, "keep": kept}) for kept in dict.fromkeys(each)}
+        return [resolved[kept] for kept in each]
 
     def _inputs(self, stream: object = None) -> Inputs:
         return Inputs(self.manifest, self._pool.network.info.device, stream_handle(stream))
@@ -470,19 +473,25 @@ class Generator:
         )
         return run, bool(counts)
 
+    @contextmanager
+    def _lend(self, run: Run, inputs: Inputs) -> Iterator[Session]:
+        """Lend a session for a run; it waits for the making of what the caller has in a GPU's memory."""
+        with self._pool.lend(len(run.seeds), run.lanes) as session:
+            if isinstance(run.label_maps, DeviceArray) or isinstance(run.noise, DeviceArray):
+                cast(CudaSession, session).wait_for(inputs.stream)
+            yield session
+
     def _draw(self, run: Run, inputs: Inputs, out: object, *, batched: bool, on_step: OnStep | None) -> Any:
         """Draw a run into `out`, or into a new array."""
         count = len(run.seeds)
         shape, visible = inputs.shapes(count, batched=batched)
         target = np.empty(visible, np.float32) if out is None else inputs.output(out, visible)
-        with self._pool.lend(count, run.lanes) as session:
+        with self._lend(run, inputs) as session:
             if isinstance(target, DeviceArray):
                 if on_step is not None:
                     raise DataError("on_step cannot be told of images that are drawn into a GPU's memory")
                 whole = dataclasses.replace(target, shape=shape)
                 cast(CudaSession, session).enqueue(run, whole, inputs.stream)
                 return out
-            if isinstance(run.label_maps, DeviceArray) or isinstance(run.noise, DeviceArray):
-                cast(CudaSession, session).wait_for(inputs.stream)
             session.run(run, target.reshape(shape), on_step)
         return target

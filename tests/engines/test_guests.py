@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from analytic import AnalyticNetwork
 from bundles import TINY
-from emulated import EmulatedNetwork, EmulatedStream
+from emulated import STREAMS, EmulatedNetwork, EmulatedStream
 from numpy.typing import NDArray
 
 from seggd_engines.guests import is_guest, stream_handle, view
@@ -128,6 +128,23 @@ def test_one_guest_may_serve_all_images(generator: Generator, masks: NDArray[np.
         generator(Guest(masks), noise=Guest(noise), steps=4, stream=caller.handle),
         generator(masks, noise=noise, steps=4),
     )
+
+
+@pytest.mark.parametrize("way", ["call", "stream", "interpolate"])
+def test_every_way_waits_for_the_making_of_a_guest(
+    generator: Generator, masks: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    caller, late = EmulatedStream(), np.zeros_like(masks[0])
+    monkeypatch.setitem(STREAMS, 1, caller)  # the default stream
+    caller.enqueue(lambda: np.copyto(late, masks[0]))
+    if way == "call":
+        found, expected = generator(Guest(late), steps=3), generator(masks[0], steps=3)
+    elif way == "stream":
+        found, expected = (list(generator.stream(mask, steps=3))[-1].image for mask in (Guest(late), masks[0]))
+    else:
+        real = np.full((24, 32), 0.5, np.float32)
+        found, expected = (generator.interpolate(mask, real, steps=3, at=0.5) for mask in (Guest(late), masks[0]))
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_what_was_wrong_with_a_guest_is_told_by_synchronize(generator: Generator, masks: NDArray[np.uint8]) -> None:
