@@ -217,10 +217,11 @@ def _drawer(plan: Plan, generator: Generator) -> Draw:
 
     def draw(items: Sequence[Item], label_maps: Maps, starts: Starts, on_step: OnStep | None) -> Images:
         each, seeds = [item.classes for item in items], [item.seed for item in items]
-        if real is None:
+        if real is None or settings.at is None:  # the plan has both or neither
             return generator(label_maps, seeds=seeds, noise=starts, on_step=on_step, keep_each=each, **how)
-        at = 1.0 if settings.at is None else settings.at
-        return generator.translate(real, label_maps, at=at, seeds=seeds, on_step=on_step, keep_each=each, **how)
+        return generator.translate(
+            real, label_maps, at=settings.at, seeds=seeds, on_step=on_step, keep_each=each, **how
+        )
 
     return draw
 

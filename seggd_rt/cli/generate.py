@@ -115,6 +115,8 @@ def generate(
             with LiveImage(preview) as live, RunProgress(len(plan), hidden=live.can_show) as progress:
                 draw = draw_watched(plan, generator, every, live)
                 _draw(plan, generator, batch, progress, as_json=as_json, force=force, draw=draw)
+            if gif is not None and not live.frames:
+                raise OptionError(f"the image is there already, so {gif} has nothing to show: --force draws it again")
             if gif is not None:
                 make_folder(gif.parent)
                 write_file(gif, gif_bytes(live.frames))

@@ -375,6 +375,17 @@ def test_an_animation_ends_in_the_image(
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "i.png")), np.rint(looks[-1].image * 255))
 
 
+def test_an_image_that_is_there_makes_no_animation(tiny_bundle: Path, mask: Path, tmp_path: Path) -> None:
+    arguments = ("generate", tiny_bundle, "-m", mask, "-o", tmp_path / "out", "--gif", tmp_path / "i.gif", *ORT)
+    assert run_command(*arguments).code == 0
+    (tmp_path / "i.gif").unlink()
+    again = run_command(*arguments)
+    assert again.code == 2
+    assert "--force draws it again" in again.error_lines[-1]
+    assert run_command(*arguments, "--force").code == 0
+    assert (tmp_path / "i.gif").exists()
+
+
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
