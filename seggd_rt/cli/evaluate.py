@@ -46,21 +46,39 @@ def evaluate(
     ablation: Annotated[
         bool, typer.Option("--ablation", help="Also draw every mask from subsets of its classes, of every size.")
     ] = False,
+    interpolation: Annotated[
+        bool, typer.Option("--interpolation", help="Also mix every mask's real image in, by several weights.")
+    ] = False,
+    use: Annotated[
+        bool, typer.Option("--use", help="Also train segmenters on synthetic pairs and on both, and test them.")
+    ] = False,
+    cost: Annotated[
+        bool, typer.Option("--cost", help="Also compare samplers, steps and engines, as --grid says.")
+    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also all four of these.")] = False,
+    grid: Annotated[
+        str | None, typer.Option(help="What --cost compares: SAMPLER:STEPS,STEPS ...  [default: 15 settings]")
+    ] = None,
+    feature_graph: Annotated[
+        Path | None, typer.Option(help="An ONNX graph, such as InceptionV3, for a second Frechet distance.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a report and a segmenter of other settings.")] = False,
 ) -> None:
     """Draw one image for every real mask, segment it, and compare; the segmenter has seen real images only."""
-    for module in ("torch", "monai"):
+    for module in ("torch", "monai", "scipy", "jinja2", "matplotlib"):
         require(module, extra="eval", feature="seggd-rt evaluate")
     from rich.console import Console
 
     from seggd_training.data import Split
-    from seggd_training.evaluation import EvaluateOptions
-    from seggd_training.evaluation import evaluate as run
-    from seggd_training.evaluation_report import ablation_table, realism_table, report_table
+    from seggd_training.evaluation.cost import GRID
+    from seggd_training.evaluation.options import EvaluateOptions, Part
+    from seggd_training.evaluation.run import evaluate as run
+    from seggd_training.evaluation.tables import for_terminal, tables
 
     if split not in list(Split):
         raise OptionError(f"--split is '{split}'; it must be val or test")
+    asked = {Part.ABLATION: ablation, Part.INTERPOLATION: interpolation, Part.USE: use, Part.COST: cost}
     options = EvaluateOptions(
         bundle=bundle,
         data=data,
@@ -78,7 +96,9 @@ def evaluate(
         precision=precision,
         device=device,
         threads=threads,
-        ablation=ablation,
+        parts=frozenset(part for part, wanted in asked.items() if wanted or everything),
+        grid=GRID if grid is None else grid,
+        feature_graph=feature_graph,
         force=force,
     )
     report = run(
@@ -90,13 +110,10 @@ def evaluate(
         typer.echo(report.to_json().decode(), nl=False)
         return
     console = Console()
-    console.print(report_table(report))
-    if report.realism is not None:
-        console.print(realism_table(report.realism))
-    if report.ablation:
-        console.print(ablation_table(report.ablation))
+    for table in tables(report):
+        console.print(for_terminal(table, console.width))
     for note in report.notes:
         console.print(f"note: {note}", markup=False, highlight=False)
-    for name in ("report.json", "sheet.png", "segmenter.pt"):
+    for name in ("report.html", "report.json", "sheet.png", "segmenter.pt"):
         if (output / name).exists():
             console.print(str(output / name), markup=False, highlight=False, soft_wrap=True)

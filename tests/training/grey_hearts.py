@@ -14,7 +14,7 @@ from seggd_rt.bundle import Bundle
 
 if TYPE_CHECKING:
     from seggd_training.data import Dataset
-    from seggd_training.segmenter import Segmenter, SegmenterConfig
+    from seggd_training.evaluation.segmenter import Segmenter, SegmenterConfig
 
 CLASSES = ("background", "cavity", "myocardium", "right ventricle")
 _LEVELS = np.array([-0.7, 0.6, -0.1, 0.3])
@@ -42,7 +42,7 @@ def heart_dataset(count: int, seed: int = 0) -> Dataset:
 
 def small_config(steps: int = 3, **changes: Any) -> SegmenterConfig:
     """Configure a segmenter whose step takes milliseconds."""
-    from seggd_training.segmenter import SegmenterConfig
+    from seggd_training.evaluation.segmenter import SegmenterConfig
 
     settings: dict[str, Any] = {"channels": 1, "height": 24, "width": 32, "classes": CLASSES, "features": (8,) * 6}
     return SegmenterConfig(**{**settings, "steps": steps, "batch_size": 8, "learning_rate": 1e-2, **changes})
@@ -51,7 +51,7 @@ def small_config(steps: int = 3, **changes: Any) -> SegmenterConfig:
 @cache
 def trained_segmenter() -> tuple[Segmenter, tuple[float, ...]]:
     """Return a small segmenter that works, trained once for all tests on `heart_dataset(24)`, and its losses."""
-    from seggd_training.segmenter_training import train_segmenter
+    from seggd_training.evaluation.segmenter_training import train_segmenter
 
     losses: list[float] = []
     segmenter = train_segmenter(heart_dataset(24), small_config(80), on_step=lambda step, loss: losses.append(loss))

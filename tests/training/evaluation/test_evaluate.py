@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from PIL import Image
 
 pytest.importorskip("monai", reason="needs the extra `eval`")
 
+import torch
 import typer
 from typer.testing import CliRunner
 
@@ -24,11 +26,15 @@ from seggd_rt.cli.evaluate import evaluate as command
 from seggd_rt.errors import CheckpointError, DataError, OptionError, OutputError
 from seggd_rt.noise import derive_seed
 from seggd_training.data import Split, load_dataset
-from seggd_training.evaluation import EvaluateOptions, PoorSegmenterWarning, choose_cases, evaluate
-from seggd_training.evaluation_report import parse_report
-from seggd_training.faithfulness import draw_images, measure_faithfulness
+from seggd_training.evaluation import parts
+from seggd_training.evaluation.cases import choose_cases, draw_images
+from seggd_training.evaluation.faithfulness import measure_faithfulness
+from seggd_training.evaluation.options import EvaluateOptions, Part
+from seggd_training.evaluation.parts import PoorSegmenterWarning
+from seggd_training.evaluation.record import Report, parse_report
+from seggd_training.evaluation.run import evaluate
+from seggd_training.evaluation.sheet import spread_cases
 from seggd_training.leakage import LeakageWarning
-from seggd_training.sheet import spread_cases
 
 pytestmark = pytest.mark.usefixtures("needs_onnxruntime")
 
@@ -124,7 +130,7 @@ def test_each_mask_is_drawn_once_by_its_own_seed_whatever_the_batch(hearts: Path
     assert np.array_equal(images[..., 0], cases.label_maps.astype(np.float32) / 3)
 
 
-@pytest.mark.filterwarnings("ignore::seggd_training.evaluation.PoorSegmenterWarning")
+@pytest.mark.filterwarnings("ignore::seggd_training.evaluation.parts.PoorSegmenterWarning")
 def test_the_segmenter_is_trained_kept_and_trained_again_where_it_does_not_fit(
     options: Make, hearts: Path, tmp_path: Path
 ) -> None:
@@ -278,3 +284,96 @@ def test_the_command_prints_a_table_or_json(options: Make, tmp_path: Path) -> No
     assert report["generation"]["steps"] == 2 and len(report["generated"]["classes"]) == 3
     wrong = CliRunner().invoke(app, [*arguments, "--split", "validation"])
     assert isinstance(wrong.exception, OptionError)
+
+
+PARTS = frozenset(Part)
+QUICK = {"limit": 4, "steps": 2, "grid": "ddim:1000,2 dpm-solver++:2"}
+
+
+@pytest.fixture
+def whole(options: Make, monkeypatch: pytest.MonkeyPatch) -> tuple[Report, list[str]]:
+    """A report of every part, and the parts in the order in which they were written."""
+    order: list[str] = []
+    original = parts.write_report
+
+    def spy(report: Report, folder: Path) -> None:
+        order.append(list(report.commands)[-1])
+        original(report, folder)
+
+    monkeypatch.setattr(parts, "write_report", spy)
+    # A schedule's thousand steps take the tiny network seconds.
+    return evaluate(options(**QUICK, parts=PARTS), command="seggd-rt evaluate --all"), order
+
+
+@pytest.mark.filterwarnings("ignore::seggd_training.evaluation.parts.PoorSegmenterWarning")
+def test_every_part_is_measured_and_written_as_soon_as_it_is_there(
+    whole: tuple[Report, list[str]], tmp_path: Path
+) -> None:
+    report, order = whole
+    assert [row.size for row in report.ablation] == [1, 2, 3]
+    assert len(report.interpolation) == 15
+    # Weight 0 is the plain generation.
+    assert report.interpolation[0].dice.mean == pytest.approx(report.generated.dice.mean, abs=1e-6)
+    assert report.use is not None and report.use.pairs == 24
+    assert report.cost is not None
+    settings = [str(row.setting) for row in report.cost.rows]
+    assert settings[:3] == ["ddim, 1000 steps", "ddim, 2 steps", "dpm-solver++, 2 steps"]
+    base = report.cost.rows[1]
+    assert (base.dice_change.mean, base.frechet_change.mean) == (0, 0), "the same images again"
+    assert base.psnr_db is not None and report.cost.rows[0].psnr_db is None
+    others = {(row.setting.engine.engine, row.setting.engine.precision) for row in report.cost.rows[3:]}
+    assert len(others) == len(settings) - 3 and ("onnxruntime", "fp32") not in others
+    assert order == ["realism", "ablation", "interpolation", "use", *["cost"] * len(settings)]
+    assert set(report.commands.values()) == {"seggd-rt evaluate --all"}
+    out = tmp_path / "out"
+    assert parse_report((out / "report.json").read_bytes()) == report
+    for name in ("sheet-interpolation.png", *(f"plot-{part}.png" for part in ("faithfulness", *Part))):
+        with Image.open(out / name) as picture:
+            assert picture.width > 300
+    page = (out / "report.html").read_text("utf-8")
+    assert page.count("data:image/png;base64,") == 7 and "http" not in page
+    for heading in ("follow their masks", "look real", "left out", "dialled", "good for", "fewer steps"):
+        assert heading in page
+
+
+@pytest.mark.filterwarnings("ignore::seggd_training.evaluation.parts.PoorSegmenterWarning")
+def test_a_run_into_the_same_folder_measures_what_is_missing(
+    whole: tuple[Report, list[str]], options: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report, _ = whole
+    for name in ("measure_ablation", "measure_interpolation", "measure_use"):
+        monkeypatch.setattr(parts, name, None)  # a call would fail
+    more = options(**QUICK | {"grid": "ddim:1000,2 dpm-solver++:2 ddpm:3", "parts": PARTS})
+    again = evaluate(more, command="another")
+    assert again.cost is not None and report.cost is not None
+    assert again.cost.rows[:-1] == report.cost.rows
+    assert str(again.cost.rows[-1].setting) == "ddpm, 3 steps"
+    assert (again.ablation, again.interpolation, again.use) == (report.ablation, report.interpolation, report.use)
+    assert again.commands["use"] == "seggd-rt evaluate --all" and again.commands["cost"] == "another"
+
+
+def test_parts_of_another_segmenter_are_not_mixed(options: Make, tmp_path: Path) -> None:
+    evaluate(options(steps=2, limit=3))
+    other = trained_segmenter()[0]
+    changed = replace(other, network=copy.deepcopy(other.network))
+    with torch.no_grad():
+        next(changed.network.parameters()).add_(1e-3)
+    changed.save(tmp_path / "other.pt")
+    with pytest.raises(OptionError, match=r"report\.json was made with segmenter .* has segmenter"):
+        evaluate(options(steps=2, limit=3, segmenter=tmp_path / "other.pt"))
+
+
+def test_use_needs_a_segmenter_of_the_same_masks(options: Make, tmp_path: Path) -> None:
+    images, labels = draw_hearts(38, seed=2)
+    other = write_npz(tmp_path / "other.npz", image=images, label=labels)
+    with pytest.raises(OptionError, match=r"--use compares .*small\.pt was trained on other data"):
+        evaluate(options(data=other, parts=frozenset({Part.USE})))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_grid_that_cannot_be_is_refused_before_any_work(options: Make, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="--grid has 'euler:3'"):
+        options(grid="euler:3")
+    with pytest.raises(OptionError, match="steps"):
+        evaluate(options(grid="ddim:1001", parts=frozenset({Part.COST})))
+    assert not (tmp_path / "out").exists()

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 pytest.importorskip("monai", reason="monai is not installed: pip install 'seggd-rt[eval]'")
 
 from seggd_rt.noise import derive_seed
-from seggd_training.ablation_scores import measure_ablation
-from seggd_training.faithfulness import Cases
+from seggd_training.evaluation.cases import Cases
+from seggd_training.evaluation.subsets import measure_ablation
 
 NAMES = ("background", "a", "b", "c")
 

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from seggd_rt.generator import EmptyMaskWarning
 from seggd_rt.noise import derive_seed
-from seggd_training.dice import Estimate, bootstrap, patient_dice
-from seggd_training.faithfulness import Cases, OnImages, SegmentImages
+from seggd_training.evaluation.bootstrap import Estimate, estimate_each
+from seggd_training.evaluation.cases import Cases, OnImages, SegmentImages
+from seggd_training.evaluation.scores import patient_dice
 
 
 class DrawSubsets(Protocol):
@@ -119,4 +120,4 @@ def _score(label_maps: NDArray[np.uint8], cases: Cases, counted: NDArray[np.bool
                 label_maps[images], cases.label_maps[images], cases.patients[images], len(cases.class_names)
             )
             values[np.searchsorted(patients, ids), c] = rows[:, c]
-    return bootstrap(values, seed=seed)[1]
+    return estimate_each(values, seed=seed)[1]

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 
 pytest.importorskip("monai", reason="needs the extra `eval`")
 
 from seggd_rt.errors import DataError
-from seggd_training.dice import bootstrap, dice, patient_dice, score
+from seggd_training.evaluation.scores import dice, hausdorff, patient_dice, score
 
 NAMES = ("background", "disc", "ring")
 
@@ -46,30 +44,6 @@ def test_pooled_dice_equals_numpys_on_random_maps() -> None:
             assert pooled[row, k - 1] == pytest.approx(2 * (x & y).sum() / (x.sum() + y.sum()))
 
 
-def test_bootstrap_interval_is_that_of_normal_theory_and_repeats() -> None:
-    values = np.random.default_rng(1).normal(0.7, 0.1, (60, 2))
-    (first, _), mean = bootstrap(values, seed=3)
-    assert first is not None
-    error = values[:, 0].std(ddof=1) / math.sqrt(60)
-    assert first.mean == pytest.approx(values[:, 0].mean())
-    assert first.low == pytest.approx(first.mean - 1.96 * error, abs=0.15 * error)
-    assert first.high == pytest.approx(first.mean + 1.96 * error, abs=0.15 * error)
-    assert mean.mean == pytest.approx(values.mean())
-    assert mean.high - mean.low < first.high - first.low
-    assert bootstrap(values, seed=3)[1] == mean
-    assert bootstrap(values, seed=4)[1] != mean
-
-
-def test_missing_values_are_left_out_of_means_and_counts() -> None:
-    nan = np.nan
-    estimates, mean = bootstrap(np.array([[0.5, nan, nan], [0.7, 0.2, nan]]), seed=0)
-    assert estimates[0] is not None and estimates[0].mean == pytest.approx(0.6) and estimates[0].count == 2
-    assert estimates[1] is not None and estimates[1].low == estimates[1].high == pytest.approx(0.2)
-    assert estimates[1].count == 1
-    assert estimates[2] is None
-    assert mean.mean == pytest.approx(0.4)
-
-
 def test_score_names_classes_and_patients() -> None:
     predicted, reference = maps([1, 1, 0, 0], [1, 0, 0, 0]), maps([1, 0, 0, 0], [1, 0, 0, 0])
     scores = score(predicted, reference, np.array(["a", "b"]), NAMES)
@@ -84,3 +58,32 @@ def test_nothing_to_score_is_an_error() -> None:
     empty = np.zeros((2, 4, 4), np.uint8)
     with pytest.raises(DataError, match="foreground"):
         score(empty, empty, np.arange(2), NAMES)
+
+
+def test_iou_is_of_the_same_counts() -> None:
+    predicted, reference = maps([1, 1, 0, 0], [1, 1, 1, 0]), maps([1, 0, 0, 0], [0, 1, 1, 1])
+    (disc, _) = score(predicted, reference, np.array([5, 5]), NAMES).classes
+    assert disc.iou is not None and disc.iou.mean == pytest.approx(3 / 6)  # 3 pixels in both, 6 in either
+    assert disc.dice is not None and disc.dice.mean == pytest.approx(2 * 3 / (5 + 4))
+
+
+def test_hausdorff_distance_is_in_pixels_and_of_images_that_show_the_class_twice() -> None:
+    square = np.zeros((3, 20, 20), np.uint8)
+    square[:, 2:8, 2:8] = 1
+    moved = np.roll(square, (0, 5), axis=(1, 2))
+    moved[1] = 0
+    distances = hausdorff(moved, square, 3)
+    assert distances[0, 0] == pytest.approx(5)
+    assert np.isnan(distances[1, 0]) and np.isnan(distances[:, 1]).all()
+    (disc, ring) = score(moved, square, np.arange(3), NAMES).classes
+    assert disc.hd95_px is not None and (disc.hd95_px.mean, disc.hd95_px.count) == (pytest.approx(5), 2)
+    assert disc.unmatched == pytest.approx(1 / 3)
+    assert ring.hd95_px is None and ring.unmatched is None
+
+
+def test_one_stray_pixel_of_many_does_not_count_for_the_95_percent_distance() -> None:
+    blob = np.zeros((1, 40, 40), np.uint8)
+    blob[0, 5:20, 5:20] = 1
+    stray = blob.copy()
+    stray[0, 39, 39] = 1
+    assert hausdorff(stray, blob, 2)[0, 0] == pytest.approx(0)

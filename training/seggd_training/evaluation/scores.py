@@ -1,33 +1,29 @@
-"""Dice scores of label maps: pooled per patient, averaged over patients, with a bootstrap interval over patients.
+"""Dice, IoU and Hausdorff distance of label maps, by class, each a mean over patients with its interval.
 
-Dice = 2 |A and B| / (|A| + |B|) for the pixels A and B of one class in two label maps. Pooled per patient means over
-the whole stack of a patient's images, so that the many pixels of a mid slice count for more than the few of an apex.
-Where neither label map has the class there is nothing to measure: that entry is NaN and left out of every mean.
+Dice = 2 |A and B| / (|A| + |B|) for the pixels A and B of one class in two label maps, IoU = |A and B| / |A or B|.
+Both are pooled per patient: over the whole stack of a patient's images, so that the many pixels of a mid slice count
+for more than the few of an apex. Where neither label map has the class there is nothing to measure: that entry is NaN
+and left out of every mean. The 95 % Hausdorff distance is the larger of the two directions' 95th percentiles of
+distances between contours, in pixels; it is of single images that show the class in both label maps, and how many show
+it in one of them alone stands beside it.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import msgspec
 import numpy as np
 import torch
+from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 from monai.metrics.meandice import compute_dice
 from numpy.typing import NDArray
 
 from seggd_rt.errors import DataError
+from seggd_training.evaluation.bootstrap import Estimate, column_means, estimate_each, estimate_images
 
-BOOTSTRAP_DRAWS = 10_000
-CONFIDENCE = 0.95
-
-
-class Estimate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A mean over patients, with the bounds of its 95 % bootstrap interval and how many patients it is of."""
-
-    mean: float
-    low: float
-    high: float
-    count: int
+_PERCENTILE = 95
 
 
 class ClassScore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,14 +31,21 @@ class ClassScore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     Attributes
     ----------
-    dice
-        Of the per-patient Dice.
+    dice, iou
+        Of the per-patient figures.
+    hd95_px
+        95 % Hausdorff distance of the images that show the class in both label maps.
+    unmatched
+        Part, in [0, 1], of the images with the class that show it in one label map alone.
     image_dice
         Plain mean of the Dice of single images.
     """
 
     name: str
     dice: Estimate | None
+    iou: Estimate | None
+    hd95_px: Estimate | None
+    unmatched: float | None
     image_dice: float | None
 
 
@@ -51,7 +54,7 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Attributes
     ----------
-    dice
+    dice, iou
         Mean over the classes of their means over patients.
     image_dice
         Mean over the classes of their means over images.
@@ -61,6 +64,7 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     classes: tuple[ClassScore, ...]
     dice: Estimate
+    iou: Estimate
     image_dice: float
     per_patient: dict[str, tuple[float | None, ...]]
 
@@ -96,14 +100,24 @@ def score(
     by_image = dice(predicted, reference, num_classes)
     if np.isnan(by_patient).all():
         raise DataError("no label map has a foreground pixel: there is nothing to score")
-    estimates, mean = bootstrap(by_patient, seed=seed)
-    image_means = _column_means(by_image)
+    dices, mean_dice = estimate_each(by_patient, seed=seed)
+    ious, mean_iou = estimate_each(by_patient / (2 - by_patient), seed=seed)  # of the same counts
+    distances = hausdorff(predicted, reference, num_classes)
+    image_means = column_means(by_image)
     return Scores(
         classes=tuple(
-            ClassScore(name=name, dice=estimate, image_dice=_number(image_mean))
-            for name, estimate, image_mean in zip(class_names[1:], estimates, image_means, strict=True)
+            ClassScore(
+                name=name,
+                dice=dices[c],
+                iou=ious[c],
+                hd95_px=estimate_images(distances[:, c], patients, seed=seed),
+                unmatched=_unmatched(predicted == c + 1, reference == c + 1),
+                image_dice=_number(image_means[c]),
+            )
+            for c, name in enumerate(class_names[1:])
         ),
-        dice=mean,
+        dice=mean_dice,
+        iou=mean_iou,
         image_dice=float(np.nanmean(image_means)),
         per_patient={
             str(patient): tuple(_number(value) for value in row) for patient, row in zip(ids, by_patient, strict=True)
@@ -145,54 +159,39 @@ def patient_dice(
     return ids, np.concatenate(rows)
 
 
-def bootstrap(
-    values: NDArray[np.float64], *, seed: int, draws: int = BOOTSTRAP_DRAWS
-) -> tuple[tuple[Estimate | None, ...], Estimate]:
-    """Estimate means over patients, and their mean over classes, by resampling whole patients.
-
-    The percentile bootstrap (Efron and Tibshirani, "An introduction to the bootstrap", chapter 13).
+def hausdorff(predicted: NDArray[np.uint8], reference: NDArray[np.uint8], num_classes: int) -> NDArray[np.float64]:
+    """Return the 95 % Hausdorff distance of each foreground class, in pixels.
 
     Parameters
     ----------
-    values
-        (P, C) float64, one row a patient; NaN is left out. At least one entry is a number.
-    seed, draws
-        Of the resampling, and how often.
+    predicted, reference
+        (N, H, W) uint8.
+    num_classes
+        Background included.
 
     Returns
     -------
-    tuple
-        An estimate for each of the C columns, None where it has no number; and that of the columns' mean.
+    NDArray
+        (N, num_classes - 1) float64; NaN where either has not the class.
     """
-    count = len(values)
-    # (draws, P): how often each draw takes each patient.
-    weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=draws).astype(np.float64)
-    known = ~np.isnan(values)
-    taken = weights @ known
-    sums = weights @ np.where(known, values, 0.0)
-    drawn = np.divide(sums, taken, out=np.full_like(sums, np.nan), where=taken > 0)
-    means = _column_means(values)
-    estimates = tuple(
-        _estimate(float(means[c]), drawn[:, c], int(known[:, c].sum())) if known[:, c].any() else None
-        for c in range(values.shape[1])
-    )
-    overall = drawn[~np.isnan(drawn).all(axis=1)]
-    mean = _estimate(float(np.nanmean(means)), np.nanmean(overall, axis=1), int(known.any(axis=1).sum()))
-    return estimates, mean
+    found = np.full((len(predicted), num_classes - 1), np.nan)
+    for k in range(1, num_classes):
+        pair = predicted == k, reference == k
+        both = np.flatnonzero(pair[0].any(axis=(1, 2)) & pair[1].any(axis=(1, 2)))
+        if both.size:
+            masks = [torch.from_numpy(mask[both])[:, None] for mask in pair]
+            with warnings.catch_warnings():
+                # MONAI 1.5 and 1.6 warn of an argument that they give themselves.
+                warnings.filterwarnings("ignore", ".*always_return_as_numpy", FutureWarning)
+                distances = compute_hausdorff_distance(*masks, include_background=True, percentile=_PERCENTILE)
+            found[both, k - 1] = distances[:, 0].numpy()
+    return found
 
 
-def _estimate(mean: float, drawn: NDArray[np.float64], count: int) -> Estimate:
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.nanquantile(drawn, [tail, 1 - tail])
-    return Estimate(mean=mean, low=float(low), high=float(high), count=count)
-
-
-def _column_means(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return each column's mean over its numbers; NaN where it has none."""
-    known = ~np.isnan(values)
-    sums, counts = np.where(known, values, 0.0).sum(axis=0), known.sum(axis=0)
-    means: NDArray[np.float64] = np.divide(sums, counts, out=np.full(values.shape[1], np.nan), where=counts > 0)
-    return means
+def _unmatched(predicted: NDArray[np.bool_], reference: NDArray[np.bool_]) -> float | None:
+    found, wanted = (np.flatnonzero(labels.any(axis=(1, 2))) for labels in (predicted, reference))
+    either = np.union1d(found, wanted)
+    return len(np.setxor1d(found, wanted)) / len(either) if either.size else None
 
 
 def _number(value: np.floating) -> float | None:

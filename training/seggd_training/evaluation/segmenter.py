@@ -8,6 +8,7 @@ Its file is one `.pt` that `torch.load(weights_only=True)` opens:
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +97,15 @@ class Segmenter:
     config: SegmenterConfig
     data: str
     network: nn.Module
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the weights."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.network.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     @torch.no_grad()
     def __call__(self, images: NDArray[np.float32], *, batch: int = 32) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""A contact sheet: one row a case, mask | generated | its prediction | real | its prediction, labelled."""
+"""Contact sheets: a row a case, labelled."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from PIL import Image
 
 from seggd_rt.imaging.grid import render_grid, rgb
 from seggd_rt.labels import LabelClass, colorize
-from seggd_training.faithfulness import Cases, Faithfulness
+from seggd_training.evaluation.cases import Cases
+from seggd_training.evaluation.faithfulness import Faithfulness
+from seggd_training.evaluation.interpolation import AT, WEIGHTS
 
 COLUMNS = ("mask", "generated", "prediction", "real", "prediction")
 
@@ -25,7 +27,7 @@ def spread_cases(patients: NDArray[np.generic], count: int) -> NDArray[np.int64]
 def render_sheet(
     cases: Cases, outcome: Faithfulness, chosen: Sequence[int] | NDArray[np.int64], classes: Sequence[LabelClass]
 ) -> Image.Image:
-    """Draw the sheet.
+    """Draw mask | generated | its prediction | real | its prediction.
 
     Parameters
     ----------
@@ -47,3 +49,30 @@ def render_sheet(
         for case in chosen
     ]
     return render_grid(rows, titles=COLUMNS, labels=[cases.titles[case] for case in chosen], legend=classes)
+
+
+def render_interpolation(
+    cases: Cases,
+    images: NDArray[np.float32],
+    chosen: Sequence[int] | NDArray[np.int64],
+    classes: Sequence[LabelClass],
+) -> Image.Image:
+    """Draw mask | images from weight 0 to weight 1 | real, a row for each fraction `at` of each case.
+
+    Parameters
+    ----------
+    cases
+        Masks and real images.
+    images
+        (fractions, weights, N, H, W, C) float32 in [0, 1], as `measure_interpolation` returns them.
+    chosen, classes
+        As for `render_sheet`.
+    """
+    rows, labels = [], []
+    for case in chosen:
+        for a, at in enumerate(AT):
+            between = [rgb(images[a, w, case]) for w in range(len(WEIGHTS))]
+            rows.append([colorize(cases.label_maps[case], classes), *between, rgb(cases.images[case])])
+            labels.append(f"{cases.titles[case]}\nat {at:g}")
+    titles = ["mask", *(f"weight {weight:g}" for weight in WEIGHTS), "real"]
+    return render_grid(rows, titles=titles, labels=labels, legend=classes)

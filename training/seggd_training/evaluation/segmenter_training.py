@@ -17,9 +17,9 @@ from torch import Tensor
 from seggd_rt.errors import DataError
 from seggd_training.data import Dataset
 from seggd_training.ema import MovingAverage
+from seggd_training.evaluation.segmenter import Segmenter, SegmenterConfig, default_device, standardize
 from seggd_training.intensity import to_unit
 from seggd_training.resume import fingerprint
-from seggd_training.segmenter import Segmenter, SegmenterConfig, default_device, standardize
 
 OnStep = Callable[[int, float], None]
 """Told the steps done and the last loss."""

@@ -11,10 +11,10 @@ pytest.importorskip("monai", reason="needs the extra `eval`")
 import torch
 
 from seggd_rt.errors import CheckpointError, DataError, OptionError
-from seggd_training.dice import dice
+from seggd_training.evaluation.scores import dice
+from seggd_training.evaluation.segmenter import Segmenter, standardize
+from seggd_training.evaluation.segmenter_training import augmentation, train_segmenter
 from seggd_training.resume import fingerprint
-from seggd_training.segmenter import Segmenter, standardize
-from seggd_training.segmenter_training import augmentation, train_segmenter
 
 
 def unit(images: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Does a generated image show its mask? A segmenter trained on real images tells, on generated and on real ones.
+"""What an evaluation measures: masks with their real images, and how images are drawn from them.
 
 Each mask is drawn once, with a seed that depends on the run's seed and the mask's number alone: nothing is drawn
 again and nothing is chosen.
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from seggd_rt.generator import EmptyMaskWarning
 from seggd_rt.noise import derive_seed
-from seggd_training.dice import Scores, score
+from seggd_training.data import Dataset
+from seggd_training.intensity import to_unit
 
 OnImages = Callable[[int], None]
 """Told how many images are done."""
@@ -64,15 +65,25 @@ class Cases:
     class_names: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Faithfulness:
-    """What came out: images, (N, H, W, C) float32; the segmenter's label maps, (N, H, W) uint8; and their scores."""
-
-    generated_images: NDArray[np.float32]
-    generated_labels: NDArray[np.uint8]
-    real_labels: NDArray[np.uint8]
-    generated: Scores
-    real: Scores
+def choose_cases(dataset: Dataset, limit: int | None = None) -> Cases:
+    """Return all cases of a split, or `limit` of them, evenly spread; without patients each image is one of its own."""
+    total = len(dataset)
+    count = total if limit is None else min(limit, total)
+    indices = (np.arange(count) * total // count).astype(np.int64)
+    patients: NDArray[np.generic]
+    if dataset.patients is None:
+        patients, titles = np.arange(total), dataset.names
+    else:
+        patients = dataset.patients
+        titles = tuple(f"patient {patient}\nmask {i}" for i, patient in enumerate(patients))
+    return Cases(
+        indices=indices,
+        label_maps=dataset.label_maps[indices],
+        images=to_unit(dataset.images[indices]),
+        patients=patients[indices],
+        titles=tuple(titles[i] for i in indices),
+        class_names=tuple(c.name for c in dataset.classes),
+    )
 
 
 def draw_images(
@@ -115,32 +126,3 @@ def draw_images(
         if on_images is not None:
             on_images(min(start + batch, len(images)))
     return images
-
-
-def measure_faithfulness(
-    segmenter: SegmentImages, generated_images: NDArray[np.float32], cases: Cases, *, seed: int = 0
-) -> Faithfulness:
-    """Segment generated and real images alike, and score both against the masks.
-
-    Parameters
-    ----------
-    segmenter
-        Has never seen a generated image.
-    generated_images
-        (N, H, W, C) float32 in [0, 1], one a case.
-    seed
-        Of the bootstrap.
-
-    Raises
-    ------
-    DataError
-        No mask has any foreground.
-    """
-    generated_labels, real_labels = segmenter(generated_images), segmenter(cases.images)
-
-    def scored(label_maps: NDArray[np.uint8]) -> Scores:
-        return score(label_maps, cases.label_maps, cases.patients, cases.class_names, seed=seed)
-
-    return Faithfulness(
-        generated_images, generated_labels, real_labels, generated=scored(generated_labels), real=scored(real_labels)
-    )

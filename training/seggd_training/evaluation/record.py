@@ -1,0 +1,130 @@
+"""What an evaluation says: `report.json`."""
+
+from __future__ import annotations
+
+import msgspec
+
+from seggd_engines.network import EngineInfo
+from seggd_training.evaluation.cost import Cost
+from seggd_training.evaluation.interpolation import InterpolationScores
+from seggd_training.evaluation.realism import Realism
+from seggd_training.evaluation.scores import Scores
+from seggd_training.evaluation.segmenter import SegmenterConfig
+from seggd_training.evaluation.subsets import SubsetScores
+from seggd_training.evaluation.use import UseScores
+
+SCHEMA = "seggd-evaluation/1"
+
+
+class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of the report."""
+
+
+class BundleRecord(_Record, frozen=True):
+    """The bundle: its name, the SHA-256 of its manifest, and what of its training bears on the figures."""
+
+    name: str
+    sha256: str
+    mask_encoding: str
+    trained_with_ablation: bool | None
+
+
+class DataRecord(_Record, frozen=True):
+    """The real data: file, its SHA-256 (None of a folder), that of the split's arrays as used, and how many there are.
+
+    Attributes
+    ----------
+    images
+        Masks measured, one generated image each.
+    of_images
+        Masks in the split: more than `images` under `--limit`.
+    empty_masks
+        Masks without foreground among those measured.
+    patients
+        None where the data does not name them: each image then counts as a patient.
+    """
+
+    name: str
+    sha256: str | None
+    content_sha256: str
+    split: str
+    images: int
+    of_images: int
+    empty_masks: int
+    patients: int | None
+    height: int
+    width: int
+
+
+class GenerationRecord(_Record, frozen=True):
+    """How images were generated. Image i has the seed `derive_seed(seed, i)`, i its number in the split."""
+
+    sampler: str
+    spacing: str
+    steps: int
+    seed: int
+    batch: int
+    engine: EngineInfo
+    seconds: float
+    seconds_per_image: float
+
+
+class SegmenterRecord(_Record, frozen=True):
+    """The segmenter: configuration, SHA-256 of its weights, where it comes from, what it was trained on."""
+
+    config: SegmenterConfig
+    sha256: str
+    source: str
+    data_sha256: str
+    trained_on_this_data: bool
+    parameters: int
+    seconds: float
+
+
+class Report(_Record, frozen=True):
+    """An evaluation.
+
+    Attributes
+    ----------
+    commands
+        What measured each part.
+    generated, real
+        Scores of the segmenter's label maps of generated and of real images against the same masks.
+    realism
+        How real generated images look; None of fewer than two.
+    ablation
+        Dice by size of subset.
+    interpolation
+        Similarity to real images, and Dice, by weight.
+    use
+        Of segmenters trained on synthetic pairs.
+    cost
+        Quality and time by sampler, steps and engine.
+    notes
+        What a reader must know to read the figures.
+    """
+
+    schema: str
+    commands: dict[str, str]
+    versions: dict[str, str]
+    bundle: BundleRecord
+    data: DataRecord
+    generation: GenerationRecord
+    segmenter: SegmenterRecord
+    generated: Scores
+    real: Scores
+    realism: Realism | None
+    ablation: tuple[SubsetScores, ...] = ()
+    interpolation: tuple[InterpolationScores, ...] = ()
+    use: UseScores | None = None
+    cost: Cost | None = None
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> bytes:
+        """Return `report.json`'s bytes."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+
+
+def parse_report(data: bytes) -> Report:
+    """Read a report that `to_json` wrote; msgspec.DecodeError if it is none."""
+    return msgspec.json.decode(data, type=Report)

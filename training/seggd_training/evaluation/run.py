@@ -1,0 +1,117 @@
+"""The whole of `seggd-rt evaluate`: a segmenter from real images, one generated image a mask, scores, report.
+
+The report is written after every part, and a run into the same folder with the same settings measures only what is
+missing from it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+
+from seggd_rt.bundle import Bundle, Manifest
+from seggd_rt.drawing import Drawing, HowToDraw
+from seggd_rt.errors import DataError, OptionError, OutputError
+from seggd_rt.wording import counted
+from seggd_training.data import Dataset, Split, load_dataset
+from seggd_training.evaluation.cases import choose_cases
+from seggd_training.evaluation.cost import parse_grid
+from seggd_training.evaluation.earlier import earlier_report, require_same
+from seggd_training.evaluation.features import FeatureGraph
+from seggd_training.evaluation.options import EvaluateOptions, Part
+from seggd_training.evaluation.origin import Say, given_segmenter, own_segmenter, segmenter_config
+from seggd_training.evaluation.parts import Evaluation, open_generator
+from seggd_training.evaluation.record import Report
+from seggd_training.leakage import check_apart
+
+
+def evaluate(options: EvaluateOptions, *, command: str = "", say: Say = lambda line: None) -> Report:
+    """Evaluate a bundle on real masks, and write `report.json`, `report.html` and pictures to the output folder.
+
+    Parameters
+    ----------
+    options
+        The evaluation.
+    command
+        The command line, for the report.
+    say
+        Told what is done on the way.
+
+    Raises
+    ------
+    OptionError, DataError
+        The data is not of the bundle's classes or channels, an option is outside its range, or what lies in the output
+        folder was made with other settings.
+    BundleError, EngineError
+        The bundle cannot be run.
+    CheckpointError
+        The given segmenter cannot be read.
+    OutputError
+        The output folder cannot be written.
+    """
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    bundle = Bundle.open(options.bundle)
+    how = HowToDraw(sampler=options.sampler, spacing=options.spacing)
+    # Refuses what cannot be, before anything is trained.
+    drawing = Drawing.resolve(bundle.manifest, {**how, "steps": options.steps})
+    for sampler, steps in parse_grid(options.grid) if Part.COST in options.parts else ():
+        Drawing.resolve(bundle.manifest, {"sampler": sampler, "steps": steps})
+    measured, train_set = (_load(options.data, split, bundle.manifest) for split in (options.split, Split.TRAIN))
+    leak = check_apart(train_set, measured)
+    graph = None if options.feature_graph is None else FeatureGraph.open(options.feature_graph)
+    given = None if options.segmenter is None else given_segmenter(options.segmenter, train_set)
+    if Part.USE in options.parts and given is not None and not given.on_this_data:
+        raise OptionError(
+            f"--use compares segmenters trained on real and on synthetic pairs of the same masks, and "
+            f"{options.segmenter} was trained on other data: leave --segmenter out to train one"
+        )
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=options.output):  # learn now, not after minutes, that it cannot be written
+            pass
+    except OSError as error:
+        raise OutputError(f"{options.output} cannot be written: {error.strerror}") from error
+
+    with open_generator(options, options.engine, options.precision) as generator:
+        cases = choose_cases(measured, options.limit)
+        evaluation = Evaluation(options, command, bundle, drawing, measured, train_set, cases, generator, say)
+        path = options.output / "report.json"
+        before = None if options.force else earlier_report(path, evaluation.settings)
+        origin = given or own_segmenter(
+            options.output / "segmenter.pt",
+            train_set,
+            segmenter_config(train_set, options.segmenter_steps),
+            say,
+            force=options.force,
+        )
+        if before is not None:
+            now = {"segmenter": origin.segmenter.sha256}
+            require_same(path, {"segmenter": before.segmenter.sha256}, now)
+        return evaluation.measure(origin, before, graph, leak)
+
+
+def _load(path: Path, split: Split, manifest: Manifest) -> Dataset:
+    """Load a split at the bundle's size, and check that it is what the bundle draws."""
+    names = tuple(c.name for c in manifest.classes)
+    image = manifest.image
+    dataset = load_dataset(
+        path,
+        split=split,
+        image_size=(image.height, image.width),
+        classes=names if path.is_dir() else None,
+        intensity_range=manifest.intensity_range,
+    )
+    own = tuple(c.name for c in dataset.classes)
+    if own != names:
+        raise DataError(
+            f"{path} has the classes {', '.join(own)}; the bundle has {', '.join(names)}: they must be the same"
+        )
+    if dataset.images.shape[3] != image.channels:
+        channels = counted(dataset.images.shape[3], "channel")
+        raise DataError(f"{path} has images of {channels}; the bundle draws {image.channels}")
+    if not dataset.label_maps.any():
+        raise DataError(f"{path} has no mask with foreground in split {split}: there is nothing to measure")
+    return dataset
