@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -30,11 +31,15 @@ from seggd_engines.network import (
     require_usable,
 )
 from seggd_engines.openvino_rewrite import rewrite
+from seggd_engines.profiling import WARM_UPS, Average, Clock, Layer, LayerProfile
 from seggd_engines.signature import check_signature
 from seggd_rt.errors import EngineError, EngineUnavailableError
 from seggd_rt.optional import require
 from seggd_rt.precision import Precision
+from seggd_rt.timing import host_seconds
 
+_PORTS = ("Parameter", "Result")
+"""What the plugin lists beside layers: inputs and outputs."""
 _HINTS = {Precision.FP32: "f32", Precision.BF16: "bf16"}
 
 
@@ -109,18 +114,29 @@ class OpenVinoNetwork:
 
     def bind(self, sample: Buffer, timestep: Buffer, out: Buffer) -> Callable[[], None]:
         """Share the buffers with an inference request: see `Network.bind`."""
-        ov = require("openvino", extra="cpu", feature="the openvino engine")
-        request = self.compiled(sample.shape[0]).create_infer_request()
-        for name, buffer in (("sample", sample), ("timestep", timestep), ("out", out)):
-            request.set_tensor(name, ov.Tensor(_host_array(buffer), shared_memory=True))
+        return _call(_request(self.compiled(sample.shape[0]), sample, timestep, out))
 
-        def call() -> None:
-            try:
-                request.infer(share_outputs=True)  # else the output is copied once more
-            except RuntimeError as error:
-                raise EngineError(f"OpenVINO failed: {error}") from error
+    def profile(self, sample: Buffer, timestep: Buffer, out: Buffer, runs: int) -> LayerProfile:
+        """Time the layers of a graph compiled to count: see `ProfiledNetwork.profile`.
 
-        return call
+        The plugin tells each layer's mean over all runs so far, in whole microseconds, so a mean is all there is.
+        """
+        with self._lock:
+            compiled = self._compile(sample.shape[0], {"PERF_COUNT": "YES"})
+        request = _request(compiled, sample, timestep, out)
+        call = _call(request)
+        for _ in range(WARM_UPS):
+            call()
+        before = [WARM_UPS * _milliseconds(layer) for layer in request.get_profiling_info()]
+        seconds = [host_seconds(call) for _ in range(runs)]
+        layers = tuple(
+            Layer(layer.node_name, layer.node_type, 1, max(0.0, (WARM_UPS + runs) * _milliseconds(layer) - warm) / runs)
+            for layer, warm in zip(request.get_profiling_info(), before, strict=True)
+            if layer.node_type not in _PORTS
+        )
+        step_ms = 1e3 * fmean(seconds)
+        between_ms = step_ms - sum(layer.ms for layer in layers)
+        return LayerProfile(Clock.HOST, Average.MEAN, runs, step_ms, between_ms, layers)
 
     def compiled(self, batch: int) -> Any:
         """Return the graph compiled for a batch size.
@@ -130,15 +146,9 @@ class OpenVinoNetwork:
         EngineError
             It cannot be compiled.
         """
-        shape = self._shape
         with self._lock:
             if batch not in self._by_batch:
-                sizes = {"sample": [batch, shape.channels, shape.height, shape.width], "timestep": [batch]}
-                try:
-                    self._model.reshape(sizes)
-                    self._by_batch[batch] = _core().compile_model(self._model, "CPU", self._options)
-                except RuntimeError as error:
-                    raise EngineError(f"OpenVINO cannot compile the network for a batch of {batch}: {error}") from error
+                self._by_batch[batch] = self._compile(batch, {})
             return self._by_batch[batch]
 
     def session(self, batch: int, lanes: int = 1) -> Session:
@@ -149,10 +159,43 @@ class OpenVinoNetwork:
         """Drop the compiled graphs."""
         del self._by_batch, self._model
 
+    def _compile(self, batch: int, more: dict[str, str]) -> Any:
+        """Compile for a batch size, with more options. The caller holds the lock: the model is reshaped."""
+        shape = self._shape
+        sizes = {"sample": [batch, shape.channels, shape.height, shape.width], "timestep": [batch]}
+        try:
+            self._model.reshape(sizes)
+            return _core().compile_model(self._model, "CPU", self._options | more)
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO cannot compile the network for a batch of {batch}: {error}") from error
+
 
 @cache
 def _core() -> Any:
     return require("openvino", extra="cpu", feature="the openvino engine").Core()
+
+
+def _request(compiled: Any, sample: Buffer, timestep: Buffer, out: Buffer) -> Any:
+    """Return an inference request on these buffers."""
+    ov = require("openvino", extra="cpu", feature="the openvino engine")
+    request = compiled.create_infer_request()
+    for name, buffer in (("sample", sample), ("timestep", timestep), ("out", out)):
+        request.set_tensor(name, ov.Tensor(_host_array(buffer), shared_memory=True))
+    return request
+
+
+def _call(request: Any) -> Callable[[], None]:
+    def call() -> None:
+        try:
+            request.infer(share_outputs=True)  # else the output is copied once more
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO failed: {error}") from error
+
+    return call
+
+
+def _milliseconds(layer: Any) -> float:
+    return float(1e3 * layer.real_time.total_seconds())
 
 
 def _axes(port: Any) -> list[int | None]:
