@@ -223,8 +223,8 @@ class CudaSession:
 
         Raises
         ------
-        EngineError
-            The engine cannot tell them.
+        EngineUnavailableError
+            The engine cannot tell them here.
         """
         if not isinstance(self._network, CudaProfiledNetwork):
             raise no_profile(self._info)

@@ -122,8 +122,8 @@ class HostSession:
 
         Raises
         ------
-        EngineError
-            The engine cannot tell them.
+        EngineUnavailableError
+            The engine cannot tell them here.
         """
         if not isinstance(self._network, ProfiledNetwork):
             raise no_profile(self._info)

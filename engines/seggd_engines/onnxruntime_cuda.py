@@ -105,7 +105,7 @@ class OnnxRuntimeCudaNetwork:
 
         Raises
         ------
-        EngineError
+        EngineUnavailableError
             ONNX Runtime was built without its profiler of kernels. Nodes alone say how long the host enqueues.
         """
         traced = trace(
@@ -115,7 +115,7 @@ class OnnxRuntimeCudaNetwork:
         )
         kernels = traced.kernels()
         if not any(kernels):
-            raise EngineError(
+            raise EngineUnavailableError(
                 f"this build of ONNX Runtime ({self._info.version}) times no kernels: build it with "
                 "--enable_cuda_profiling, or see python -m benchmarks.gpu OUT.json --part profile --profile"
             )

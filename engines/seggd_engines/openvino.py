@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -30,16 +29,14 @@ from seggd_engines.network import (
     Session,
     require_usable,
 )
+from seggd_engines.openvino_counters import COUNTING, profile_request
 from seggd_engines.openvino_rewrite import rewrite
-from seggd_engines.profiling import WARM_UPS, Average, Clock, Layer, LayerProfile
+from seggd_engines.profiling import LayerProfile
 from seggd_engines.signature import check_signature
 from seggd_rt.errors import EngineError, EngineUnavailableError
 from seggd_rt.optional import require
 from seggd_rt.precision import Precision
-from seggd_rt.timing import host_seconds
 
-_PORTS = ("Parameter", "Result")
-"""What the plugin lists beside layers: inputs and outputs."""
 _HINTS = {Precision.FP32: "f32", Precision.BF16: "bf16"}
 
 
@@ -117,26 +114,11 @@ class OpenVinoNetwork:
         return _call(_request(self.compiled(sample.shape[0]), sample, timestep, out))
 
     def profile(self, sample: Buffer, timestep: Buffer, out: Buffer, runs: int) -> LayerProfile:
-        """Time the layers of a graph compiled to count: see `ProfiledNetwork.profile`.
-
-        The plugin tells each layer's mean over all runs so far, in whole microseconds, so a mean is all there is.
-        """
+        """Time the layers of a graph compiled to count: see `ProfiledNetwork.profile`."""
         with self._lock:
-            compiled = self._compile(sample.shape[0], {"PERF_COUNT": "YES"})
+            compiled = self._compile(sample.shape[0], COUNTING)
         request = _request(compiled, sample, timestep, out)
-        call = _call(request)
-        for _ in range(WARM_UPS):
-            call()
-        before = [WARM_UPS * _milliseconds(layer) for layer in request.get_profiling_info()]
-        seconds = [host_seconds(call) for _ in range(runs)]
-        layers = tuple(
-            Layer(layer.node_name, layer.node_type, 1, max(0.0, (WARM_UPS + runs) * _milliseconds(layer) - warm) / runs)
-            for layer, warm in zip(request.get_profiling_info(), before, strict=True)
-            if layer.node_type not in _PORTS
-        )
-        step_ms = 1e3 * fmean(seconds)
-        between_ms = step_ms - sum(layer.ms for layer in layers)
-        return LayerProfile(Clock.HOST, Average.MEAN, runs, step_ms, between_ms, layers)
+        return profile_request(request, _call(request), runs)
 
     def compiled(self, batch: int) -> Any:
         """Return the graph compiled for a batch size.
@@ -192,10 +174,6 @@ def _call(request: Any) -> Callable[[], None]:
             raise EngineError(f"OpenVINO failed: {error}") from error
 
     return call
-
-
-def _milliseconds(layer: Any) -> float:
-    return float(1e3 * layer.real_time.total_seconds())
 
 
 def _axes(port: Any) -> list[int | None]:

@@ -13,7 +13,7 @@ from statistics import median
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from seggd_engines.network import Buffer, EngineInfo
-from seggd_rt.errors import EngineError
+from seggd_rt.errors import EngineError, EngineUnavailableError
 
 WARM_UPS = 2
 """Untimed runs before those of a profile: engines choose kernels and allocate in the first."""
@@ -90,8 +90,10 @@ class ProfiledNetwork(Protocol):
 
         Raises
         ------
+        EngineUnavailableError
+            The engine cannot tell here.
         EngineError
-            The engine failed, or cannot tell here.
+            It failed, or told nothing.
         """
 
 
@@ -142,6 +144,6 @@ def medians(clock: Clock, runs: Sequence[Sequence[LayerCall]], seconds: Sequence
     )
 
 
-def no_profile(info: EngineInfo) -> EngineError:
+def no_profile(info: EngineInfo) -> EngineUnavailableError:
     """Return the error of a network that has no `profile`."""
-    return EngineError(f"engine {info.engine} does not tell how long its layers take")
+    return EngineUnavailableError(f"engine {info.engine} does not tell how long its layers take")

@@ -169,7 +169,9 @@ def test_times_of_enqueueing_are_not_taken_for_those_of_the_gpu(ort: FakeOrt) ->
             {"cat": "Session", "name": "model_run", "ts": at, "dur": 80, "args": {}},
             {"cat": "Node", "name": "c_kernel_time", "ts": at + 1, "dur": 9, "args": {"op_name": "Conv"}},
         ]
-    with pytest.raises(EngineError, match=r"ONNX Runtime \(1.30\) times no kernels: .*--enable_cuda_profiling"):
+    with pytest.raises(
+        EngineUnavailableError, match=r"ONNX Runtime \(1.30\) times no kernels: .*--enable_cuda_profiling"
+    ):
         profile(open_network())
 
 

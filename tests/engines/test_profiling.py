@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,13 +21,12 @@ from seggd_engines.cuda import CudaSession
 from seggd_engines.host import HostSession
 from seggd_engines.network import Buffer
 from seggd_engines.onnxruntime_trace import Trace, trace
+from seggd_engines.openvino_counters import profile_request
 from seggd_engines.profiling import WARM_UPS, Average, Clock, LayerCall, LayerProfile, ProfiledNetwork, medians
-from seggd_rt.errors import EngineError
+from seggd_rt.errors import EngineError, EngineUnavailableError
 from seggd_rt.precision import Precision
 
-IN_GRAPH = {
-    *("Conv", "Tanh", "Slice", "Reshape", "Add", "Mul", "Neg", "Exp", "Sqrt", "Sub", "Div"),
-}
+IN_GRAPH = {"Conv", "Tanh", "Slice", "Reshape", "Add", "Mul", "Neg", "Exp", "Sqrt", "Sub", "Div"}
 """The operators of the tiny bundle's graph."""
 
 
@@ -71,6 +71,23 @@ def test_openvinos_ports_are_no_layers_and_its_means_add_up() -> None:
     assert found.step_ms - found.between_ms == pytest.approx(sum(layer.ms for layer in found.layers))
 
 
+def test_openvinos_warm_ups_are_not_in_its_means() -> None:
+    calls: list[int] = []
+
+    def layer(name: str, kind: str, first: int, later: int) -> SimpleNamespace:
+        spent = sum([first] + [later] * (len(calls) - 1))
+        return SimpleNamespace(node_name=name, node_type=kind, real_time=timedelta(microseconds=spent // len(calls)))
+
+    listed = [("x", "Parameter", 0, 0), ("conv", "Convolution", 9000, 1000), ("shape", "Reshape", 3, 0)]
+    request = SimpleNamespace(get_profiling_info=lambda: [layer(*told) for told in listed])
+    conv, shape = profile_request(request, lambda: calls.append(1), 8).layers
+    assert (conv.name, conv.operator, conv.ms, len(calls)) == ("conv", "Convolution", 1.0, WARM_UPS + 8)
+    assert shape.ms == 0, "not negative, where whole microseconds are rounded off"
+    listed.clear()
+    with pytest.raises(EngineError, match="OpenVINO told nothing"):
+        profile_request(request, lambda: calls.append(1), 1)
+
+
 @pytest.mark.parametrize(("name", "precision"), GRAPHS)
 def test_the_network_itself_goes_on_as_before(name: str, precision: Precision) -> None:
     network: Any = open_graph(name, precision)
@@ -101,10 +118,10 @@ def test_nothing_is_left_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_what_tells_nothing_says_so() -> None:
     session = HostSession(AnalyticNetwork(), 1)
-    with pytest.raises(EngineError, match="engine analytic does not tell how long its layers take"):
+    with pytest.raises(EngineUnavailableError, match="engine analytic does not tell how long its layers take"):
         session.profile(1)
     on_gpu = EmulatedNetwork().session(1)
-    with pytest.raises(EngineError, match="engine analytic does not tell"):
+    with pytest.raises(EngineUnavailableError, match="engine analytic does not tell"):
         on_gpu.profile(1)
 
 
