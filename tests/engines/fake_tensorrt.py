@@ -50,7 +50,6 @@ class Script:
     loads: bool = True
     refits: bool = True
     runs: bool = True
-    reports: bool = True
     layer_ms: dict[str, float] = field(default_factory=lambda: {"conv": 0.5, "reformat": 0.25})
     """What a context tells a profiler."""
     capturable: bool = True
@@ -238,7 +237,7 @@ class Context:
         self.memory: tuple[int, int] | None = None
         self.streams: list[int] = []
         self.profiler: Any = None
-        self.enqueue_emits_profile = True
+        self.enqueue_emits_profile = False
         if script.rtx:
             self.is_stream_capturable = lambda stream: script.capturable
 
@@ -260,16 +259,10 @@ class Context:
         self.streams.append(stream)
         if not self._script.runs:
             self._log()
+        elif self.profiler is not None and self.enqueue_emits_profile:
+            for name, ms in self._script.layer_ms.items():
+                self.profiler.report_layer_time(name, ms)
         return self._script.runs
-
-    def report_to_profiler(self) -> bool:
-        assert not self.enqueue_emits_profile, "else it would be told twice"
-        assert self.streams, "there is no run to report of"
-        for name, ms in self._script.layer_ms.items() if self._script.reports else ():
-            self.profiler.report_layer_time(name, ms)
-        if not self._script.reports:
-            self._log()
-        return self._script.reports
 
 
 def layers(*types: str) -> str:

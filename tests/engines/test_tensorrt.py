@@ -135,12 +135,12 @@ def test_a_profile_has_the_inspectors_operators(flavour: Flavour, install: Calla
     assert profiled.streams == [77] * (WARM_UPS + 3)
 
 
-def test_an_engine_that_tells_nothing_says_so(flavour: Flavour, install: Callable[..., Script]) -> None:
-    script = install(flavour, reports=False, says=["no profiler"])
+def test_a_profile_that_fails_says_why(flavour: Flavour, install: Callable[..., Script]) -> None:
+    script = install(flavour, runs=False, says=["illegal address"])
     network = open_tiny(flavour)
-    with pytest.raises(EngineError, match=r"tells nothing of its layers: no profiler"):
+    with pytest.raises(EngineError, match=r"failed: illegal address"):
         profile(network)
-    script.reports, script.layer_ms = True, {}
+    script.runs, script.says, script.layer_ms = True, [], {}
     with pytest.raises(EngineError, match="told nothing of its layers"):
         profile(network)
 
