@@ -2,7 +2,8 @@
 
 All engines run in one process and in turn, each image followed by the same bound network calls alone: what an image
 takes beyond its calls is the runtime's overhead. First images and peak memory come from fresh processes. On a GPU an
-image's steps are one graph, so single ones are timed by the bare calls.
+image's steps are one graph, so single ones are timed by the bare calls. Layers are timed when no more images are, since
+engines are slower while they count.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from seggd_engines.catalog import ENGINES
 from seggd_engines.cuda import CudaSession
 from seggd_engines.host import HostSession
 from seggd_engines.network import EngineInfo, Step
+from seggd_engines.profiling import LayerProfile
+from seggd_rt.bench_profile import step_profile
 from seggd_rt.bench_report import ALL, EngineFigures, Overhead, Report, Settings, this_machine
 from seggd_rt.bundle import Bundle
 from seggd_rt.cold_start import ColdRequest, ColdStart, cold_start
@@ -80,11 +84,20 @@ def bench(path: str | Path, settings: Settings, say: Callable[[str], None] = lam
             settle={f"{name} {what}": s.settle for name, s in subjects.items() for what in s.contenders},
             on_turn=lambda name, turn: say(_turn(name, turn, settings.repeats)),
         )
-        engines = []
+        engines: list[EngineFigures] = []
+        unprofiled: dict[str, str] = {}
         for name, subject in subjects.items():
             say(f"{name}: a cold start")
             cold = subject.cold_start(settings.threads)
-            engines.append(subject.figures(seconds[f"{name} image"], seconds[f"{name} calls"], cold))
+            figures = subject.figures(seconds[f"{name} image"], seconds[f"{name} calls"], cold)
+            if settings.profile:
+                say(f"{name}: a profile")
+                try:
+                    profile = step_profile(subject.profile(settings.repeats))
+                    figures = msgspec.structs.replace(figures, profile=profile)
+                except EngineError as error:
+                    unprofiled[figures.engine] = str(error)
+            engines.append(figures)
     return Report(
         bundle=bundle.path.name,
         bundle_sha256=bundle.sha256,
@@ -93,6 +106,7 @@ def bench(path: str | Path, settings: Settings, say: Callable[[str], None] = lam
         steps=steps,
         engines=tuple(engines),
         skipped=skipped,
+        unprofiled=unprofiled,
     )
 
 
@@ -140,6 +154,10 @@ class Subject(ABC):
     def overhead(self, images: list[float], calls: list[float]) -> Overhead:
         """Compare the latest batches with their calls, round by round, in seconds."""
 
+    @abstractmethod
+    def profile(self, runs: int) -> LayerProfile:
+        """Time the network's layers, on the buffers of the latest batch."""
+
     def cold_start(self, threads: int | None) -> ColdStart:
         """Draw the first batch in a fresh process, as this generator does. Its self-check is remembered from here."""
         info = self.generator.engine
@@ -183,7 +201,7 @@ class HostSubject(Subject):
         self._step_seconds: list[list[float]] = []
         self._outside_seconds: list[float] = []
         self._network_seconds = 0.0
-        self._network = session.call
+        self._session, self._network = session, session.call
         session.call = self._timed_network
 
     def draw(self) -> None:
@@ -208,6 +226,10 @@ class HostSubject(Subject):
         """Make two of them."""
         for _ in range(2):
             self._network()
+
+    def profile(self, runs: int) -> LayerProfile:
+        """Time the network's layers, on the buffers of the latest batch."""
+        return self._session.profile(runs)
 
     def _timed_network(self) -> None:
         self._network_seconds += host_seconds(self._network)
@@ -242,6 +264,10 @@ class DeviceSubject(Subject):
     def settle(self) -> None:
         """Make two of them."""
         self._session.call(2)
+
+    def profile(self, runs: int) -> LayerProfile:
+        """Time the network's layers, on the buffers of the latest batch."""
+        return self._session.profile(runs)
 
     def step_seconds(self, calls: list[float]) -> list[float]:
         """Return the bare calls: a graph's steps cannot be told apart."""

@@ -10,6 +10,7 @@ import msgspec
 
 import seggd_rt
 from seggd_engines.cpu import this_cpu
+from seggd_rt.bench_profile import StepProfile
 from seggd_rt.cold_start import ColdStart
 from seggd_rt.errors import OptionError
 from seggd_rt.timing import Spread
@@ -36,6 +37,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         CPU threads of a network call; the engine's choice if None.
     repeats
         Timed images, or batches of them, of each engine.
+    profile
+        Whether to tell, when all is timed, where a step's time goes on each engine; of `repeats` steps.
     """
 
     engine: str = ALL
@@ -45,6 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     batch: int = 1
     threads: int | None = None
     repeats: int = 10
+    profile: bool = False
 
     def __post_init__(self) -> None:
         """Check every field's range."""
@@ -110,6 +114,8 @@ class EngineFigures(msgspec.Struct, frozen=True, kw_only=True):
     images_per_second: float
     overhead: Overhead
     cold: ColdStart
+    profile: StepProfile | None = None
+    """Where a step's time goes, if that was asked for and the engine tells it."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,6 +130,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     engines: tuple[EngineFigures, ...]
     skipped: dict[str, str]
     """Engines that could not be measured, and why."""
+    unprofiled: dict[str, str] = {}
+    """Engines that were measured and could not be profiled, and why."""
 
     def to_json(self) -> bytes:
         """Return the report as indented JSON."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
 import time
@@ -20,9 +21,12 @@ import seggd_rt
 from seggd_engines.cuda import CudaSession
 from seggd_engines.network import NetworkShape
 from seggd_engines.onnxruntime import OnnxRuntimeEngine
+from seggd_engines.profiling import Average, Clock, Layer, LayerProfile
 from seggd_rt.bench import DeviceSubject, bench, overhead, subject_of
+from seggd_rt.bench_profile import step_profile
 from seggd_rt.bench_report import Report, Settings
 from seggd_rt.bundle import Bundle
+from seggd_rt.cli.profile_tables import layer_table, operator_table
 from seggd_rt.cold_start import ColdRequest, cold_start
 from seggd_rt.errors import EngineError, EngineUnavailableError, OptionError
 from seggd_rt.generator import Generator
@@ -204,6 +208,89 @@ def test_all_names_the_engines_it_leaves_out(tiny_bundle: Path, monkeypatch: pyt
         bench(tiny_bundle, Settings(steps=1, repeats=1, precision="fp16"))
     with pytest.raises(EngineUnavailableError, match="not installed"):
         bench(tiny_bundle, Settings(engine="openvino"))
+
+
+@pytest.fixture(scope="module")
+def profiled(tiny_bundle: Path) -> Report:
+    return bench(tiny_bundle, Settings(engine="onnxruntime", steps=2, threads=1, repeats=3, profile=True))
+
+
+def test_a_profile_tells_all_layers_and_what_they_explain(profiled: Report, report: Report) -> None:
+    assert report.engines[0].profile is None
+    (figures,) = profiled.engines
+    found = figures.profile
+    assert found is not None
+    assert (found.clock, found.average, found.runs) == (Clock.HOST, Average.MEDIAN, 3)
+    assert {"Conv", "Mul", "Tanh"} <= {layer.operator for layer in found.layers}
+    assert found.layers_ms > 0
+    for times in (found.layers, found.operators):
+        assert sum(time.ms for time in times) == pytest.approx(found.layers_ms)
+        assert sum(time.percent for time in times) == pytest.approx(100)
+        assert [time.ms for time in times] == sorted((time.ms for time in times), reverse=True)
+    assert sum(time.calls for time in found.operators) == sum(time.calls for time in found.layers)
+    assert found.layers_ms + found.between_ms + found.beyond_ms == pytest.approx(found.step_ms)
+    assert msgspec.json.decode(profiled.to_json(), type=Report) == profiled
+    assert (profiled.unprofiled, report.unprofiled) == ({}, {})
+
+
+def test_layers_are_timed_when_nothing_else_is(tiny_bundle: Path) -> None:
+    said: list[str] = []
+    bench(tiny_bundle, Settings(engine="onnxruntime", steps=1, repeats=1, threads=1, profile=True), said.append)
+    assert said[-2:] == ["onnxruntime fp32: a cold start", "onnxruntime fp32: a profile"]
+
+
+def test_an_engine_that_cannot_be_profiled_is_measured_and_named(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise EngineError("the trace cannot be read")
+
+    monkeypatch.setattr("seggd_engines.onnxruntime.trace", fail)
+    options = ("--engine", "onnxruntime", "--steps", "1", "--repeats", "1", "--threads", "1", "--profile")
+    done = run_command("bench", tiny_bundle, *options)
+    assert done.code == 0, done.err
+    assert "onnxruntime: not profiled: the trace cannot be read" in done.out.splitlines()
+    assert "images a second" in done.out
+    assert "operators" not in done.out
+
+
+def test_a_layer_that_takes_no_time_has_no_share() -> None:
+    found = LayerProfile(Clock.HOST, Average.MEAN, 1, 1.0, 1.0, (Layer("a", "Add", 1, 0.0),))
+    assert step_profile(found).layers[0].percent == 0
+
+
+def test_the_command_prints_operators_and_layers(tiny_bundle: Path, tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    options = ("--engine", "onnxruntime", "--steps", "2", "--repeats", "2", "--threads", "1", "--profile")
+    done = run_command("bench", tiny_bundle, *options, "--json", file)
+    assert done.code == 0, done.err
+    (figures,) = json.loads(file.read_text())["engines"]
+    lines = done.out.splitlines()
+    assert any(line.startswith("onnxruntime fp32, operators") for line in lines)
+    assert any(line.startswith("onnxruntime fp32, layers") for line in lines)
+    for title in ("Conv ", "all layers", "between layers", "interruptions", "step, profiled"):
+        assert any(line.startswith(title) for line in lines), title
+    step = next(line for line in lines if line.startswith("step, profiled")).split()[-1]
+    assert step == f"{figures['profile']['step_ms']:.3f}"
+    assert "medians of 2 steps, layers by the host's clock; counting costs time" in done.out
+
+
+def test_long_names_are_cut_to_fit_a_terminal(profiled: Report) -> None:
+    (figures,) = profiled.engines
+    assert figures.profile is not None
+    layers = tuple(
+        msgspec.structs.replace(layer, name="up_blocks.3." * 9, operator="ConvolutionBackpropData" * 2)
+        for layer in figures.profile.layers
+    )
+    wide = msgspec.structs.replace(figures.profile, layers=layers, average=Average.MEAN)
+    console = Console(width=80, record=True, file=sys.stderr)
+    table = layer_table(figures, wide)
+    console.print(table)
+    lines = console.export_text().splitlines()
+    assert len(lines) == 1 + table.row_count
+    assert lines[1].split()[-1] == f"{layers[0].percent:.1f}"
+    console.print(operator_table(figures, wide))
+    assert "interruptions" not in console.export_text(), "means add up to the step"
 
 
 @pytest.mark.parametrize("wrong", [{"batch": 0}, {"repeats": 0}])

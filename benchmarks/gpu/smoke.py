@@ -29,7 +29,7 @@ from seggd_engines.device import Bytes, DeviceStream, Kernel
 from seggd_engines.gpus import find_gpus, why_no_gpu
 from seggd_engines.guests import is_guest, view
 from seggd_engines.network import DeviceArray, DeviceKind, NetworkShape, Run
-from seggd_rt.errors import DataError
+from seggd_rt.errors import DataError, EngineUnavailableError
 from seggd_rt.precision import IMAGE_PSNR_DB, Precision, psnr_db
 
 DEVICE = "cuda:0"
@@ -355,6 +355,24 @@ def engine(name: str, precision: Precision) -> str:
         return f"{db:.1f} dB"
 
 
+def engine_layers(name: str, device: str = DEVICE) -> str:
+    """Let an engine time its layers, or skip where it cannot tell."""
+    from seggd_rt.loading import load
+
+    with load(_TINY, engine=name, precision=Precision.FP32, device=device) as generator:
+        generator(generator.bundle.golden.label_map, steps=1)
+        with generator._pool.lend(1) as lent:
+            session: Any = lent
+            try:
+                found = session.profile(3)
+            except EngineUnavailableError as reason:
+                raise Skip(str(reason)) from reason
+        told = sum(layer.ms for layer in found.layers)
+        if not told > 0:
+            raise AssertionError(f"{len(found.layers)} layers take {told} ms")
+        return f"{len(found.layers)} layers, {told:.3f} of {found.step_ms:.3f} ms"
+
+
 # How it goes
 
 
@@ -381,6 +399,7 @@ def items() -> list[Item]:
         there = each.availability(DEVICE)
         if there.usable:
             found.append(Item(f"{each.name}: fp32", lambda name=each.name: engine(name, Precision.FP32)))  # type: ignore[misc]
+            found.append(Item(f"{each.name}: layers", lambda name=each.name: engine_layers(name)))  # type: ignore[misc]
         else:
             found.append(Item(each.name, lambda reason=there.reason: skip(reason)))  # type: ignore[misc]
     return found

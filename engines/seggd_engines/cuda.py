@@ -15,6 +15,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from seggd_engines.device import Bytes, DeviceGraph, DeviceMark, DeviceStream, Kernel
 from seggd_engines.network import Buffer, CudaNetwork, DeviceArray, Latents, OnStep, Pixels, Run, Step
+from seggd_engines.nvtx_ranges import in_range
+from seggd_engines.profiling import CudaProfiledNetwork, LayerProfile, no_profile
 from seggd_rt.errors import EngineError, LabelMapError
 from seggd_rt.precision import Precision
 
@@ -49,7 +51,8 @@ class CudaSession:
     """
 
     def __init__(self, network: CudaNetwork, stream: DeviceStream, batch: int, lanes: int = 1) -> None:
-        self._info, self._shape, self._stream = network.info, network.shape, stream
+        self._network, self._stream = network, stream
+        self._info, self._shape = network.info, network.shape
         self._batch, self._lanes = batch, lanes
         height, width = self._shape.height, self._shape.width
         image = (self._shape.image_channels, height, width)
@@ -215,6 +218,21 @@ class CudaSession:
             self._call_network()
         self._wait()
 
+    def profile(self, runs: int) -> LayerProfile:
+        """Time the network's layers on the session's buffers, in the state that they are in.
+
+        Raises
+        ------
+        EngineUnavailableError
+            The engine cannot tell them here.
+        """
+        if not isinstance(self._network, CudaProfiledNetwork):
+            raise no_profile(self._info)
+        self.synchronize()
+        self._stream.synchronize()
+        return self._network.profile(self._sample, self._timestep, self._out, runs, self._stream.handle)
+
+    @in_range("steps")
     def _launch(self, *, whole: bool, steps: int) -> None:
         """Enqueue steps, with beginning and end if it is to be the whole loop: as one graph where that can be."""
         if self._capturable:
@@ -231,13 +249,16 @@ class CudaSession:
         if whole:
             self._finish()
 
+    @in_range("begin")
     def _begin(self) -> None:
         self._stream.clear(self._result, _COUNTERS)
         self._stream.launch(Kernel.BEGIN, self._grid, _BLOCK, self._inputs)
 
+    @in_range("finish")
     def _finish(self) -> None:
         self._stream.launch(Kernel.FINISH, self._grid, _BLOCK, self._inputs)
 
+    @in_range("network")
     def _call_network(self) -> None:
         self._call()
         self._called = True
@@ -257,6 +278,7 @@ class CudaSession:
         self._graphs.move_to_end(key)
         return self._graphs[key]
 
+    @in_range("upload")
     def _upload(self, run: Run, *, as_bytes: bool) -> None:
         """Lay out what varies from image to image, behind the state that points to it, and upload it in one copy."""
         shape, rows = self._shape, run.table.rows
@@ -316,6 +338,7 @@ class CudaSession:
         self._uploaded = None
         self._inputs, self._host_inputs = self._stream.allocate(2 * size), self._stream.pinned(2 * size)
 
+    @in_range("download")
     def _collect(self, size: int) -> Bytes:
         """Download status and the result's first bytes, wait, and check."""
         found = self._host_result[: self._head + size]

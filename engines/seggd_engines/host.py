@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from seggd_engines.network import Buffer, DeviceArray, Latents, Network, OnStep, Pixels, Run, Step
+from seggd_engines.profiling import LayerProfile, ProfiledNetwork, no_profile
 from seggd_rt.errors import EngineError
 from seggd_rt.labels import encode
 from seggd_rt.noise import Stream, normal
@@ -25,7 +26,7 @@ class HostSession:
 
     def __init__(self, network: Network, batch: int, lanes: int = 1) -> None:
         shape = network.shape
-        self._info = network.info
+        self._network, self._info = network, network.info
         self._batch, self._lanes = batch, lanes
         self._input = np.zeros((lanes * batch, shape.channels, shape.height, shape.width), np.float32)
         self._mask = self._input[:, shape.image_channels :]
@@ -38,7 +39,8 @@ class HostSession:
         self._t = np.zeros(lanes * batch, np.float32)
         self._blend: Blend | None = None
         self._next = 0
-        self.call = network.bind(Buffer.of(self._input), Buffer.of(self._t), Buffer.of(self._o))
+        self._buffers = (Buffer.of(self._input), Buffer.of(self._t), Buffer.of(self._o))
+        self.call = network.bind(*self._buffers)
 
     @property
     def batch(self) -> int:
@@ -114,6 +116,18 @@ class HostSession:
         self._t[:] = timestep
         self.call()
         return self._o.copy()
+
+    def profile(self, runs: int) -> LayerProfile:
+        """Time the network's layers on the session's buffers, in the state that they are in.
+
+        Raises
+        ------
+        EngineUnavailableError
+            The engine cannot tell them here.
+        """
+        if not isinstance(self._network, ProfiledNetwork):
+            raise no_profile(self._info)
+        return self._network.profile(*self._buffers, runs)
 
     def close(self) -> None:
         """Drop the binding; the buffers go with the session."""

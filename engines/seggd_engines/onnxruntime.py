@@ -22,6 +22,8 @@ from seggd_engines.network import (
     Session,
     require_usable,
 )
+from seggd_engines.onnxruntime_trace import trace
+from seggd_engines.profiling import Clock, LayerProfile, medians
 from seggd_engines.signature import check_signature
 from seggd_rt.errors import EngineError
 from seggd_rt.optional import require
@@ -76,25 +78,23 @@ class OnnxRuntimeEngine:
         ort = require("onnxruntime", extra="cpu", feature="the onnxruntime engine")
         there = self.availability(device)
         require_usable(self.name, there, precision)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or 0
-        options.log_severity_level = 3
-        try:
-            session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        except failures(ort) as error:
-            raise EngineError(f"ONNX Runtime cannot open {graph.name}: {error}") from error
-        check_signature(graph, {node.name: node.shape for node in session.get_inputs() + session.get_outputs()}, shape)
         info = EngineInfo(self.name, there.version, device, there.device_name, precision, threads)
-        return OnnxRuntimeNetwork(session, shape, info, failures(ort))
+        return OnnxRuntimeNetwork(ort, graph, shape, info)
 
 
 class OnnxRuntimeNetwork:
-    """A graph in an ONNX Runtime session."""
+    """A graph in an ONNX Runtime session.
 
-    def __init__(
-        self, session: Any, shape: NetworkShape, info: EngineInfo, failures: tuple[type[Exception], ...]
-    ) -> None:
-        self._session, self._shape, self._info, self._failures = session, shape, info, failures
+    Raises
+    ------
+    EngineError
+        The graph cannot be opened, or is not the network of this shape.
+    """
+
+    def __init__(self, ort: Any, graph: Path, shape: NetworkShape, info: EngineInfo) -> None:
+        self._ort, self._graph, self._shape, self._info = ort, graph, shape, info
+        self._session = session = self._open()
+        check_signature(graph, {node.name: node.shape for node in session.get_inputs() + session.get_outputs()}, shape)
 
     @property
     def info(self) -> EngineInfo:
@@ -108,19 +108,12 @@ class OnnxRuntimeNetwork:
 
     def bind(self, sample: Buffer, timestep: Buffer, out: Buffer) -> Callable[[], None]:
         """Bind the buffers by address: see `Network.bind`."""
-        binding = self._session.io_binding()
-        for name, buffer in (("sample", sample), ("timestep", timestep)):
-            binding.bind_input(name, "cpu", 0, np.float32, buffer.shape, buffer.address)
-        binding.bind_output("out", "cpu", 0, np.float32, out.shape, out.address)
-        session, failures = self._session, self._failures
+        return self._bind(self._session, sample, timestep, out)
 
-        def call() -> None:
-            try:
-                session.run_with_iobinding(binding)
-            except failures as error:
-                raise EngineError(f"ONNX Runtime failed: {error}") from error
-
-        return call
+    def profile(self, sample: Buffer, timestep: Buffer, out: Buffer, runs: int) -> LayerProfile:
+        """Time the nodes in a session of its own: see `ProfiledNetwork.profile`."""
+        traced = trace(self._open, lambda session: self._bind(session, sample, timestep, out), runs)
+        return medians(Clock.HOST, traced.nodes(), traced.seconds)
 
     def session(self, batch: int, lanes: int = 1) -> Session:
         """Return a session in host memory."""
@@ -129,6 +122,32 @@ class OnnxRuntimeNetwork:
     def close(self) -> None:
         """Drop the session."""
         del self._session
+
+    def _open(self, trace_prefix: str | None = None) -> Any:
+        options = self._ort.SessionOptions()
+        options.intra_op_num_threads = self._info.threads or 0
+        options.log_severity_level = 3
+        if trace_prefix is not None:
+            options.enable_profiling, options.profile_file_prefix = True, trace_prefix
+        try:
+            return self._ort.InferenceSession(self._graph, options, providers=["CPUExecutionProvider"])
+        except failures(self._ort) as error:
+            raise EngineError(f"ONNX Runtime cannot open {self._graph.name}: {error}") from error
+
+    def _bind(self, session: Any, sample: Buffer, timestep: Buffer, out: Buffer) -> Callable[[], None]:
+        binding = session.io_binding()
+        for name, buffer in (("sample", sample), ("timestep", timestep)):
+            binding.bind_input(name, "cpu", 0, np.float32, buffer.shape, buffer.address)
+        binding.bind_output("out", "cpu", 0, np.float32, out.shape, out.address)
+        raised = failures(self._ort)
+
+        def call() -> None:
+            try:
+                session.run_with_iobinding(binding)
+            except raised as error:
+                raise EngineError(f"ONNX Runtime failed: {error}") from error
+
+        return call
 
 
 def failures(ort: Any) -> tuple[type[Exception], ...]:

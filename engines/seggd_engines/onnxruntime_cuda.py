@@ -20,6 +20,8 @@ from seggd_engines.cuda_stream import CudaStream
 from seggd_engines.gpus import find_gpu
 from seggd_engines.network import Availability, Buffer, DeviceKind, EngineInfo, NetworkShape, Session, require_usable
 from seggd_engines.onnxruntime import failures, installed_builds
+from seggd_engines.onnxruntime_trace import trace
+from seggd_engines.profiling import Clock, LayerProfile, medians
 from seggd_engines.signature import check_signature
 from seggd_rt.errors import EngineError, EngineUnavailableError
 from seggd_rt.optional import require
@@ -92,15 +94,46 @@ class OnnxRuntimeCudaNetwork:
 
     def bind(self, sample: Buffer, timestep: Buffer, out: Buffer, stream: int) -> Callable[[], None]:
         """Bind the buffers by address: see `CudaNetwork.bind`."""
+        options = self._ort.RunOptions()
+        # The stream orders what follows; waiting for it after every step would idle the GPU.
+        options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         session = self._open(batch=sample.shape[0], stream=stream)
+        return self._bind(session, options, sample, timestep, out)
+
+    def profile(self, sample: Buffer, timestep: Buffer, out: Buffer, runs: int, stream: int) -> LayerProfile:
+        """Time the nodes' kernels in a session of its own: see `CudaProfiledNetwork.profile`.
+
+        Raises
+        ------
+        EngineUnavailableError
+            ONNX Runtime was built without its profiler of kernels. Nodes alone say how long the host enqueues.
+        """
+        traced = trace(
+            lambda prefix: self._open(batch=sample.shape[0], stream=stream, trace_prefix=prefix),
+            lambda session: self._bind(session, self._ort.RunOptions(), sample, timestep, out),
+            runs,
+        )
+        kernels = traced.kernels()
+        if not any(kernels):
+            raise EngineUnavailableError(
+                f"this build of ONNX Runtime ({self._info.version}) times no kernels: build it with "
+                "--enable_cuda_profiling, or see python -m benchmarks.gpu OUT.json --part profile --profile"
+            )
+        return medians(Clock.DEVICE, kernels, traced.seconds)
+
+    def session(self, batch: int, lanes: int = 1) -> Session:
+        """Return a session on the GPU."""
+        return CudaSession(self, CudaStream(self._ordinal), batch, lanes)
+
+    def close(self) -> None:
+        """Nothing is held but by bound calls."""
+
+    def _bind(self, session: Any, options: Any, sample: Buffer, timestep: Buffer, out: Buffer) -> Callable[[], None]:
         binding = session.io_binding()
         for name, buffer in (("sample", sample), ("timestep", timestep)):
             binding.bind_input(name, "cuda", self._ordinal, np.float32, buffer.shape, buffer.address)
         binding.bind_output("out", "cuda", self._ordinal, np.float32, out.shape, out.address)
         raised = failures(self._ort)
-        options = self._ort.RunOptions()
-        # The stream orders what follows; waiting for it after every step would idle the GPU.
-        options.add_run_config_entry("disable_synchronize_execution_providers", "1")
 
         def call() -> None:
             try:
@@ -110,25 +143,20 @@ class OnnxRuntimeCudaNetwork:
 
         return call
 
-    def session(self, batch: int, lanes: int = 1) -> Session:
-        """Return a session on the GPU."""
-        return CudaSession(self, CudaStream(self._ordinal), batch, lanes)
-
-    def close(self) -> None:
-        """Nothing is held but by bound calls."""
-
-    def _open(self, *, batch: int, stream: int) -> Any:
+    def _open(self, *, batch: int, stream: int, trace_prefix: str | None = None) -> Any:
         """Make a session of fixed batch on a stream, and see that the GPU runs all of it."""
         options = self._ort.SessionOptions()
         options.log_severity_level = 3
         options.add_free_dimension_override_by_name("batch", batch)
         # What the GPU cannot run is an error, not a silent detour over the CPU.
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        if trace_prefix is not None:
+            options.enable_profiling, options.profile_file_prefix = True, trace_prefix
         provider = {
             "device_id": str(self._ordinal),
             "user_compute_stream": str(stream),
             "use_tf32": "0",
-            "enable_cuda_graph": "1",
+            "enable_cuda_graph": "1" if trace_prefix is None else "0",  # a graph's nodes cannot be told apart
             "cudnn_conv_algo_search": "EXHAUSTIVE",
             "cudnn_conv_use_max_workspace": "1",
             "prefer_nhwc": "1",

@@ -29,7 +29,9 @@ from seggd_engines.network import (
     Session,
     require_usable,
 )
+from seggd_engines.openvino_counters import COUNTING, profile_request
 from seggd_engines.openvino_rewrite import rewrite
+from seggd_engines.profiling import LayerProfile
 from seggd_engines.signature import check_signature
 from seggd_rt.errors import EngineError, EngineUnavailableError
 from seggd_rt.optional import require
@@ -109,18 +111,14 @@ class OpenVinoNetwork:
 
     def bind(self, sample: Buffer, timestep: Buffer, out: Buffer) -> Callable[[], None]:
         """Share the buffers with an inference request: see `Network.bind`."""
-        ov = require("openvino", extra="cpu", feature="the openvino engine")
-        request = self.compiled(sample.shape[0]).create_infer_request()
-        for name, buffer in (("sample", sample), ("timestep", timestep), ("out", out)):
-            request.set_tensor(name, ov.Tensor(_host_array(buffer), shared_memory=True))
+        return _call(_request(self.compiled(sample.shape[0]), sample, timestep, out))
 
-        def call() -> None:
-            try:
-                request.infer(share_outputs=True)  # else the output is copied once more
-            except RuntimeError as error:
-                raise EngineError(f"OpenVINO failed: {error}") from error
-
-        return call
+    def profile(self, sample: Buffer, timestep: Buffer, out: Buffer, runs: int) -> LayerProfile:
+        """Time the layers of a graph compiled to count: see `ProfiledNetwork.profile`."""
+        with self._lock:
+            compiled = self._compile(sample.shape[0], COUNTING)
+        request = _request(compiled, sample, timestep, out)
+        return profile_request(request, _call(request), runs)
 
     def compiled(self, batch: int) -> Any:
         """Return the graph compiled for a batch size.
@@ -130,15 +128,9 @@ class OpenVinoNetwork:
         EngineError
             It cannot be compiled.
         """
-        shape = self._shape
         with self._lock:
             if batch not in self._by_batch:
-                sizes = {"sample": [batch, shape.channels, shape.height, shape.width], "timestep": [batch]}
-                try:
-                    self._model.reshape(sizes)
-                    self._by_batch[batch] = _core().compile_model(self._model, "CPU", self._options)
-                except RuntimeError as error:
-                    raise EngineError(f"OpenVINO cannot compile the network for a batch of {batch}: {error}") from error
+                self._by_batch[batch] = self._compile(batch, {})
             return self._by_batch[batch]
 
     def session(self, batch: int, lanes: int = 1) -> Session:
@@ -149,10 +141,39 @@ class OpenVinoNetwork:
         """Drop the compiled graphs."""
         del self._by_batch, self._model
 
+    def _compile(self, batch: int, more: dict[str, str]) -> Any:
+        """Compile for a batch size, with more options. The caller holds the lock: the model is reshaped."""
+        shape = self._shape
+        sizes = {"sample": [batch, shape.channels, shape.height, shape.width], "timestep": [batch]}
+        try:
+            self._model.reshape(sizes)
+            return _core().compile_model(self._model, "CPU", self._options | more)
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO cannot compile the network for a batch of {batch}: {error}") from error
+
 
 @cache
 def _core() -> Any:
     return require("openvino", extra="cpu", feature="the openvino engine").Core()
+
+
+def _request(compiled: Any, sample: Buffer, timestep: Buffer, out: Buffer) -> Any:
+    """Return an inference request on these buffers."""
+    ov = require("openvino", extra="cpu", feature="the openvino engine")
+    request = compiled.create_infer_request()
+    for name, buffer in (("sample", sample), ("timestep", timestep), ("out", out)):
+        request.set_tensor(name, ov.Tensor(_host_array(buffer), shared_memory=True))
+    return request
+
+
+def _call(request: Any) -> Callable[[], None]:
+    def call() -> None:
+        try:
+            request.infer(share_outputs=True)  # else the output is copied once more
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO failed: {error}") from error
+
+    return call
 
 
 def _axes(port: Any) -> list[int | None]:

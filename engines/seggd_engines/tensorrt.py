@@ -18,11 +18,13 @@ from seggd_engines.gpus import DeviceMemory, Gpu, find_gpu, make_current
 from seggd_engines.graph_files import graph_digest
 from seggd_engines.network import Availability, Buffer, DeviceKind, EngineInfo, NetworkShape, Session, require_usable
 from seggd_engines.plan_cache import PlanCache, StoredPlan
+from seggd_engines.profiling import LayerProfile
 from seggd_engines.signature import check_signature
 from seggd_engines.tensorrt_flavour import Flavour, TensorRT
-from seggd_engines.tensorrt_inspect import check_inspected, inspect, why_invalid
+from seggd_engines.tensorrt_inspect import check_inspected, inspect, operators, why_invalid
 from seggd_engines.tensorrt_options import BatchProfile, BuildOptions
 from seggd_engines.tensorrt_plans import find_or_build, newest_plan
+from seggd_engines.tensorrt_profile import profile_context
 from seggd_rt.atomic import write_file
 from seggd_rt.errors import EngineError, EngineUnavailableError, MissingExtraError, OutputError
 from seggd_rt.precision import Precision
@@ -156,21 +158,8 @@ class TensorRTNetwork:
         EngineError
             The plan was not built for this batch, or the GPU has too little memory.
         """
-        self._check_batch(sample.shape[0])
-        make_current(self._gpu.ordinal)
-        buffers = {"sample": sample, "timestep": timestep, "out": out}
+        context, memory = self._bound_context(sample, timestep, out)
         messages = self._tensorrt.messages
-        with messages.heard() as said:
-            context = self._new_context()
-            if context is None:
-                raise said.failure("cannot make an execution context")
-            if not all(context.set_input_shape(name, buffers[name].shape) for name in ("sample", "timestep")):
-                raise said.failure(f"refuses a batch of {sample.shape[0]}")
-            size = context.update_device_memory_size_for_shapes()
-            memory = DeviceMemory(self._gpu.ordinal, max(size, 1), "the network's activations")
-            context.set_device_memory(memory.address, size)
-            if not all(context.set_tensor_address(name, buffer.address) for name, buffer in buffers.items()):
-                raise said.failure("refuses a buffer")
         # TensorRT-RTX alone has the question.
         if hasattr(context, "is_stream_capturable") and not context.is_stream_capturable(stream):
             self._capturable = False
@@ -181,6 +170,14 @@ class TensorRTNetwork:
                     raise said.failure("failed")
 
         return call
+
+    def profile(self, sample: Buffer, timestep: Buffer, out: Buffer, runs: int, stream: int) -> LayerProfile:
+        """Time the layers of an execution context of its own: see `CudaProfiledNetwork.profile`."""
+        context, memory = self._bound_context(sample, timestep, out)
+        found = profile_context(self._tensorrt, context, stream, runs, operators(inspect(self._tensorrt, self._engine)))
+        del context  # before its memory
+        memory.close()
+        return found
 
     def session(self, batch: int, lanes: int = 1) -> Session:
         """Return a session on the GPU."""
@@ -204,6 +201,24 @@ class TensorRTNetwork:
                 f"{batch}: seggd-rt build BUNDLE --engine {self._info.engine} --precision {self._info.precision} "
                 f"--batch {min(profile.least, batch)}:{profile.best}:{max(profile.most, batch)}"
             )
+
+    def _bound_context(self, sample: Buffer, timestep: Buffer, out: Buffer) -> tuple[Any, DeviceMemory]:
+        """Return an execution context on these buffers, and the memory that it needs as long as it runs."""
+        self._check_batch(sample.shape[0])
+        make_current(self._gpu.ordinal)
+        buffers = {"sample": sample, "timestep": timestep, "out": out}
+        with self._tensorrt.messages.heard() as said:
+            context = self._new_context()
+            if context is None:
+                raise said.failure("cannot make an execution context")
+            if not all(context.set_input_shape(name, buffers[name].shape) for name in ("sample", "timestep")):
+                raise said.failure(f"refuses a batch of {sample.shape[0]}")
+            size = context.update_device_memory_size_for_shapes()
+            memory = DeviceMemory(self._gpu.ordinal, max(size, 1), "the network's activations")
+            context.set_device_memory(memory.address, size)
+            if not all(context.set_tensor_address(name, buffer.address) for name, buffer in buffers.items()):
+                raise said.failure("refuses a buffer")
+        return context, memory
 
     def _load(self, plan: StoredPlan, graph: Path) -> Any:
         """Return the engine of a plan, with the graph's weights where the plan has none."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import msgspec
+
 from seggd_engines.tensorrt_flavour import TensorRT
 from seggd_rt.errors import EngineError
 from seggd_rt.precision import Precision
@@ -17,11 +19,37 @@ _WORDS = {
 """How TensorRT's inspector names data types, in its releases from 10 to 11."""
 
 
+class _Layer(msgspec.Struct):
+    name: str = msgspec.field(name="Name")
+    operator: str = msgspec.field(name="LayerType", default="")
+
+
+class _Report(msgspec.Struct):
+    layers: list[_Layer | str] = msgspec.field(name="Layers")
+
+
 def inspect(tensorrt: TensorRT, engine: Any) -> str:
     """Return what the inspector tells of an engine's layers, as JSON; empty where it tells nothing."""
     module = tensorrt.module
     inspector = engine.create_engine_inspector()
     return str(inspector.get_engine_information(module.LayerInformationFormat.JSON) or "")
+
+
+def operators(report: str) -> dict[str, str]:
+    """Return the operator of each layer that the inspector names one of.
+
+    Parameters
+    ----------
+    report
+        See `inspect`. Of an engine that was built with less detail it is a list of names.
+    """
+    if not report:
+        return {}
+    try:
+        layers = msgspec.json.decode(report, type=_Report).layers
+    except ValueError as error:
+        raise EngineError(f"the engine's inspector cannot be understood: {error}") from error
+    return {layer.name: layer.operator for layer in layers if isinstance(layer, _Layer) and layer.operator}
 
 
 def check_inspected(report: str, precision: Precision) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seggd_rt.cli.options import BundleFolder
+from seggd_rt.cli.profile_tables import layer_table, operator_table, profile_remark
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,6 +29,9 @@ def bench(
     batch: Annotated[int, typer.Option(help="Images drawn at a time.")] = 1,
     threads: Annotated[int | None, typer.Option(help="CPU threads.  [default: the engine's choice]")] = None,
     repeats: Annotated[int, typer.Option(help="Timed images, or batches of them, of each engine.")] = 10,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Also time the network's layers, in steps of their own after the others.")
+    ] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="A file for the figures, with the machine.")] = None,
 ) -> None:
     """Time steps, images and cold starts, and what the runtime adds to the network's own calls."""
@@ -45,6 +49,7 @@ def bench(
         batch=batch,
         threads=threads,
         repeats=repeats,
+        profile=profile,
     )
     said = Console(stderr=True)
     # The file is opened first: minutes of measuring must not end at a folder that cannot be written.
@@ -59,7 +64,15 @@ def bench(
         report = run(bundle, settings, say)
         if file is not None:
             file.write(report.to_json())
-    Console(highlight=False, markup=False).print(_table(report))
+    console = Console(highlight=False, markup=False)
+    console.print(_table(report))
+    for figures in report.engines:
+        if figures.profile is not None:
+            for table in (operator_table(figures, figures.profile), layer_table(figures, figures.profile)):
+                console.print()
+                console.print(table)
+    if report.settings.profile:
+        typer.echo()
     for line in _remarks(report):
         typer.echo(line)
 
@@ -112,6 +125,8 @@ def _remarks(report: Report) -> list[str]:
     return [
         f"{report.bundle} {report.bundle_sha256[:12]}: {drawn}; {report.settings.repeats} repeats, engines in turn",
         f"{machine.device}, {machine.cores} cores{busy}; cold processes recall the engine's self-check",
+        *(profile_remark(f, f.profile) for f in report.engines if f.profile is not None),
         *(f"not measured: {reason}" for reason in report.skipped.values()),
+        *(f"{engine}: not profiled: {reason}" for engine, reason in report.unprofiled.items()),
         *(f"{f.engine}: passed over {note}" for f in report.engines for note in f.notes),
     ]

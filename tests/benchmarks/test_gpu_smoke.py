@@ -10,6 +10,7 @@ from emulated import EmulatedStream
 
 from benchmarks.gpu import smoke
 from benchmarks.gpu.smoke import Item
+from seggd_rt.errors import EngineUnavailableError
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +22,19 @@ def emulated(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_items_pass_on_emulated_streams(item: Callable[[], Any]) -> None:
     state, told = smoke.attempt(Item("an item", item))
     assert state == "PASS", told
+
+
+def test_engines_tell_their_layers_or_why_not(monkeypatch: pytest.MonkeyPatch, needs_onnxruntime: None) -> None:
+    item = Item("an item", lambda: smoke.engine_layers("onnxruntime", "cpu"))
+    state, told = smoke.attempt(item)
+    assert state == "PASS", told
+    assert "layers" in told
+
+    def refuse(*_: object) -> None:
+        raise EngineUnavailableError("this build times nothing")
+
+    monkeypatch.setattr("seggd_engines.onnxruntime.trace", refuse)
+    assert smoke.attempt(item) == ("SKIP", "this build times nothing")
 
 
 def test_recordings_may_fail() -> None:

@@ -28,6 +28,10 @@ class ILogger:
     def __init__(self) -> None: ...
 
 
+class IProfiler:
+    def __init__(self) -> None: ...
+
+
 class IProgressMonitor:
     def __init__(self) -> None: ...
 
@@ -46,6 +50,8 @@ class Script:
     loads: bool = True
     refits: bool = True
     runs: bool = True
+    layer_ms: dict[str, float] = field(default_factory=lambda: {"conv": 0.5, "reformat": 0.25})
+    """What a context tells a profiler."""
     capturable: bool = True
     accepts_kernels: bool = True
     inspected: str = ""
@@ -78,7 +84,7 @@ def make_module(script: Script, version: str) -> ModuleType:
     name = "tensorrt_rtx" if script.rtx else "tensorrt"
     module: Any = ModuleType(name)
     module.__version__ = version
-    module.ILogger, module.IProgressMonitor = ILogger, IProgressMonitor
+    module.ILogger, module.IProgressMonitor, module.IProfiler = ILogger, IProgressMonitor, IProfiler
     module.DataType = IntEnum("DataType", ["FLOAT", "HALF", "BF16"], start=0)
     module.LayerType = IntEnum("LayerType", ["CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM"])
     typed = {"STRONGLY_TYPED": 1} if script.strongly_typed_flag else {"EXPLICIT_BATCH": 0}
@@ -230,6 +236,8 @@ class Context:
         self.addresses: dict[str, int] = {}
         self.memory: tuple[int, int] | None = None
         self.streams: list[int] = []
+        self.profiler: Any = None
+        self.enqueue_emits_profile = False
         if script.rtx:
             self.is_stream_capturable = lambda stream: script.capturable
 
@@ -251,11 +259,23 @@ class Context:
         self.streams.append(stream)
         if not self._script.runs:
             self._log()
+        elif self.profiler is not None and self.enqueue_emits_profile:
+            for name, ms in self._script.layer_ms.items():
+                self.profiler.report_layer_time(name, ms)
         return self._script.runs
 
 
 def layers(*types: str) -> str:
     """Return what an inspector tells of layers whose outputs have these types."""
     return json.dumps(
-        {"Layers": [{"Name": "conv", "Outputs": [{"Format/Datatype": f"Row major linear {t} format"}]} for t in types]}
+        {
+            "Layers": [
+                {
+                    "Name": "conv",
+                    "LayerType": "Convolution",
+                    "Outputs": [{"Format/Datatype": f"Row major linear {t} format"}],
+                }
+                for t in types
+            ]
+        }
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 from seggd_engines.catalog import ENGINES, find_engine
 from seggd_engines.gpus import why_no_gpu
 from seggd_engines.network import AnyNetwork, DeviceKind, NetworkShape
+from seggd_engines.profiling import Clock
 from seggd_rt.bundle import Bundle
+from seggd_rt.errors import EngineUnavailableError
 from seggd_rt.labels import encode, encode_table
 from seggd_rt.loading import load
 from seggd_rt.precision import IMAGE_PSNR_DB, PARITY_LIMIT, Precision, psnr_db, relative_errors
@@ -102,6 +105,23 @@ def test_threads_may_share_an_engine(network: AnyNetwork) -> None:
         # A session of its own may have taken other kernels of the same precision.
         assert max(pool.map(work, range(4))) <= ROW_LIMIT[network.info.precision]
     first.close()
+
+
+def test_an_engine_tells_its_layers(network: AnyNetwork) -> None:
+    session: Any = network.session(2)
+    before = session.evaluate(*states(2), 500)
+    try:
+        found = session.profile(3)
+    except EngineUnavailableError as reason:
+        pytest.skip(f"{network.info.engine}: {reason}")
+    assert (found.clock, found.runs) == (Clock.DEVICE, 3)
+    assert sum(layer.ms for layer in found.layers) > 0
+    again = session.profile(3)
+    assert [(layer.operator, layer.calls) for layer in again.layers] == [
+        (layer.operator, layer.calls) for layer in found.layers
+    ]
+    np.testing.assert_array_equal(session.evaluate(*states(2), 500), before)
+    session.close()
 
 
 @pytest.mark.parametrize(("path", "shape"), GOLDEN_SHAPES, ids=["grey", "RGB"])

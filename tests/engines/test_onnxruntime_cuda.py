@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ from seggd_engines import onnxruntime_cuda
 from seggd_engines.gpus import Gpu
 from seggd_engines.network import Buffer, NetworkShape
 from seggd_engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
+from seggd_engines.profiling import WARM_UPS, Clock, LayerProfile
 from seggd_rt.errors import EngineError, EngineUnavailableError
 from seggd_rt.precision import Precision
 
@@ -43,6 +45,8 @@ class FakeOrt:
         self.runs = 0
         self.fails = False
         self.preloaded = False
+        self.trace: list[dict[str, Any]] = []
+        self.traced_to: Path | None = None
 
     def preload_dlls(self) -> None:
         self.preloaded = True
@@ -70,6 +74,11 @@ class FakeOrt:
             if self.fails:
                 raise FakeError("the GPU is on fire")
 
+        def end_profiling() -> str:
+            self.traced_to = Path(f"{options.profile_file_prefix}_1.json")
+            self.traced_to.write_text(json.dumps(self.trace))
+            return str(self.traced_to)
+
         size = (SHAPE.height, SHAPE.width)
         return SimpleNamespace(
             get_providers=lambda: self.loaded,
@@ -80,6 +89,7 @@ class FakeOrt:
             get_outputs=lambda: [SimpleNamespace(name="out", shape=[2, 1, *size])],
             io_binding=lambda: binding,
             run_with_iobinding=run,
+            end_profiling=end_profiling,
         )
 
 
@@ -119,6 +129,50 @@ def test_buffers_are_bound_on_the_callers_stream(ort: FakeOrt) -> None:
     ]
     assert ort.runs == 1
     assert (network.info.device, network.info.precision, network.capturable) == ("cuda:1", Precision.FP16, False)
+
+
+def profile(network: Any, runs: int = 2) -> LayerProfile:
+    buffers = (Buffer(256, (2, 4, 24, 32)), Buffer(512, (2,)), Buffer(768, (2, 1, 24, 32)))
+    found: LayerProfile = network.profile(*buffers, runs, 4711)
+    return found
+
+
+def test_a_profile_is_of_kernels_in_a_session_without_a_graph(ort: FakeOrt) -> None:
+    for run in range(WARM_UPS + 2):
+        at = 1000 * run
+        ort.trace += [
+            {"cat": "Session", "name": "model_run", "ts": at, "dur": 80, "args": {}},
+            {"cat": "Node", "name": "c_kernel_time", "ts": at + 1, "dur": 9, "args": {"op_name": "Conv"}},
+            {
+                "cat": "Kernel",
+                "name": "sm90_gemm",
+                "ts": at + 5,
+                "dur": 300,
+                "args": {"op_name": "Conv", "parent_name": "c_kernel_time"},
+            },
+        ]
+    found = profile(open_network())
+    assert [(layer.name, layer.operator, layer.ms) for layer in found.layers] == [("c", "Conv", 0.3)]
+    assert (found.clock, found.runs, ort.runs) == (Clock.DEVICE, 2, WARM_UPS + 2)
+    ((_, options),) = ort.asked
+    assert (options["enable_cuda_graph"], options["user_compute_stream"]) == ("0", "4711")
+    assert not ort.run_entries, "each run is waited for"
+    assert ort.traced_to is not None
+    assert not ort.traced_to.parent.exists()
+    bind(open_network())
+    assert ort.asked[0][1]["enable_cuda_graph"] == "1"
+
+
+def test_times_of_enqueueing_are_not_taken_for_those_of_the_gpu(ort: FakeOrt) -> None:
+    for at in range(0, 5000, 1000):
+        ort.trace += [
+            {"cat": "Session", "name": "model_run", "ts": at, "dur": 80, "args": {}},
+            {"cat": "Node", "name": "c_kernel_time", "ts": at + 1, "dur": 9, "args": {"op_name": "Conv"}},
+        ]
+    with pytest.raises(
+        EngineUnavailableError, match=r"ONNX Runtime \(1.30\) times no kernels: .*--enable_cuda_profiling"
+    ):
+        profile(open_network())
 
 
 def test_a_failure_is_an_engine_error(ort: FakeOrt) -> None:

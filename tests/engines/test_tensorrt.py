@@ -22,12 +22,14 @@ from seggd_engines import gpus, tensorrt, tensorrt_flavour
 from seggd_engines.gpus import Gpu
 from seggd_engines.network import Buffer
 from seggd_engines.plan_cache import PlanCache
+from seggd_engines.profiling import WARM_UPS, Clock, LayerProfile
 from seggd_engines.tensorrt import PlanBuildWarning, TensorRTEngine, TensorRTNetwork
 from seggd_engines.tensorrt_build import build_plan
 from seggd_engines.tensorrt_flavour import Flavour
-from seggd_engines.tensorrt_inspect import check_inspected
+from seggd_engines.tensorrt_inspect import check_inspected, operators
 from seggd_engines.tensorrt_options import BatchProfile, BuildOptions
 from seggd_engines.tensorrt_plans import find_or_build
+from seggd_engines.tensorrt_profile import make_listener
 from seggd_rt.errors import EngineError, EngineUnavailableError
 from seggd_rt.precision import Precision
 
@@ -46,6 +48,8 @@ class FakeMemory:
         if size > self.free:
             raise EngineError(f"the GPU cannot allocate {what}")
         self.address = 4096
+
+    def close(self) -> None: ...
 
 
 @pytest.fixture(params=[Flavour.TENSORRT, Flavour.TENSORRT_RTX])
@@ -110,6 +114,53 @@ def test_opens_and_runs(flavour: Flavour, install: Callable[..., Script]) -> Non
     assert len(script.contexts) == 2, "each bound call has a context of its own"
     network.close()
     network.close()
+
+
+def profile(network: TensorRTNetwork, runs: int = 3) -> LayerProfile:
+    return network.profile(Buffer(256, (2, 4, 24, 32)), Buffer(512, (2,)), Buffer(768, (2, 1, 24, 32)), runs, 77)
+
+
+def test_a_profile_has_the_inspectors_operators(flavour: Flavour, install: Callable[..., Script]) -> None:
+    script = install(flavour, inspected=layers("FP32"))
+    network = open_tiny(flavour)
+    bind(network)
+    found = profile(network)
+    assert [(layer.name, layer.operator, layer.calls, layer.ms) for layer in found.layers] == [
+        ("conv", "Convolution", 1, 0.5),
+        ("reformat", "unknown", 1, 0.25),
+    ]
+    assert (found.clock, found.runs) == (Clock.DEVICE, 3)
+    plain, profiled = script.contexts
+    assert (plain.profiler, plain.streams) == (None, []), "what draws images is not slowed"
+    assert profiled.streams == [77] * (WARM_UPS + 3)
+
+
+def test_a_profile_that_fails_says_why(flavour: Flavour, install: Callable[..., Script]) -> None:
+    script = install(flavour, runs=False, says=["illegal address"])
+    network = open_tiny(flavour)
+    with pytest.raises(EngineError, match=r"failed: illegal address"):
+        profile(network)
+    script.runs, script.says, script.layer_ms = True, [], {}
+    with pytest.raises(EngineError, match="told nothing of its layers"):
+        profile(network)
+
+
+@pytest.mark.parametrize(
+    ("report", "found"),
+    [
+        ("", {}),
+        ('{"Layers": ["conv", "reformat"]}', {}),
+        ('{"Layers": [{"Name": "conv", "LayerType": "Convolution"}, {"Name": "x"}]}', {"conv": "Convolution"}),
+    ],
+)
+def test_what_the_inspector_says_of_operators(report: str, found: dict[str, str]) -> None:
+    assert operators(report) == found
+
+
+@pytest.mark.parametrize("report", ["conv", "[]", '{"Bindings": []}', '{"Layers": 3}'])
+def test_an_inspector_that_is_not_understood(report: str) -> None:
+    with pytest.raises(EngineError, match="inspector cannot be understood"):
+        operators(report)
 
 
 def test_contexts_bring_no_memory_and_no_graphs_of_their_own(flavour: Flavour, install: Callable[..., Script]) -> None:
@@ -442,6 +493,16 @@ def test_the_stand_in_has_the_names_of_the_real_package() -> None:
         dir(real.IBuilderConfig)
     )
     assert {"dynamic_shapes_kernel_specialization_strategy", "cuda_graph_strategy"} <= set(dir(real.IRuntimeConfig))
+    assert {"profiler", "enqueue_emits_profile"} <= set(dir(real.IExecutionContext))
+
+
+@needs_rtx
+def test_the_real_package_takes_the_listener() -> None:
+    module, told = Flavour.TENSORRT_RTX.load().module, list[tuple[str, float]]()
+    listener = make_listener(module, told)
+    assert isinstance(listener, module.IProfiler)
+    listener.report_layer_time("conv", 0.5)
+    assert told == [("conv", 0.5)]
 
 
 def _public(thing: Any) -> set[str]:
