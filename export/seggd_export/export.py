@@ -158,7 +158,7 @@ def export_bundle(
     if not precisions or len(set(precisions)) != len(precisions):
         raise OptionError(f"precisions are {list(map(str, precisions))}; there must be at least one, each once")
     if loop is not None and Precision.FP32 not in precisions:
-        raise OptionError("the loop draws in fp32 and is compared with the fp32 graph: make that one too")
+        raise OptionError("the loop draws in fp32 and is compared with the fp32 graph: make that one too (--precision)")
     _check_target(target, force)
     progress(Progress("reading the checkpoint"))
     source = read_checkpoint(checkpoint, unet_config)
