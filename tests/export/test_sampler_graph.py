@@ -1,8 +1,8 @@
 """`export --loop`: one ONNX graph draws what the runtime draws, holds the network once, and is proven or refused.
 
 Whole images are compared at 1e-5, on a trained network (discs) and on an untrained one of v prediction (wide). Neither
-amplifies rounding, so the limit holds also where two builds of ONNX Runtime differ in the last bit. Untrained networks of
-other predictions do amplify it: there the export's own proof is asked, whose two sides run the same kernels.
+amplifies rounding, so the limit holds also where two builds of ONNX Runtime differ in the last bit. Untrained networks
+of other predictions do amplify it: there the export's own proof is asked, whose two sides run the same kernels.
 """
 
 from __future__ import annotations
