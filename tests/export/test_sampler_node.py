@@ -21,7 +21,7 @@ TOLERANCE = 1e-5
 """Of whole images of a trained network, which does not amplify what two builds of ONNX Runtime round differently."""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # as the bundles, which are then not made in vain
 def node() -> str:
     """The `node` command; skips where it or the package is missing."""
     command = shutil.which("node")
