@@ -4,8 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 CORE := .venv-core/bin
 DEMO := demo-output
+NODE := examples/node/node_modules
 
-.PHONY: demo test lint types imports unit core wheel clean
+.PHONY: demo test lint types imports unit core wheel node clean
 
 demo: .venv/ready
 	$(BIN)/seggd-rt export examples/cardiac/cardiac.pt -o $(DEMO)/cardiac.seggd --force
@@ -53,5 +54,12 @@ wheel: .venv-core/ready
 	$(CORE)/pip install --quiet --force-reinstall --no-deps dist/core/*.whl
 	touch $@
 
+# ONNX Runtime for Node.js, for examples/node and its tests, which skip without it. Its scripts would fetch CUDA.
+node: $(NODE)/ready
+
+$(NODE)/ready: examples/node/package.json
+	npm install --prefix examples/node --ignore-scripts --no-package-lock --no-audit --no-fund --silent
+	touch $@
+
 clean:
-	rm -rf .venv .venv-core build dist $(DEMO)
+	rm -rf .venv .venv-core build dist $(NODE) $(DEMO)

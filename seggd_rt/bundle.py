@@ -34,6 +34,9 @@ MAX_PIXELS = 1 << 26
 MEANING_KEY = "seggd-meaning-sha256"
 """Where `check.safetensors` keeps, in its metadata, the digest of what the manifest meant at export."""
 
+SAMPLER_EXTENSION = "sampler"
+"""The key of `Manifest.extensions` that holds a `SamplerGraph`."""
+
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NEWER_SCHEMA = re.compile(r"seggd-bundle/([2-9]|[1-9][0-9]+)")
@@ -109,6 +112,24 @@ class Graph(_Record, frozen=True):
         """Check that there is a file."""
         if not self.files:
             raise ValueError(f"the {self.precision} graph names no file")
+
+
+class SamplerGraph(_Record, frozen=True):
+    """`sampler.onnx`, the whole sampling loop as one graph: `extensions.sampler` of the manifest."""
+
+    files: tuple[FileRef, ...]
+    """Its own first, then its external data, which is the fp32 graph's."""
+    opset: int
+    sampler: Sampler
+    steps: int
+    max_error: float
+    """Largest |d| of its image, in [0, 1], against the runtime's with the fp32 graph."""
+    limit: float
+
+    def __post_init__(self) -> None:
+        """Check that there is a file."""
+        if not self.files:
+            raise ValueError("it names no file")
 
 
 class Check(_Record, frozen=True):
@@ -194,9 +215,20 @@ class Manifest(_Record, frozen=True):
                 raise ValueError(f"{owner}.steps is {steps}; it must lie in [1, {self.schedule.train_steps}]")
 
     @property
+    def sampler_graph(self) -> SamplerGraph | None:
+        """The sampling loop as one graph, where the export made it."""
+        stated = (self.extensions or {}).get(SAMPLER_EXTENSION)
+        try:
+            return None if stated is None else msgspec.convert(stated, SamplerGraph)
+        except msgspec.ValidationError as error:
+            raise ValueError(f"extensions.{SAMPLER_EXTENSION}: {error}") from error
+
+    @property
     def files(self) -> tuple[FileRef, ...]:
         """Every file of the bundle but `bundle.json`."""
-        return (*(ref for graph in self.graphs for ref in graph.files), self.check.file)
+        refs = (*(ref for graph in self.graphs for ref in graph.files), self.check.file)
+        loop = () if self.sampler_graph is None else self.sampler_graph.files
+        return (*refs, *(ref for ref in loop if ref not in refs))
 
     @property
     def meaning(self) -> Meaning:
@@ -361,6 +393,8 @@ class Bundle:
         """
         for graph in self.manifest.graphs:
             self.graph_file(graph)
+        if self.manifest.sampler_graph is not None:
+            self.sampler_file()
         _ = self.golden
 
     def graph(self, precision: Precision) -> Graph:
@@ -387,8 +421,27 @@ class Bundle:
         IntegrityError
             A file is missing or changed, or the graph names external data that the manifest does not.
         """
-        listed = {ref.path for ref in graph.files[1:]}
-        paths = [self.file(ref) for ref in graph.files]
+        return self._onnx_file(graph.files)
+
+    def sampler_file(self) -> Path:
+        """Return the path of `sampler.onnx`, the sampling loop as one graph, after verifying all its files.
+
+        Raises
+        ------
+        BundleError
+            The bundle has none.
+        IntegrityError
+            A file is missing or changed, or the graph names external data that the manifest does not.
+        """
+        loop = self.manifest.sampler_graph
+        if loop is None:
+            raise BundleError(f"{self.path.name} has no sampling loop as one graph: export it with --loop STEPS")
+        return self._onnx_file(loop.files)
+
+    def _onnx_file(self, files: tuple[FileRef, ...]) -> Path:
+        """Return the path of the first file, an ONNX graph, after verifying it and the others, its external data."""
+        listed = {ref.path for ref in files[1:]}
+        paths = [self.file(ref) for ref in files]
         unlisted = external_locations(paths[0]) - listed
         if unlisted:
             raise IntegrityError(f"{paths[0]} names external data the manifest does not: {', '.join(sorted(unlisted))}")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,6 +17,15 @@ from safetensors.numpy import load_file, save_file
 from seggd_rt.bundle import MANIFEST, SCHEMA, Bundle, Manifest, file_ref, parse_manifest
 from seggd_rt.errors import BundleError, BundleVersionError, IntegrityError, ManifestError
 from seggd_rt.precision import Precision
+
+SAMPLER = {
+    "files": [{"path": "sampler.onnx", "sha256": "0" * 64, "size": 1}],
+    "opset": 20,
+    "sampler": "ddim",
+    "steps": 5,
+    "max_error": 0.0,
+    "limit": 1e-5,
+}
 
 
 def edited(bundle: Path, change: dict[str, Any]) -> bytes:
@@ -31,6 +41,10 @@ def edited(bundle: Path, change: dict[str, Any]) -> bytes:
         else:
             place[last] = value
     return json.dumps(manifest).encode()
+
+
+def sampler_in(path: str) -> dict[str, Any]:
+    return {**SAMPLER, "files": [{"path": path, "sha256": "0" * 64, "size": 1}]}
 
 
 def test_round_trip_is_the_same_bytes(tiny_bundle: Path) -> None:
@@ -88,11 +102,23 @@ def test_hash_is_that_of_the_manifest(tiny_bundle: Path, tmp_path: Path) -> None
         ({"classes.1.name": " cavity"}, "spaces around"),
         ({"spacing_mm": [1.0, 0.0]}, "must be positive"),
         ({"intensity_range": [5, 5]}, "must be less"),
+        ({"extensions": {"sampler": 1}}, r"extensions\.sampler: Expected `object`"),
+        ({"extensions": {"sampler": {"steps": 5}}}, r"extensions\.sampler: Object missing required field"),
+        ({"extensions": {"sampler": {**SAMPLER, "files": []}}}, r"extensions\.sampler: it names no file"),
+        ({"extensions": {"sampler": {**SAMPLER, "note": "x"}}}, r"extensions\.sampler: .* `note`"),
+        ({"extensions": {"sampler": sampler_in("../sampler.onnx")}}, "plain file name"),
+        ({"extensions": {"sampler": sampler_in("unet.fp32.onnx")}}, "differ"),
     ],
 )
 def test_what_the_manifest_refuses(tiny_bundle: Path, change: dict[str, Any], message: str) -> None:
     with pytest.raises(ManifestError, match=message):
         parse_manifest(edited(tiny_bundle, change))
+
+
+def test_an_unknown_extension_is_left_alone(tiny_bundle: Path) -> None:
+    manifest = parse_manifest(edited(tiny_bundle, {"extensions": {"unheard": {"of": [1]}}}))
+    assert manifest.extensions == {"unheard": {"of": [1]}}
+    assert manifest.sampler_graph is None
 
 
 def test_a_newer_schema_asks_for_an_upgrade(tiny_bundle: Path) -> None:
@@ -151,6 +177,24 @@ def test_a_link_out_of_the_folder_is_refused(copy: Path, tmp_path: Path) -> None
     path.symlink_to(tmp_path / "outside.onnx")
     with pytest.raises(IntegrityError, match="leaves"):
         open_graph(copy)
+
+
+def test_a_sampler_graph_is_verified_as_any_file(copy: Path) -> None:
+    shutil.copy(graph_path(copy), copy / "sampler.onnx")
+    ref = msgspec.to_builtins(file_ref(copy / "sampler.onnx"))
+    (copy / MANIFEST).write_bytes(edited(copy, {"extensions": {"sampler": {**SAMPLER, "files": [ref]}}}))
+    bundle = Bundle.open(copy)
+    assert bundle.sampler_file() == copy / "sampler.onnx"
+    bundle.verify()
+    with (copy / "sampler.onnx").open("r+b") as file:
+        file.write(b"x")
+    for check in (lambda: Bundle.open(copy).sampler_file(), lambda: Bundle.open(copy).verify()):
+        with pytest.raises(IntegrityError, match=r"sampler\.onnx was changed"):
+            check()
+    Bundle.open(copy).check_sizes()
+    (copy / "sampler.onnx").unlink()
+    with pytest.raises(IntegrityError, match=r"sampler\.onnx is missing"):
+        Bundle.open(copy).check_sizes()
 
 
 def test_a_linked_folder_is_a_bundle(copy: Path, tmp_path: Path) -> None:

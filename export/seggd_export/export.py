@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import diffusers
+import msgspec
 import onnx
 import onnx_ir as ir
 import onnxruntime
@@ -26,12 +27,15 @@ from seggd_export import golden, parity
 from seggd_export.forms import Source, read_checkpoint
 from seggd_export.half import OPSETS, to_half
 from seggd_export.network import Network
+from seggd_export.sampler_graph import sampler_graph
+from seggd_export.sampler_parity import IMAGE_LIMIT, prove_sampler
 from seggd_export.spec import ScheduleOptions, Spec, settle
 from seggd_export.trace import trace
 from seggd_export.unet import build_unet
 from seggd_rt.atomic import unwritable
 from seggd_rt.bundle import (
     MANIFEST,
+    SAMPLER_EXTENSION,
     SCHEMA,
     Check,
     Defaults,
@@ -42,15 +46,18 @@ from seggd_rt.bundle import (
     Meaning,
     Parity,
     Provenance,
+    SamplerGraph,
     file_ref,
 )
 from seggd_rt.errors import ExportError, OptionError, OutputError
 from seggd_rt.labels import MaskEncoding, encode_table
 from seggd_rt.precision import IMAGE_PSNR_DB, Precision
+from seggd_rt.rows import RowTable
 from seggd_rt.samplers import Sampler, sampler_rows
 from seggd_rt.wording import either
 
 CHECK_FILE = "check.safetensors"
+SAMPLER_FILE = "sampler.onnx"
 DEFAULT_PRECISIONS = (Precision.FP32, Precision.FP16)
 DEFAULT_STEPS = 50
 INLINE_BYTES = (1 << 31) - (1 << 24)
@@ -89,6 +96,7 @@ def export_bundle(
     mask_encoding: MaskEncoding | None = None,
     unet_config: Mapping[str, Any] | None = None,
     schedule: ScheduleOptions | None = None,
+    loop: int | None = None,
     training_data: str | None = None,
     licence: str | None = None,
     intended_use: str | None = None,
@@ -118,6 +126,8 @@ def export_bundle(
         Parts of the network's configuration, by diffusers' names, that a bare state dict cannot show.
     schedule
         What is known of the noise schedule, where the checkpoint does not tell.
+    loop
+        Also write `sampler.onnx`, the whole DDIM loop of so many steps as one fp32 graph; needs fp32 in `precisions`.
     training_data, licence, intended_use
         For the manifest; the checkpoint's own by default.
     force
@@ -139,7 +149,7 @@ def export_bundle(
     OptionError
         An option is missing, contradicts the checkpoint, or is outside its range.
     ExportError
-        The export failed, or a graph missed its parity limit.
+        The export failed, or a graph or the loop missed its parity limit.
     OutputError
         The bundle cannot be written, or there is one already.
     """
@@ -147,6 +157,8 @@ def export_bundle(
     target = Path(output) if output is not None else default_output(checkpoint)
     if not precisions or len(set(precisions)) != len(precisions):
         raise OptionError(f"precisions are {list(map(str, precisions))}; there must be at least one, each once")
+    if loop is not None and Precision.FP32 not in precisions:
+        raise OptionError("the loop draws in fp32 and is compared with the fp32 graph: make that one too (--precision)")
     _check_target(target, force)
     progress(Progress("reading the checkpoint"))
     source = read_checkpoint(checkpoint, unet_config)
@@ -172,6 +184,7 @@ def export_bundle(
         writer = _Writer(source, spec, unet, folder, progress, inline_bytes)
         manifest = writer.write(
             tuple(precisions),
+            loop,
             name=target.stem,
             training_data=training_data or source.training_data,
             licence=licence or source.licence,
@@ -218,8 +231,11 @@ class _Writer:
         self.label_map = golden.example_label_map(spec.height, spec.width, len(spec.classes))
         self.mask = golden.encoded(self.label_map, encode_table(spec.encoding, len(spec.classes)))
 
-    def write(self, precisions: Sequence[Precision], *, name: str, **provenance: str | None) -> Manifest:
-        """Write graphs and golden run, and return the manifest."""
+    def write(
+        self, precisions: Sequence[Precision], loop: int | None, *, name: str, **provenance: str | None
+    ) -> Manifest:
+        """Write graphs, golden run and loop, and return the manifest."""
+        table = None if loop is None else sampler_rows(Sampler.DDIM, self.spec.schedule, loop)
         self.progress(Progress("tracing the network"))
         network = Network(self.unet, self.spec.schedule.train_steps)
         traced = trace(network, self.spec.height, self.spec.width)
@@ -240,7 +256,11 @@ class _Writer:
             graphs.append(Graph(precision=precision, files=refs, opset=OPSETS[precision], parity=proven))
         meaning = self._meaning()
         (self.folder / CHECK_FILE).write_bytes(save(asdict(run.golden(self.label_map)), meaning.metadata()))
-        return self._manifest(name, meaning, tuple(graphs), provenance)
+        extensions = None
+        if table is not None:
+            fp32 = next(graph for graph in graphs if graph.precision is Precision.FP32)
+            extensions = {SAMPLER_EXTENSION: msgspec.to_builtins(self._write_loop(fp32, meaning, table))}
+        return self._manifest(name, meaning, tuple(graphs), extensions, provenance)
 
     def _save(self, model: ir.Model, precision: Precision) -> list[Path]:
         """Write a graph, its weights beside it where they are too many, and return the files."""
@@ -248,15 +268,28 @@ class _Writer:
         size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
         data = self.folder / f"{path.name}.data"
         ir.save(model, path, external_data=data.name if size > self.inline_bytes else None)
-        try:
-            onnx.checker.check_model(path, full_check=True)
-        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-            raise ExportError(f"the {precision} graph is not valid ONNX: {' '.join(str(error).split())}") from error
+        _check_graph(path)
         return [path, data] if data.exists() else [path]
 
     def _prove(self, graph: Path, precision: Precision, run: golden.Run) -> Parity:
         count = self._counter(f"proving the {precision} graph", parity.evaluations(self.steps))
         return parity.prove(graph, precision, run, self.mask, self.table, count)
+
+    def _write_loop(self, network: Graph, meaning: Meaning, table: RowTable) -> SamplerGraph:
+        """Write the loop around the fp32 graph, whose external data it shares, and prove it."""
+        network_path, path = self.folder / network.files[0].path, self.folder / SAMPLER_FILE
+        ir.save(sampler_graph(ir.load(network_path), meaning, table), path)
+        _check_graph(path)
+        count = self._counter(f"proving {SAMPLER_FILE}", len(table))
+        error = prove_sampler(path, network_path, meaning, table, self.label_map, count)
+        return SamplerGraph(
+            files=(file_ref(path), *network.files[1:]),
+            opset=network.opset,
+            sampler=Sampler.DDIM,
+            steps=len(table),
+            max_error=error,
+            limit=IMAGE_LIMIT,
+        )
 
     def _counter(self, doing: str, total: int) -> Callable[[], None]:
         done = 0
@@ -286,7 +319,12 @@ class _Writer:
         )
 
     def _manifest(
-        self, name: str, meaning: Meaning, graphs: tuple[Graph, ...], provenance: Mapping[str, str | None]
+        self,
+        name: str,
+        meaning: Meaning,
+        graphs: tuple[Graph, ...],
+        extensions: dict[str, Any] | None,
+        provenance: Mapping[str, str | None],
     ) -> Manifest:
         source = self.source
         return Manifest(
@@ -308,7 +346,15 @@ class _Writer:
                 training=None if source.training is None else dict(source.training),
                 **provenance,
             ),
+            extensions=extensions,
         )
+
+
+def _check_graph(path: Path) -> None:
+    try:
+        onnx.checker.check_model(path, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"{path.name} is not valid ONNX: {' '.join(str(error).split())}") from error
 
 
 def _check_target(target: Path, force: bool) -> None:

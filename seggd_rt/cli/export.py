@@ -53,6 +53,14 @@ def export(
     unet_config: Annotated[
         Path | None, typer.Option(help="JSON of UNet2DModel settings that a bare state dict cannot show.")
     ] = None,
+    loop: Annotated[
+        int | None,
+        typer.Option(
+            metavar="STEPS",
+            help="Also write sampler.onnx: the whole DDIM loop of so many steps as one graph, for ONNX Runtime in any "
+            "language.",
+        ),
+    ] = None,
     training_data: Annotated[str | None, typer.Option(help="What it was trained on, for the manifest.")] = None,
     licence: Annotated[str | None, typer.Option(help="Licence of the weights, for the manifest.")] = None,
     intended_use: Annotated[str | None, typer.Option(help="What the model is meant for, for the manifest.")] = None,
@@ -89,6 +97,7 @@ def export(
             schedule=ScheduleOptions(
                 prediction=prediction, beta_schedule=beta_schedule, beta_start=beta_start, beta_end=beta_end
             ),
+            loop=loop,
             training_data=training_data,
             licence=licence,
             intended_use=intended_use,

@@ -53,7 +53,7 @@ def inspect(
 
 
 def graphs_table(manifest: Manifest) -> Table:
-    """Return the bundle's graphs, with how each compares with PyTorch in fp32."""
+    """Return the bundle's graphs, with how each compares with PyTorch in fp32, and below them the loop's."""
     from rich.table import Table
 
     table = Table(
@@ -70,6 +70,14 @@ def graphs_table(manifest: Manifest) -> Table:
             f"{parity.rel_max:.1e}",
             f"{parity.limit:.0e}",
             psnr,
+        )
+    loop = manifest.sampler_graph
+    if loop is not None:
+        size = sum(file.size for file in loop.files) / 1e6
+        error = f"{loop.max_error:.1e} from" if loop.max_error else "equal to"
+        table.caption = (
+            f"{loop.files[0].path}: {loop.sampler}, {counted(loop.steps, 'step')}, {size:.1f} MB\n"
+            f"its image: {error} the runtime's (limit {loop.limit:.0e})"
         )
     return table
 

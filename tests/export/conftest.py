@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 import torch
 from diffusers import UNet2DModel
-from tiny_networks import WIDE, random_unet, train_on_discs, wide_checkpoint
+from tiny_networks import WIDE, disc_checkpoint, random_unet, train_on_discs, wide_checkpoint
 
 from seggd_export import export_bundle
 from seggd_export.network import Network
@@ -61,15 +61,24 @@ def wide_pt(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def wide_bundle(traced: ir.Model, wide_pt: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Our checkpoint as a bundle of every precision. Copy it before you change it.
+    """Our checkpoint as a bundle of every precision and a loop of ten steps. Copy it before you change it.
 
     It is made from the one trace; `test_same_checkpoint_gives_the_same_bytes` makes it again without.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("seggd_export.export.trace", lambda network, height, width: traced.clone())
-        return export_bundle(wide_pt, tmp_path_factory.mktemp("bundle") / "wide.seggd", precisions=tuple(Precision))
+        target = tmp_path_factory.mktemp("bundle") / "wide.seggd"
+        return export_bundle(wide_pt, target, precisions=tuple(Precision), loop=10)
 
 
 @pytest.fixture(scope="session")
 def disc_unet() -> UNet2DModel:
     return train_on_discs()
+
+
+@pytest.fixture(scope="session")
+def disc_bundle(disc_unet: UNet2DModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The trained network as a bundle of fp32 and a loop of ten steps. Copy it before you change it."""
+    folder = tmp_path_factory.mktemp("discs")
+    disc_checkpoint(disc_unet).save(folder / "discs.pt")
+    return export_bundle(folder / "discs.pt", precisions=(Precision.FP32,), loop=10)

@@ -95,7 +95,7 @@ def test_same_checkpoint_gives_the_same_bytes(wide_bundle: Path, wide_pt: Path, 
         "import sys\n"
         "from seggd_export import export_bundle\n"
         "from seggd_rt.precision import Precision\n"
-        "export_bundle(sys.argv[1], sys.argv[2], precisions=tuple(Precision))"
+        "export_bundle(sys.argv[1], sys.argv[2], precisions=tuple(Precision), loop=10)"
     )
     copy = tmp_path / "elsewhere" / "wide.seggd"
     environment = {**os.environ, "PYTHONHASHSEED": "123", "OMP_NUM_THREADS": "1"}

@@ -57,6 +57,8 @@ def test_export_writes_beside_and_prints_path_and_parity(trace_once: UseTrace, w
         (["--image-size", "-4"], "--image-size is '-4'"),
         (["--unet-config", "missing.json"], "--unet-config missing.json cannot be read"),
         (["--classes", "background,a,b"], "leave --classes out"),
+        (["--precision", "fp16", "--loop", "50"], "the loop draws in fp32"),
+        (["--loop", "0"], "steps is 0; it must lie in"),
     ],
 )
 def test_bad_options_are_refused(wide_pt: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -122,6 +124,18 @@ def test_inspect_shows_classes_graphs_and_provenance(wide_bundle: Path, monkeypa
         assert shown in stdout
 
 
+def test_export_and_inspect_show_the_loop(trace_once: UseTrace, wide_pt: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "heart.seggd"
+    stdout, stderr = run("export", wide_pt, "-o", bundle, "--precision", "fp32", "--loop", "5")
+    assert "proving sampler.onnx" in stderr
+    assert "5/5" in stderr
+    assert (bundle / "sampler.onnx").is_file()
+    for shown in (stdout, run("inspect", bundle, "--verify")[0]):
+        assert "sampler.onnx: ddim, 5 steps, 0.3 MB" in shown
+        assert "the runtime's (limit 1e-05)" in shown
+    assert json.loads(run("inspect", bundle, "--json")[0])["manifest"]["extensions"]["sampler"]["steps"] == 5
+
+
 def test_schedule_options_reach_the_bundle(
     trace_once: UseTrace, wide_pt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,7 +159,7 @@ def test_schedule_options_reach_the_bundle(
 def test_inspect_checks_sizes_and_verify_hashes(wide_bundle: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(wide_bundle, tmp_path / "copy.seggd"))
     assert "sizes are the manifest's; --verify" in run("inspect", copy)[1]
-    assert "4 files" in run("inspect", copy, "--verify")[1]
+    assert "5 files" in run("inspect", copy, "--verify")[1]
     graph = copy / "unet.bf16.onnx"
     content = bytearray(graph.read_bytes())
     content[len(content) // 2] ^= 1

@@ -52,7 +52,7 @@ def random_unet(config: dict[str, Any], seed: int = 0) -> UNet2DModel:
     return unet
 
 
-def wide_checkpoint() -> Checkpoint:
+def wide_checkpoint(prediction: Prediction = Prediction.V) -> Checkpoint:
     """A checkpoint of ours, of the WIDE network; v prediction keeps an untrained network's images from diverging."""
     config = CheckpointConfig(
         unet=WIDE,
@@ -61,12 +61,28 @@ def wide_checkpoint() -> Checkpoint:
         width=24,
         classes=name_classes(CLASSES),
         encoding=MaskEncoding.ONE_HOT,
-        schedule=NoiseSchedule(prediction=Prediction.V),
+        schedule=NoiseSchedule(prediction=prediction),
         ablation=True,
         intensity_range=(-1000, 1000),
         provenance=Provenance(training_data="made-up discs", licence="CC0-1.0", step=7, seed=1),
     )
     return Checkpoint(config, weights=random_unet(WIDE, 1).state_dict(), ema=random_unet(WIDE).state_dict())
+
+
+def disc_checkpoint(unet: UNet2DModel) -> Checkpoint:
+    """A checkpoint of ours, of the DISCS network, as `train_on_discs` trains it."""
+    config = CheckpointConfig(
+        unet=DISCS,
+        image_channels=1,
+        height=32,
+        width=32,
+        classes=name_classes(CLASSES),
+        encoding=MaskEncoding.LABEL_OVER_255,
+        schedule=NoiseSchedule(),
+        ablation=True,
+        provenance=Provenance(training_data="made-up discs", licence="CC0-1.0", step=100, seed=0),
+    )
+    return Checkpoint(config, weights=unet.state_dict(), ema=unet.state_dict())
 
 
 def disc_label_maps(count: int, size: int, rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.uint8]]:
