@@ -1,4 +1,4 @@
-"""`seggd-rt sweep` and `seggd-rt interpolate`, as a user runs them."""
+"""`seggd-rt sweep`, `interpolate` and `inpaint`, as a user runs them."""
 
 from __future__ import annotations
 
@@ -28,6 +28,14 @@ def real(tmp_path: Path) -> Path:
     pixels = np.random.default_rng(0).integers(0, 256, (24, 32)).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / "real.png")
     return tmp_path / "real.png"
+
+
+@pytest.fixture
+def region(tmp_path: Path) -> Path:
+    where = np.zeros((24, 32), np.uint8)
+    where[6:18, 8:24] = 255
+    Image.fromarray(where).save(tmp_path / "region.png")
+    return tmp_path / "region.png"
 
 
 def test_a_sweep_is_every_subset(
@@ -71,6 +79,21 @@ def test_weights_may_be_a_grid(tiny_bundle: Path, mask: Path, real: Path, tmp_pa
         assert grid.width > 4 * 128
 
 
+def test_a_region_is_drawn_anew_and_the_rest_stays(
+    tiny_bundle: Path, tiny_generator: seggd_rt.Generator, mask: Path, real: Path, region: Path, tmp_path: Path
+) -> None:
+    arguments = ("-m", mask, "--real", real, "--region", region, "--seed", "5")
+    done = run_command("inpaint", tiny_bundle, *arguments, "-o", tmp_path / "i.npy", *ORT)
+    assert (done.code, done.out) == (0, f"{tmp_path / 'i.npy'}\n")
+    drawn, pixels, where = np.load(tmp_path / "i.npy"), np.asarray(Image.open(real)), np.asarray(Image.open(region)) > 0
+    expected = tiny_generator.inpaint(pixels, where, np.load(mask), seed=5, steps=3)
+    np.testing.assert_array_equal(drawn.squeeze(), expected)
+    np.testing.assert_allclose(drawn.squeeze()[~where], pixels[~where] / np.float32(255), atol=1e-6)
+    assert run_command("inpaint", tiny_bundle, *arguments, "--grid", "-o", tmp_path / "g.png", *ORT).code == 0
+    with Image.open(tmp_path / "g.png") as grid:
+        assert grid.width > 4 * 128
+
+
 @pytest.mark.parametrize(
     ("command", "arguments", "message"),
     [
@@ -83,14 +106,27 @@ def test_weights_may_be_a_grid(tiny_bundle: Path, mask: Path, real: Path, tmp_pa
         ("interpolate", ("-o", "i.png", "--weight", "2"), "must lie in"),
         ("interpolate", ("-o", "i.png", "--at", "1.5"), "at is 1.5"),
         ("interpolate", ("-o", "i.png", "--real", "none.png"), "none.png cannot be read"),
+        ("inpaint", ("-o", "i.npy", "--grid"), "must end in .png"),
+        ("inpaint", ("-o", "i.png", "--region", "none.png"), "none.png cannot be read"),
+        ("inpaint", ("-o", "i.png", "--region", "black.png"), "region"),
     ],
 )
 def test_bad_options_are_one_line(
-    tiny_bundle: Path, mask: Path, real: Path, tmp_path: Path, command: str, arguments: tuple[str, ...], message: str
+    tiny_bundle: Path,
+    mask: Path,
+    real: Path,
+    region: Path,
+    tmp_path: Path,
+    command: str,
+    arguments: tuple[str, ...],
+    message: str,
 ) -> None:
+    Image.fromarray(np.zeros((24, 32), np.uint8)).save(tmp_path / "black.png")
     given = [str(tmp_path / part) if part.endswith(("png", "npy", "gif")) else part for part in arguments]
-    if command == "interpolate" and "--real" not in given:
+    if command != "sweep" and "--real" not in given:
         given += ["--real", str(real)]
+    if command == "inpaint" and "--region" not in given:
+        given += ["--region", str(region)]
     done = run_command(command, tiny_bundle, "-m", mask, *given, *ORT)
     assert done.code == 2
     assert message in done.err.splitlines()[-1]
