@@ -31,15 +31,15 @@ from benchmarks.gpu.results import (
     Timed,
     Trained,
 )
+from benchmarks.marked_page import replace_measured
 from benchmarks.report_plot import plot
 from benchmarks.report_targets import targets
-from seggd_rt.atomic import write_file
-from seggd_rt.errors import DataError, SeggdError
+from seggd_rt.errors import SeggdError
 from seggd_rt.precision import Precision
 
 PAGE = ROOT / "docs" / "performance.md"
 RESULTS = ROOT / "benchmarks" / "results"
-BEGIN, END = "<!-- measured: begin, by benchmarks/report.py -->", "<!-- measured: end -->"
+SCRIPT = "benchmarks/report.py"
 NOTHING = """\
 **Nothing has been run on a GPU yet.** No figure of this page was measured on one. The session, its kernels and the
 sampling loop have run on emulated streams on a CPU alone, which proves their arithmetic and says nothing of speed."""
@@ -81,14 +81,8 @@ def write_page(page: Path, records: Sequence[Record]) -> None:
     OutputError
         It cannot be written.
     """
-    text = page.read_text("utf-8")
-    before, begun, rest = text.partition(BEGIN)
-    _, ended, after = rest.partition(END)
-    if not begun or not ended:
-        raise DataError(f"{page} lacks the marks between which measurements go: {BEGIN} and {END}")
     sections = [section(record, page.parent) for record in records if record.document.measurements]
-    measured = "\n\n".join(sections) if sections else NOTHING
-    write_file(page, f"{before}{BEGIN}\n\n{measured}\n\n{END}{after}".encode())
+    replace_measured(page, SCRIPT, "\n\n".join(sections) if sections else NOTHING)
 
 
 def section(record: Record, folder: Path) -> str:

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from seggd_engines.network import EngineInfo, Step
-    from seggd_rt.bundle import Bundle, Manifest
+    from seggd_rt.bundle import Bundle
     from seggd_rt.errors import SeggdError
     from seggd_rt.generator import EmptyMaskWarning, Generator, Preview
     from seggd_rt.loading import load
+    from seggd_rt.manifest import Manifest
 
 __version__ = "0.1.0"
 
@@ -27,7 +28,7 @@ _HOMES = {
     "EmptyMaskWarning": "seggd_rt.generator",
     "EngineInfo": "seggd_engines.network",
     "Generator": "seggd_rt.generator",
-    "Manifest": "seggd_rt.bundle",
+    "Manifest": "seggd_rt.manifest",
     "Preview": "seggd_rt.generator",
     "SeggdError": "seggd_rt.errors",
     "Step": "seggd_engines.network",

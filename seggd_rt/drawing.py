@@ -12,9 +12,9 @@ from typing import TypedDict, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from seggd_rt.bundle import Manifest
 from seggd_rt.errors import OptionError
 from seggd_rt.labels import ablate, encode_table, select_classes
+from seggd_rt.manifest import Manifest
 from seggd_rt.request import is_whole
 from seggd_rt.rows import Column, RowTable
 from seggd_rt.samplers import Sampler, sampler_rows

@@ -17,10 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 from seggd_engines.cuda import CudaSession
 from seggd_engines.guests import stream_handle
 from seggd_engines.network import AnyNetwork, DeviceArray, EngineInfo, OnStep, Run, Session
-from seggd_rt.bundle import Bundle, Manifest
+from seggd_rt.bundle import Bundle
 from seggd_rt.drawing import Drawing, HowToDraw
 from seggd_rt.errors import DataError, OptionError
 from seggd_rt.labels import OneHotWarning, looks_one_hot, one_hot_note
+from seggd_rt.manifest import Manifest
 from seggd_rt.request import Inputs, agree, image_seeds, is_whole, listed_seeds, stack
 from seggd_rt.samplers import entry_rows, entry_step, keep_outside
 from seggd_rt.session_pool import SessionPool

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seggd_rt.atomic import check_writable, make_folder
-from seggd_rt.bundle import Bundle, Manifest
+from seggd_rt.bundle import Bundle
 from seggd_rt.drawing import AblationWarning, Drawing, HowToDraw
 from seggd_rt.errors import DataError, LabelMapError, OptionError
 from seggd_rt.generator import EmptyMaskWarning
@@ -36,6 +36,7 @@ from seggd_rt.labels import (
     one_hot_note,
     resize_nearest,
 )
+from seggd_rt.manifest import Manifest
 from seggd_rt.noise import check_seed, derive_seed, draw_subset
 from seggd_rt.samplers import Sampler, entry_step
 from seggd_rt.schedule import Spacing

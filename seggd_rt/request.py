@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from seggd_engines.guests import is_guest, view
 from seggd_engines.network import DeviceArray
-from seggd_rt.bundle import Manifest
 from seggd_rt.errors import DataError, LabelMapError, OptionError
 from seggd_rt.labels import check_label_map
+from seggd_rt.manifest import Manifest
 from seggd_rt.noise import check_seed, derive_seed
 
 HostOrDevice = NDArray[Any] | DeviceArray

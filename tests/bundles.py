@@ -9,7 +9,8 @@ from typing import Any
 
 from safetensors.numpy import load_file, save_file
 
-from seggd_rt.bundle import MANIFEST, Bundle, file_ref
+from seggd_rt.bundle import Bundle, file_ref
+from seggd_rt.manifest import MANIFEST
 
 GOLDEN = Path(__file__).parent / "golden"
 TINY = GOLDEN / "tiny.seggd"

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from seggd_rt.bundle import MANIFEST, SCHEMA, Bundle, Manifest, file_ref, parse_manifest
+from seggd_rt.bundle import Bundle, file_ref
 from seggd_rt.errors import BundleError, BundleVersionError, IntegrityError, ManifestError
+from seggd_rt.manifest import MANIFEST, SCHEMA, Manifest, parse_manifest
 from seggd_rt.precision import Precision
 
 SAMPLER = {

@@ -33,7 +33,10 @@ from seggd_export.spec import ScheduleOptions, Spec, settle
 from seggd_export.trace import trace
 from seggd_export.unet import build_unet
 from seggd_rt.atomic import unwritable
-from seggd_rt.bundle import (
+from seggd_rt.bundle import file_ref
+from seggd_rt.errors import ExportError, OptionError, OutputError
+from seggd_rt.labels import MaskEncoding, encode_table
+from seggd_rt.manifest import (
     MANIFEST,
     SAMPLER_EXTENSION,
     SCHEMA,
@@ -47,10 +50,7 @@ from seggd_rt.bundle import (
     Parity,
     Provenance,
     SamplerGraph,
-    file_ref,
 )
-from seggd_rt.errors import ExportError, OptionError, OutputError
-from seggd_rt.labels import MaskEncoding, encode_table
 from seggd_rt.precision import IMAGE_PSNR_DB, Precision
 from seggd_rt.rows import RowTable
 from seggd_rt.samplers import Sampler, sampler_rows

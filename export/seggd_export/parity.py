@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from seggd_export.golden import EVERY, Evaluate, Run, sample_run
 from seggd_export.rounded import rounded_twin
-from seggd_rt.bundle import Parity
 from seggd_rt.errors import ExportError
+from seggd_rt.manifest import Parity
 from seggd_rt.precision import PARITY_LIMIT, Precision, psnr_db, relative_errors
 from seggd_rt.rows import RowTable
 

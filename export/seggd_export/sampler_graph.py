@@ -23,8 +23,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import ArrayLike, NDArray
 
-from seggd_rt.bundle import Meaning
 from seggd_rt.labels import encode_table
+from seggd_rt.manifest import Meaning
 from seggd_rt.rows import Column, RowTable
 
 _BATCH = "batch"

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from seggd_engines.network import NetworkShape, Run
 from seggd_engines.onnxruntime import OnnxRuntimeEngine
 from seggd_export.golden import SEED
-from seggd_rt.bundle import Meaning
 from seggd_rt.errors import ExportError
 from seggd_rt.labels import ablate, encode_table
+from seggd_rt.manifest import Meaning
 from seggd_rt.noise import normal
 from seggd_rt.precision import Precision
 from seggd_rt.rows import RowTable

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from seggd_rt.bundle import Bundle, Manifest
+    from seggd_rt.bundle import Bundle
+    from seggd_rt.manifest import Manifest
 
 
 def inspect(

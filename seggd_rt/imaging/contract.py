@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from seggd_rt.bundle import MAX_PIXELS
 from seggd_rt.errors import LabelMapError
+from seggd_rt.manifest import MAX_PIXELS
 
 
 class LabelMapFile(Protocol):

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from seggd_rt.bundle import MAX_PIXELS, ImageSpec
 from seggd_rt.errors import DataError
 from seggd_rt.imaging.npy import NpyArray
+from seggd_rt.manifest import MAX_PIXELS, ImageSpec
 
 _WIDEST = {"1": 1, "L": 255, "I;16": 65535, "RGB": 255}
 """Modes of PNG that hold an image, and their largest values; "I;16" is 16 bits."""

@@ -26,12 +26,14 @@ from benchmarks.gpu.results import (
     Timed,
     Trained,
 )
-from benchmarks.report import BEGIN, END, NOTHING, PAGE, RESULTS, files_of_figures, main, write_page
+from benchmarks.marked_page import marks
+from benchmarks.report import NOTHING, PAGE, RESULTS, SCRIPT, files_of_figures, main, write_page
 from benchmarks.report_targets import COMPILED, TARGETS, WHOLE_LOOP, targets
 from seggd_rt.errors import DataError
 from seggd_rt.timing import Spread
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+BEGIN, END = marks(SCRIPT)
 HOST = Host(
     device="NVIDIA Test", compute_capability="9.0", memory_mib=81920, driver="580.1", cpu="a CPU", cores=16,
     platform="Linux", versions={"torch": "2.11.0"}, commit="0123456789abcdef", changed=False,

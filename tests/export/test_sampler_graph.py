@@ -22,8 +22,9 @@ from tiny_networks import disc_label_maps, wide_checkpoint
 import seggd_rt
 from seggd_export import export_bundle
 from seggd_export.sampler_graph import sampler_graph
-from seggd_rt.bundle import Bundle, Meaning
+from seggd_rt.bundle import Bundle
 from seggd_rt.errors import BundleError, ExportError, IntegrityError, OptionError
+from seggd_rt.manifest import Meaning
 from seggd_rt.noise import normal
 from seggd_rt.precision import Precision
 from seggd_rt.rows import RowTable

@@ -25,7 +25,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
-from seggd_rt.bundle import (
+from seggd_rt.bundle import file_ref
+from seggd_rt.labels import MaskEncoding, encode, encode_table, mask_channels, name_classes
+from seggd_rt.manifest import (
     MANIFEST,
     Check,
     Defaults,
@@ -36,9 +38,7 @@ from seggd_rt.bundle import (
     Meaning,
     Parity,
     Provenance,
-    file_ref,
 )
-from seggd_rt.labels import MaskEncoding, encode, encode_table, mask_channels, name_classes
 from seggd_rt.noise import normal
 from seggd_rt.precision import PARITY_LIMIT, Precision, psnr_db, relative_errors
 from seggd_rt.rows import advance

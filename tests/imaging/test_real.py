@@ -10,9 +10,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from seggd_rt.bundle import Bundle, ImageSpec
+from seggd_rt.bundle import Bundle
 from seggd_rt.errors import DataError
 from seggd_rt.imaging.real import ResizedImageWarning, read_real
+from seggd_rt.manifest import ImageSpec
 
 GREY: NDArray[np.float32] = np.random.default_rng(0).uniform(0, 1, (24, 32)).astype(np.float32)
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import torch
 
-from seggd_rt.bundle import Bundle, Manifest
+from seggd_rt.bundle import Bundle
 from seggd_rt.drawing import Drawing, HowToDraw
 from seggd_rt.errors import DataError, OptionError, OutputError
+from seggd_rt.manifest import Manifest
 from seggd_rt.wording import counted
 from seggd_training.data import Dataset, Split, load_dataset
 from seggd_training.evaluation.cases import choose_cases

@@ -1,0 +1,273 @@
+"""`bundle.json`: what a bundle states of itself, as records that are checked when they are made."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+import msgspec
+
+from seggd_rt.errors import BundleVersionError, ManifestError
+from seggd_rt.labels import LabelClass, MaskEncoding, check_classes, mask_channels
+from seggd_rt.precision import Precision
+from seggd_rt.samplers import Sampler
+from seggd_rt.schedule import NoiseSchedule
+
+SCHEMA = "seggd-bundle/1"
+MANIFEST = "bundle.json"
+MAX_MANIFEST_BYTES = 16 << 20
+MAX_PIXELS = 1 << 26
+"""Largest height times width a manifest may state: a bound on what a bundle can make a reader allocate."""
+
+MEANING_KEY = "seggd-meaning-sha256"
+"""Where `check.safetensors` keeps, in its metadata, the digest of what the manifest meant at export."""
+
+SAMPLER_EXTENSION = "sampler"
+"""The key of `Manifest.extensions` that holds a `SamplerGraph`."""
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_NEWER_SCHEMA = re.compile(r"seggd-bundle/([2-9]|[1-9][0-9]+)")
+
+
+class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of the manifest: immutable, and unknown keys are refused."""
+
+
+class FileRef(_Record, frozen=True):
+    """A file of the bundle: its name in the folder, SHA-256 and size in bytes."""
+
+    path: str
+    sha256: str
+    size: int
+
+    def __post_init__(self) -> None:
+        """Refuse paths that leave the folder, and hashes that are none."""
+        if not _FILE_NAME.fullmatch(self.path) or self.path.endswith("."):
+            raise ValueError(f"path is {self.path!r}; it must be a plain file name inside the bundle's folder")
+        if not _SHA256.fullmatch(self.sha256):
+            raise ValueError(f"sha256 of {self.path} is {self.sha256!r}; it must be 64 lowercase hexadecimal digits")
+        if self.size < 0:
+            raise ValueError(f"size of {self.path} is {self.size}; it must not be negative")
+
+
+class ImageSpec(_Record, frozen=True):
+    """What the network draws: (channels, height, width), values in [-1, 1] mapped to [0, 1]."""
+
+    channels: int
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        """Check every field's range."""
+        if not 1 <= self.channels <= 64:
+            raise ValueError(f"image channels is {self.channels}; it must lie in [1, 64]")
+        if self.height < 1 or self.width < 1 or self.height * self.width > MAX_PIXELS:
+            raise ValueError(f"image size is {self.height}x{self.width}; it must have 1 to {MAX_PIXELS} pixels")
+
+
+class MaskSpec(_Record, frozen=True):
+    """How masks enter the network, and which of them it saw in training."""
+
+    encoding: MaskEncoding
+    trained_with_ablation: bool | None
+    """Whether classes were left out at random; null where the checkpoint does not tell."""
+    trained_with_empty_mask: bool | None
+
+
+class Parity(_Record, frozen=True):
+    """How a graph compares with PyTorch in fp32 along a recorded run."""
+
+    states: int
+    rel_l2: float
+    """Largest |d|_2 / |o|_2 over the states."""
+    rel_max: float
+    """Largest max|d| / max|o| over the states."""
+    limit: float
+    image_psnr_db: float | None
+    """PSNR of the whole image; null where it equals PyTorch's to the bit."""
+
+
+class Graph(_Record, frozen=True):
+    """One ONNX graph of the network, the graph's own file first, then its external data."""
+
+    precision: Precision
+    files: tuple[FileRef, ...]
+    opset: int
+    parity: Parity
+
+    def __post_init__(self) -> None:
+        """Check that there is a file."""
+        if not self.files:
+            raise ValueError(f"the {self.precision} graph names no file")
+
+
+class SamplerGraph(_Record, frozen=True):
+    """`sampler.onnx`, the whole sampling loop as one graph: `extensions.sampler` of the manifest."""
+
+    files: tuple[FileRef, ...]
+    """Its own first, then its external data, which is the fp32 graph's."""
+    opset: int
+    sampler: Sampler
+    steps: int
+    max_error: float
+    """Largest |d| of its image, in [0, 1], against the runtime's with the fp32 graph."""
+    limit: float
+
+    def __post_init__(self) -> None:
+        """Check that there is a file."""
+        if not self.files:
+            raise ValueError("it names no file")
+
+
+class Check(_Record, frozen=True):
+    """The golden run: a DDIM run in PyTorch fp32 whose states and image lie in `file`."""
+
+    file: FileRef
+    steps: int
+
+
+class Defaults(_Record, frozen=True):
+    """What a generator does unless told otherwise."""
+
+    sampler: Sampler
+    steps: int
+
+
+class Provenance(_Record, frozen=True):
+    """Where the network comes from."""
+
+    checkpoint_sha256: str
+    checkpoint_format: str
+    versions: dict[str, str]
+    parameters: int
+    training_data: str | None = None
+    licence: str | None = None
+    intended_use: str | None = None
+    training: dict[str, Any] | None = None
+
+
+class Meaning(_Record, frozen=True):
+    """What of a manifest decides how masks become images: were it edited, images would be wrong without an error."""
+
+    image: ImageSpec
+    classes: tuple[LabelClass, ...]
+    mask: MaskSpec
+    schedule: NoiseSchedule
+    defaults: Defaults
+    check_steps: int
+    intensity_range: tuple[float, float] | None = None
+
+    def metadata(self) -> dict[str, str]:
+        """Return the metadata of `check.safetensors`, which an export writes and every runtime compares."""
+        return {MEANING_KEY: hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()}
+
+
+class Manifest(_Record, frozen=True):
+    """Everything `bundle.json` states."""
+
+    schema: str
+    name: str
+    image: ImageSpec
+    classes: tuple[LabelClass, ...]
+    mask: MaskSpec
+    schedule: NoiseSchedule
+    graphs: tuple[Graph, ...]
+    check: Check
+    defaults: Defaults
+    provenance: Provenance
+    modality: str | None = None
+    spacing_mm: tuple[float, float] | None = None
+    """Between rows, then between columns, as DICOM's Pixel Spacing."""
+    intensity_range: tuple[float, float] | None = None
+    segmenter: dict[str, Any] | None = None
+    dicom: dict[str, Any] | None = None
+    evaluation: dict[str, Any] | None = None
+    extensions: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        """Check what fields say of each other."""
+        check_classes(self.classes)
+        precisions = [g.precision for g in self.graphs]
+        if not precisions or len(set(precisions)) != len(precisions):
+            raise ValueError(f"graphs have precisions {precisions}; there must be at least one, each once")
+        names = [ref.path for ref in self.files]
+        if len(set(names)) != len(names) or MANIFEST in names:
+            raise ValueError(f"files {sorted(names)} must differ from each other and from {MANIFEST}")
+        if self.spacing_mm is not None and not min(self.spacing_mm) > 0:
+            raise ValueError(f"spacing_mm is {self.spacing_mm}; both must be positive")
+        if self.intensity_range is not None and not self.intensity_range[0] < self.intensity_range[1]:
+            raise ValueError(f"intensity_range is {self.intensity_range}; the first must be less than the second")
+        for owner, steps in (("check", self.check.steps), ("defaults", self.defaults.steps)):
+            if not 1 <= steps <= self.schedule.train_steps:
+                raise ValueError(f"{owner}.steps is {steps}; it must lie in [1, {self.schedule.train_steps}]")
+
+    @property
+    def sampler_graph(self) -> SamplerGraph | None:
+        """The sampling loop as one graph, where the export made it."""
+        stated = (self.extensions or {}).get(SAMPLER_EXTENSION)
+        try:
+            return None if stated is None else msgspec.convert(stated, SamplerGraph)
+        except msgspec.ValidationError as error:
+            raise ValueError(f"extensions.{SAMPLER_EXTENSION}: {error}") from error
+
+    @property
+    def files(self) -> tuple[FileRef, ...]:
+        """Every file of the bundle but `bundle.json`."""
+        refs = (*(ref for graph in self.graphs for ref in graph.files), self.check.file)
+        loop = () if self.sampler_graph is None else self.sampler_graph.files
+        return (*refs, *(ref for ref in loop if ref not in refs))
+
+    @property
+    def meaning(self) -> Meaning:
+        """What of the manifest decides how masks become images."""
+        return Meaning(
+            image=self.image,
+            classes=self.classes,
+            mask=self.mask,
+            schedule=self.schedule,
+            defaults=self.defaults,
+            check_steps=self.check.steps,
+            intensity_range=self.intensity_range,
+        )
+
+    @property
+    def mask_channels(self) -> int:
+        """How many mask channels the network takes."""
+        return mask_channels(self.mask.encoding, len(self.classes))
+
+    def to_json(self) -> bytes:
+        """Return `bundle.json`'s bytes: the same for the same manifest."""
+        return msgspec.json.format(msgspec.json.encode(self, order="deterministic"), indent=2) + b"\n"
+
+
+def parse_manifest(data: bytes, where: str = MANIFEST) -> Manifest:
+    """Read a manifest; `where` names it in errors.
+
+    Raises
+    ------
+    BundleVersionError
+        It follows a newer schema.
+    ManifestError
+        It is not JSON, has an unknown key, lacks one, or a value is outside its range.
+    """
+    try:
+        schema = msgspec.json.decode(data, type=_Schema).schema
+        if schema != SCHEMA:
+            _refuse_schema(schema, where)
+        return msgspec.json.decode(data, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ManifestError(f"{where} cannot be read ({error}): copy or export the bundle again") from error
+
+
+class _Schema(msgspec.Struct, frozen=True):
+    schema: str
+
+
+def _refuse_schema(schema: str, where: str) -> None:
+    if _NEWER_SCHEMA.fullmatch(schema):
+        raise BundleVersionError(
+            f"{where} follows schema {schema}; this seggd-rt reads {SCHEMA}: upgrade it (pip install -U seggd-rt)"
+        )
+    raise ManifestError(f"{where}: schema is {schema!r}; it must be {SCHEMA!r}")
