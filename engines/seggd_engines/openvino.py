@@ -73,6 +73,8 @@ class OpenVinoEngine:
         options = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = str(threads)
+            # Threads are pinned to the first cores, and so would be those of every other process that has as few.
+            options["ENABLE_CPU_PINNING"] = "NO"
         try:
             model = _core().read_model(graph)
         except RuntimeError as error:

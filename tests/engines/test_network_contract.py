@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -133,6 +135,24 @@ def test_the_mask_is_seen(network: Network) -> None:
     masked = bound.evaluate(sample, timestep)
     sample[:, 1:] = 0
     assert np.abs(bound.evaluate(sample, timestep) - masked).max() > 0.05
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="this system does not tell where threads may run")
+def test_a_network_of_few_threads_takes_no_core_for_itself(network: Network) -> None:
+    """Of several processes with one thread each, all would take the first."""
+    allowed = os.sched_getaffinity(0)
+    if len(allowed) == 1:
+        pytest.skip("this machine has one core")
+    bound = Bound(network, 2)
+    seen: set[frozenset[int]] = set()
+    with ThreadPoolExecutor(1) as pool:
+        calls = pool.submit(lambda: [bound.call() for _ in range(300)])
+        while not calls.done():
+            for task in Path("/proc/self/task").iterdir():
+                with contextlib.suppress(ProcessLookupError):  # it has ended
+                    seen.add(frozenset(os.sched_getaffinity(int(task.name))))
+        calls.result()
+    assert seen == {frozenset(allowed)}
 
 
 def test_threads_may_bind_and_call(network: Network) -> None:
