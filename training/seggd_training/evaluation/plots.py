@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from seggd_training.evaluation.bootstrap import Estimate
 from seggd_training.evaluation.cost import Cost, CostRow
@@ -16,6 +17,12 @@ from seggd_training.evaluation.record import Report
 from seggd_training.evaluation.scores import Scores
 
 COLOURS = ("#4c78a8", "#f58518", "#54a24b", "#b279a2", "#e45756", "#72b7b2")
+ReadCost = Callable[[CostRow], Estimate | None]
+_COST_PANELS: dict[str, ReadCost] = {
+    "Dice": lambda row: row.dice,
+    "Frechet distance to real images": lambda row: row.frechet,
+    "PSNR to ddim, all steps, dB": lambda row: row.psnr_db,
+}
 _BAR = 0.8
 """Width of a group of bars; groups are 1 apart."""
 
@@ -31,7 +38,8 @@ def plots(report: Report) -> dict[str, bytes]:
         trained = {"real pairs": use.real, "synthetic pairs": use.synthetic, "both": use.both}
         found["use"] = _draw(1, lambda axes: _dice_bars(axes[0], trained))
     if (cost := report.cost) is not None and cost.rows:
-        found["cost"] = _draw(3, lambda axes: _cost(axes, cost))
+        panels = {what: read for what, read in _COST_PANELS.items() if any(read(row) for row in cost.rows)}
+        found["cost"] = _draw(len(panels), lambda axes: _cost(axes, cost, panels))
     return found
 
 
@@ -99,15 +107,10 @@ def _interpolation(axes: Sequence[Axes], scores: Sequence[InterpolationScores]) 
         _legend(each)
 
 
-def _cost(axes: Sequence[Axes], cost: Cost) -> None:
-    read: tuple[tuple[str, Callable[[CostRow], Estimate | None]], ...] = (
-        ("Dice", lambda row: row.dice),
-        ("Frechet distance to real images", lambda row: row.frechet),
-        ("PSNR to ddim, all steps, dB", lambda row: row.psnr_db),
-    )
+def _cost(axes: Sequence[Axes], cost: Cost, panels: Mapping[str, ReadCost]) -> None:
     samplers = list(dict.fromkeys(row.setting.sampler for row in cost.rows))
     base = cost.find(cost.base)
-    for each, (what, figure) in zip(axes, read, strict=True):
+    for each, (what, figure) in zip(axes, panels.items(), strict=True):
         for index, sampler in enumerate(samplers):
             rows = [r for r in cost.rows if r.setting.sampler is sampler and r.setting.engine == cost.base.engine]
             points = [
@@ -126,6 +129,9 @@ def _cost(axes: Sequence[Axes], cost: Cost) -> None:
         if base is not None and (estimate := figure(base)) is not None:
             each.axhline(estimate.mean, color="black", linewidth=0.6, linestyle=":")
         each.set_xscale("log")
+        each.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        each.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:g}"))
+        each.xaxis.set_minor_formatter(NullFormatter())
         each.set_xlabel("seconds an image")
         each.set_ylabel(what)
         _legend(each)
