@@ -17,7 +17,7 @@ from seggd_rt.labels import ablate, encode_table, select_classes
 from seggd_rt.manifest import Manifest
 from seggd_rt.request import is_whole
 from seggd_rt.rows import Column, RowTable
-from seggd_rt.samplers import Sampler, sampler_rows
+from seggd_rt.samplers import Sampler, sampler_rows, usual_steps
 from seggd_rt.schedule import Spacing
 
 _Kind = TypeVar("_Kind", bound=StrEnum)
@@ -39,7 +39,8 @@ class HowToDraw(TypedDict, total=False):
     sampler
         "ddim", "ddpm", "dpm-solver++" or "dpm-solver++-sde"; the bundle's default.
     steps
-        In [1, the model's training steps]; the bundle's default.
+        In [1, the model's training steps]; the bundle's default with its default sampler, with another what
+        `samplers.USUAL_STEPS` says.
     eta
         In [0, 1], of DDIM: how much noise each step adds; 0.
     spacing
@@ -95,11 +96,13 @@ class Drawing:
         unknown = sorted(set(how) - set(HowToDraw.__annotations__))
         if unknown:
             raise OptionError(f"there is no setting '{unknown[0]}': there are {', '.join(HowToDraw.__annotations__)}")
+        sampler = _named(how.get("sampler") or manifest.defaults.sampler, Sampler, "sampler")
         steps = how.get("steps")
-        steps = manifest.defaults.steps if steps is None else steps
+        if steps is None:
+            own = sampler is manifest.defaults.sampler
+            steps = manifest.defaults.steps if own else usual_steps(sampler, manifest.schedule)
         if not is_whole(steps):
             raise OptionError(f"steps is {steps!r}; it must be a whole number")
-        sampler = _named(how.get("sampler") or manifest.defaults.sampler, Sampler, "sampler")
         spacing = how.get("spacing")
         table = sampler_rows(
             sampler,

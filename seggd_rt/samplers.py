@@ -38,6 +38,15 @@ class Sampler(StrEnum):
     DPM_SOLVER_SDE = "dpm-solver++-sde"
 
 
+USUAL_STEPS = {Sampler.DDIM: 50, Sampler.DDPM: 250, Sampler.DPM_SOLVER: 25, Sampler.DPM_SOLVER_SDE: 25}
+"""Steps where neither a caller nor a bundle says how many; docs/results.md has the figures that they were chosen by."""
+
+
+def usual_steps(sampler: Sampler, schedule: NoiseSchedule) -> int:
+    """Return how many steps a sampler takes where neither a caller nor a bundle says."""
+    return min(USUAL_STEPS[sampler], schedule.train_steps)
+
+
 def sampler_rows(
     sampler: Sampler, schedule: NoiseSchedule, steps: int, *, eta: float = 0.0, spacing: Spacing | None = None
 ) -> RowTable:

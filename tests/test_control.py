@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from seggd_engines.network import NetworkShape
 from seggd_rt.bundle import Bundle
-from seggd_rt.drawing import AblationWarning
+from seggd_rt.drawing import AblationWarning, Drawing
 from seggd_rt.errors import DataError, OptionError
 from seggd_rt.generator import Generator
 from seggd_rt.labels import encode, encode_table
 from seggd_rt.noise import Stream, normal
-from seggd_rt.samplers import Sampler
+from seggd_rt.samplers import USUAL_STEPS, Sampler, usual_steps
 
 SHAPES = {TINY: NetworkShape(1, 3, 24, 32), TINY_RGB: NetworkShape(3, 1, 16, 20)}
 SAMPLERS = [Sampler.DDIM, Sampler.DPM_SOLVER]
@@ -336,3 +336,16 @@ def test_a_network_of_whole_masks_is_no_ground_for_ablation(make: Make, mask: ND
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         generator(mask, steps=2)
+
+
+def test_a_sampler_takes_the_bundles_steps_or_its_usual_ones() -> None:
+    manifest = Bundle.open(TINY).manifest
+
+    def steps(sampler: str | None) -> int:
+        return len(Drawing.resolve(manifest, {"sampler": sampler}).table)
+
+    assert manifest.defaults.sampler is Sampler.DDIM
+    assert steps(None) == steps("ddim") == manifest.defaults.steps
+    for sampler in set(Sampler) - {Sampler.DDIM}:
+        assert steps(sampler) == USUAL_STEPS[sampler]
+    assert usual_steps(Sampler.DPM_SOLVER, replace_struct(manifest.schedule, train_steps=20)) == 20

@@ -9,7 +9,9 @@ import typer
 
 BundleFolder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle's folder, NAME.seggd.")]
 OneMask = Annotated[Path, typer.Option("--mask", "-m", help="A label map, .png or .npy.")]
-Steps = Annotated[int | None, typer.Option(help="Steps of the sampler.  [default: the bundle's]")]
+Steps = Annotated[
+    int | None, typer.Option(help="Steps of the sampler.  [default: the bundle's, or the usual of another sampler]")
+]
 Eta = Annotated[float, typer.Option(help="In [0, 1], of ddim: how much noise each step adds.")]
 SamplerName = Annotated[
     str | None, typer.Option("--sampler", help="ddim, ddpm, dpm-solver++ or dpm-solver++-sde.  [default: the bundle's]")
