@@ -106,7 +106,7 @@ def demo_section(report: Report, folder: Path, docs: Path) -> str:
         picture = folder / f"plot-{part}.png"
         if picture.is_file():
             parts.append(f"![{_PLOTS[part]}]({Path(os.path.relpath(picture, docs)).as_posix()})")
-        parts.append(f"    {report.commands[part]}")
+        parts += _commands(report, part)
     return "\n\n".join(parts)
 
 
@@ -117,16 +117,28 @@ def masks_section(report: Report) -> str:
     return "\n\n".join(
         [
             f"## Samplers on {report.data.images} masks",
+            "The validation masks, and the same turned by 10 degrees with their images "
+            "(`examples/cardiac/more_masks.py`): more masks, but no more patients, over whom the intervals are.",
             _subject(report),
             *_table(cost_table(report.cost)),
-            f"    {report.commands['cost']}",
+            *_commands(report, "cost"),
         ]
     )
 
 
 def encodings_section(reports: Sequence[Report]) -> str:
     """Return networks of one budget of training that differ in how masks are encoded, and in ablation."""
-    sizes = range(1, len(reports[0].generated.classes))
+    first = reports[0]
+    for report in reports:
+        settings = [
+            (r.data.content_sha256, r.segmenter.sha256, r.generation.steps, r.generation.seed) for r in (first, report)
+        ]
+        if settings[0] != settings[1] or not report.ablation:
+            raise DataError(
+                f"{report.bundle.name} and {first.bundle.name} must be evaluated on the same data, with one segmenter, "
+                "the same steps and seed, and with --ablation"
+            )
+    sizes = range(1, len(first.generated.classes))
     headings = (
         "mask encoding", "trained with ablation", "Dice", "Frechet distance",
         *(f"{size} given, Dice" for size in sizes), *(f"{size} given, the others" for size in sizes),
@@ -137,7 +149,7 @@ def encodings_section(reports: Sequence[Report]) -> str:
         rows.append(
             (
                 report.bundle.mask_encoding,
-                "yes" if report.bundle.trained_with_ablation else "no",
+                {True: "yes", False: "no", None: "-"}[report.bundle.trained_with_ablation],
                 str(report.generated.dice),
                 "-" if report.realism is None else str(report.realism.frechet.generated),
                 *(_text(by_size[size].given) for size in sizes),
@@ -152,9 +164,13 @@ def encodings_section(reports: Sequence[Report]) -> str:
             _subject(reports[0]),
             markdown(table),
             f"The segmenter reaches {real} on the real images of the same masks.",
-            *(f"    {report.commands['ablation']}" for report in reports),
+            *(line for report in reports for line in _commands(report, "ablation")),
         ]
     )
+
+
+def _commands(report: Report, part: str) -> list[str]:
+    return [f"    {command}" for command in report.commands[part]]
 
 
 def _subject(report: Report) -> str:

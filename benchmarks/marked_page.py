@@ -23,12 +23,16 @@ def replace_measured(page: Path, script: str, measured: str) -> None:
     Raises
     ------
     DataError
-        The page lacks the marks.
+        The page cannot be read, or lacks the marks.
     OutputError
         It cannot be written.
     """
     begin, end = marks(script)
-    before, begun, rest = page.read_text("utf-8").partition(begin)
+    try:
+        text = page.read_text("utf-8")
+    except OSError as error:
+        raise DataError(f"{page} cannot be read: {error.strerror}") from error
+    before, begun, rest = text.partition(begin)
     _, ended, after = rest.partition(end)
     if not begun or not ended:
         raise DataError(f"{page} lacks the marks between which measurements go: {begin} and {end}")

@@ -71,7 +71,6 @@ def evaluate(
     from rich.console import Console
 
     from seggd_training.data import Split
-    from seggd_training.evaluation.cost import GRID
     from seggd_training.evaluation.options import EvaluateOptions, Part
     from seggd_training.evaluation.run import evaluate as run
     from seggd_training.evaluation.tables import for_terminal, tables
@@ -97,7 +96,7 @@ def evaluate(
         device=device,
         threads=threads,
         parts=frozenset(part for part, wanted in asked.items() if wanted or everything),
-        grid=GRID if grid is None else grid,
+        grid=grid,
         feature_graph=feature_graph,
         force=force,
     )

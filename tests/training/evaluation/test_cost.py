@@ -18,7 +18,7 @@ from seggd_rt.precision import Precision
 from seggd_rt.samplers import Sampler
 from seggd_training.evaluation.bootstrap import Estimate
 from seggd_training.evaluation.cases import Cases, choose_cases
-from seggd_training.evaluation.cost import GRID, Contender, Cost, CostRow, CostStudy, Setting, parse_grid
+from seggd_training.evaluation.cost import Contender, Cost, CostRow, CostStudy, Setting, default_grid, parse_grid
 
 
 def engine(name: str = "one") -> EngineInfo:
@@ -90,7 +90,7 @@ def test_samplers_that_add_noise_have_no_psnr_and_times_are_in_turn(cases: Cases
 
 def test_enough_steps_are_the_fewest_from_which_on_all_are_as_good() -> None:
     rows = (
-        row(Sampler.DDIM, 100, 0, 0),
+        row(Sampler.DDIM, 100, -0.3, 0),  # more than the base has: no matter
         row(Sampler.DDIM, 50, 0.05, -0.05),
         row(Sampler.DDIM, 25, 0, 0.2),  # its distance is worse
         row(Sampler.DDIM, 10, 0, 0),  # by chance as good
@@ -111,7 +111,8 @@ def test_a_grid_is_read_or_refused() -> None:
     assert parse_grid("ddim:50,25 dpm-solver++:20 ddim:50") == (
         (Sampler.DDIM, 50), (Sampler.DDIM, 25), (Sampler.DPM_SOLVER, 20),
     )  # fmt: skip
-    assert (Sampler.DDPM, 1000) in parse_grid(GRID)
+    assert (Sampler.DDPM, 1000) in parse_grid(default_grid(1000))
+    assert default_grid(50) == "ddim:50,25,15,10 dpm-solver++:25,20,15,12,10,8,5 ddpm:50"
     for text in ("", "ddim", "ddim:", "ddim:0", "ddim:5,", "euler:5", "ddim:-5", "ddim:1.5"):
         with pytest.raises(OptionError, match="--grid"):
             parse_grid(text)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +18,10 @@ from PIL import Image
 
 pytest.importorskip("monai", reason="needs the extra `eval`")
 
+import msgspec
 import torch
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
 import seggd_rt
@@ -28,12 +32,15 @@ from seggd_rt.noise import derive_seed
 from seggd_training.data import Split, load_dataset
 from seggd_training.evaluation import parts
 from seggd_training.evaluation.cases import choose_cases, draw_images
+from seggd_training.evaluation.cost import CostRow
 from seggd_training.evaluation.faithfulness import measure_faithfulness
 from seggd_training.evaluation.options import EvaluateOptions, Part
+from seggd_training.evaluation.page import render_page
 from seggd_training.evaluation.parts import PoorSegmenterWarning
 from seggd_training.evaluation.record import Report, parse_report
 from seggd_training.evaluation.run import evaluate
 from seggd_training.evaluation.sheet import spread_cases
+from seggd_training.evaluation.tables import faithfulness_table, for_terminal, markdown
 from seggd_training.leakage import LeakageWarning
 
 pytestmark = pytest.mark.usefixtures("needs_onnxruntime")
@@ -115,7 +122,7 @@ def test_images_of_other_masks_score_low(hearts: Path) -> None:
 
 def test_each_mask_is_drawn_once_by_its_own_seed_whatever_the_batch(hearts: Path) -> None:
     cases = choose_cases(load_dataset(hearts, split=Split.VAL), 5)
-    assert cases.indices.tolist() == [0, 2, 4, 7, 9]
+    assert cases.indices.tolist() == [1, 3, 6, 8, 10]
     calls: list[tuple[int, ...]] = []
 
     def fake(mask: NDArray[np.uint8], /, *, seeds: Sequence[int], steps: int | None) -> NDArray[np.float32]:
@@ -126,7 +133,7 @@ def test_each_mask_is_drawn_once_by_its_own_seed_whatever_the_batch(hearts: Path
     done: list[int] = []
     images = draw_images(fake, cases, seed=9, steps=7, batch=2, on_images=done.append)
     assert [len(seeds) for seeds in calls] == [2, 2, 1] and done == [2, 4, 5]
-    assert [seed for seeds in calls for seed in seeds] == [derive_seed(9, i) for i in (0, 2, 4, 7, 9)]
+    assert [seed for seeds in calls for seed in seeds] == [derive_seed(9, i) for i in (1, 3, 6, 8, 10)]
     assert np.array_equal(images[..., 0], cases.label_maps.astype(np.float32) / 3)
 
 
@@ -160,6 +167,8 @@ def test_the_report_of_another_evaluation_is_replaced_by_force_alone(options: Ma
     for change, message in (
         ({"steps": 3}, r"report\.json was made with steps 2, and this evaluation has steps 3: give another folder"),
         ({"steps": 2, "limit": 4}, "was made with images 3, and this evaluation has images 4"),
+        ({"steps": 2, "batch": 3}, "was made with batch 8, and this evaluation has batch 3"),
+        ({"steps": 2, "threads": 2}, "was made with threads 1, and this evaluation has threads 2"),
         ({"steps": 2, "limit": 3, "seed": 1, "split": Split.TEST}, "split val, images 3, seed 0, .* images 2, seed 1"),
     ):
         with pytest.raises(OptionError, match=message):
@@ -184,9 +193,9 @@ def test_a_segmenter_that_fails_on_real_images_is_said(options: Make, tmp_path: 
 
 def test_cases_are_called_by_patient_or_by_name(hearts: Path) -> None:
     dataset = load_dataset(hearts, split=Split.VAL)
-    assert choose_cases(dataset, 2).titles == ("patient 8\nmask 0", "patient 10\nmask 6")
+    assert choose_cases(dataset, 2).titles == ("patient 9\nmask 3", "patient 11\nmask 9")
     anonymous = replace(dataset, patients=None, names=tuple(f"{i}.png" for i in range(12)))
-    assert choose_cases(anonymous, 2).titles == ("0.png", "6.png")
+    assert choose_cases(anonymous, 2).titles == ("3.png", "9.png")
 
 
 def test_what_a_reader_must_know_is_noted(options: Make, tmp_path: Path) -> None:
@@ -321,17 +330,20 @@ def test_every_part_is_measured_and_written_as_soon_as_it_is_there(
     base = report.cost.rows[1]
     assert (base.dice_change.mean, base.frechet_change.mean) == (0, 0), "the same images again"
     assert base.psnr_db is not None and report.cost.rows[0].psnr_db is None
+    assert base.dice_change is not None
     others = {(row.setting.engine.engine, row.setting.engine.precision) for row in report.cost.rows[3:]}
     assert len(others) == len(settings) - 3 and ("onnxruntime", "fp32") not in others
     assert order == ["realism", "ablation", "interpolation", "use", *["cost"] * len(settings)]
-    assert set(report.commands.values()) == {"seggd-rt evaluate --all"}
+    assert set(report.commands.values()) == {("seggd-rt evaluate --all",)}
     out = tmp_path / "out"
     assert parse_report((out / "report.json").read_bytes()) == report
     for name in ("sheet-interpolation.png", *(f"plot-{part}.png" for part in ("faithfulness", *Part))):
         with Image.open(out / name) as picture:
             assert picture.width > 300
     page = (out / "report.html").read_text("utf-8")
-    assert page.count("data:image/png;base64,") == 7 and "http" not in page
+    assert page.count("data:image/png;base64,") == 7
+    rest = re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", page)
+    assert not re.search(r"http|url\(|<script|<link", rest), "the page needs no other file"
     for heading in ("follow their masks", "look real", "left out", "dialled", "good for", "fewer steps"):
         assert heading in page
 
@@ -341,7 +353,7 @@ def test_a_run_into_the_same_folder_measures_what_is_missing(
     whole: tuple[Report, list[str]], options: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report, _ = whole
-    for name in ("measure_ablation", "measure_interpolation", "measure_use"):
+    for name in ("measure_ablation", "measure_interpolation", "measure_use", "draw_images"):
         monkeypatch.setattr(parts, name, None)  # a call would fail
     more = options(**QUICK | {"grid": "ddim:1000,2 dpm-solver++:2 ddpm:3", "parts": PARTS})
     again = evaluate(more, command="another")
@@ -349,7 +361,9 @@ def test_a_run_into_the_same_folder_measures_what_is_missing(
     assert again.cost.rows[:-1] == report.cost.rows
     assert str(again.cost.rows[-1].setting) == "ddpm, 3 steps"
     assert (again.ablation, again.interpolation, again.use) == (report.ablation, report.interpolation, report.use)
-    assert again.commands["use"] == "seggd-rt evaluate --all" and again.commands["cost"] == "another"
+    assert again.commands["use"] == ("seggd-rt evaluate --all",)
+    assert again.commands["cost"] == ("seggd-rt evaluate --all", "another")
+    assert again.generated == report.generated and again.generation == report.generation
 
 
 def test_parts_of_another_segmenter_are_not_mixed(options: Make, tmp_path: Path) -> None:
@@ -377,3 +391,68 @@ def test_a_grid_that_cannot_be_is_refused_before_any_work(options: Make, tmp_pat
     with pytest.raises(OptionError, match="steps"):
         evaluate(options(grid="ddim:1001", parts=frozenset({Part.COST})))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.filterwarnings("ignore::seggd_training.evaluation.parts.PoorSegmenterWarning")
+def test_what_costs_compare_with_is_drawn_first_whenever_it_is_asked_for(options: Make, tmp_path: Path) -> None:
+    def rows(grid: str, **changes: Any) -> dict[str, CostRow]:
+        cost = evaluate(options(**QUICK | {"grid": grid, "parts": frozenset({Part.COST})} | changes)).cost
+        assert cost is not None
+        return {str(row.setting): row for row in cost.rows if row.setting.engine == cost.base.engine}
+
+    alone = rows("dpm-solver++:2")
+    assert alone["dpm-solver++, 2 steps"].psnr_db is None
+    both = rows("dpm-solver++:2 ddim:1000")
+    assert both["dpm-solver++, 2 steps"].psnr_db is not None, "there is something to compare with now"
+    assert both["ddim, 1000 steps"].psnr_db is None
+    kept = tmp_path / "out" / "ddim-all-steps.npz"
+    kept.write_bytes(kept.read_bytes()[:100])
+    with pytest.raises(DataError, match=r"ddim-all-steps\.npz cannot be read: .*Remove it"):
+        rows("dpm-solver++:2 ddim:1000")
+    other = rows("dpm-solver++:2 ddim:1000", seed=1, force=True)
+    assert other["ddim, 1000 steps"].psnr_db is None
+
+
+def test_images_of_other_patients_are_no_earlier_run(options: Make, tmp_path: Path) -> None:
+    evaluate(options(steps=2, limit=4))
+    regrouped = write_npz(tmp_path / "regrouped.npz", patient=np.repeat(np.arange(19), 2))
+    with pytest.raises(OptionError, match="was made with patients"):
+        evaluate(options(steps=2, limit=4, data=regrouped))
+
+
+@pytest.mark.filterwarnings("ignore::seggd_training.evaluation.parts.PoorSegmenterWarning")
+def test_one_mask_has_figures_without_intervals(options: Make) -> None:
+    report = evaluate(options(**QUICK | {"limit": 1, "parts": PARTS - {Part.USE}}))
+    assert report.realism is None and report.generated.dice.count == 1
+    assert report.generated.dice.low == report.generated.dice.mean == report.generated.dice.high
+
+
+def test_chosen_masks_without_foreground_are_refused_before_any_work(options: Make, tmp_path: Path) -> None:
+    images, labels = draw_hearts(38)
+    labels[24:35] = 0
+    data = write_npz(tmp_path / "empty.npz", image=images, label=labels)
+    with pytest.raises(DataError, match="none of the 2 chosen masks has foreground"):
+        evaluate(options(data=data, limit=2))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_forgotten_segmenter_is_said_before_another_is_trained(options: Make, tmp_path: Path) -> None:
+    evaluate(options(steps=2, limit=3))
+    with pytest.raises(OptionError, match="a segmenter that is not beside it: give it by --segmenter"):
+        evaluate(options(steps=2, limit=3, segmenter=None))
+    assert not (tmp_path / "out" / "segmenter.pt").exists()
+
+
+def test_names_in_brackets_are_shown(options: Make, tmp_path: Path) -> None:
+    report = evaluate(options(steps=2, limit=3))
+    odd = msgspec.structs.replace(report.generated.classes[0], name="core [a] [/b] | <i>")
+    changed = msgspec.structs.replace(
+        report, generated=msgspec.structs.replace(report.generated, classes=(odd, *report.generated.classes[1:]))
+    )
+    table = faithfulness_table(changed)
+    for width in (60, 200):
+        console = Console(width=width, record=True, file=io.StringIO())
+        console.print(for_terminal(table, width))
+        assert "core [a] [/b] | <i>" in console.export_text()
+    assert "core [a] [/b] / <i>" in markdown(table)
+    assert b"core [a] [/b] | &lt;i&gt;" in render_page(changed, ())

@@ -49,6 +49,13 @@ def test_an_interval_holds_the_distance_and_grows_with_fewer_patients() -> None:
     assert again == many
 
 
+def test_other_patients_are_drawn_on_their_own() -> None:
+    some, other = make_set(1, 1), make_set(0, 2)
+    apart = FeatureSet(some.values, some.patients + 100)
+    first, second = measure_distance(some, other), measure_distance(apart, other)
+    assert first.value == second.value and not np.array_equal(first.drawn, second.drawn)
+
+
 def test_what_two_distances_share_drops_out_of_their_difference() -> None:
     real, drawn = make_set(0, 2), make_set(1, 1)
     alike = FeatureSet(drawn.values + 0.01, drawn.patients)

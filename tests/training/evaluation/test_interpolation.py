@@ -39,10 +39,11 @@ def test_similarity_is_told_by_weight_and_dice_is_of_the_mask() -> None:
         return np.rint(images[..., 0] * 10).astype(np.uint8).clip(0, 3)
 
     done: list[int] = []
-    scores, images = measure_interpolation(mix, read, cases, seed=4, steps=9, on_images=done.append)
+    scores, images = measure_interpolation(mix, read, cases, seed=4, steps=9, shown=[4, 1], on_images=done.append)
     assert calls == [(derive_seed(4, i), at) for at in AT for i in range(6)]
-    assert images.shape == (3, 5, 6, 24, 32, 1) and done[-1] == 3 * 5 * 6
+    assert images.shape == (3, 5, 2, 24, 32, 1) and done[-1] == 3 * 5 * 6
     assert [(s.at, s.weight) for s in scores] == [(at, weight) for at in AT for weight in WEIGHTS]
+    np.testing.assert_allclose(images[0, -1], cases.images[[4, 1]])
     first = scores[: len(WEIGHTS)]
     assert all(a.mse.mean > b.mse.mean for a, b in itertools.pairwise(first))
     assert (first[0].dice.mean, first[-1].ssim.mean) == (1, pytest.approx(1))

@@ -45,7 +45,7 @@ def make_cases(count: int, seed: int = 1) -> Cases:
 
 def training() -> RealImages:
     cases = make_cases(60, seed=2)
-    return RealImages(cases.images, cases.patients + 1000)
+    return RealImages((cases.images * 65535).astype(np.uint16), cases.patients + 1000)
 
 
 def test_features_are_of_each_image_alone(segmenter: Segmenter) -> None:
@@ -87,6 +87,8 @@ def test_images_that_are_not_real_are_told(segmenter: Segmenter, how: str) -> No
         assert found.similarity is not None and found.similarity.generated.mean == pytest.approx(1)
         assert found.similarity.real.high < 0.99
     if how == "dark":
+        # The segmenter sees images standardised.
+        assert found.frechet.generated.mean == pytest.approx(0, abs=1e-4)
         assert found.intensities[0].median.generated.mean == pytest.approx(0.25, abs=0.01)
 
 
@@ -98,7 +100,7 @@ def test_a_single_patient_has_no_pairs_to_compare(segmenter: Segmenter) -> None:
 
 def test_another_network_gives_a_second_distance(segmenter: Segmenter, mean_graph: Path) -> None:
     cases = make_cases(40)
-    graph = FeatureGraph.open(mean_graph)
+    graph = FeatureGraph.open(mean_graph, (16, 16, 1))
     found = measure_realism(segmenter, spoiled(cases.images, "dark"), cases, training(), graph=graph).other
     assert found is not None and (found.graph, found.features) == ("mean.onnx", 3)
     assert found.sha256 == sha256_of(mean_graph)

@@ -64,7 +64,7 @@ def test_given_classes_and_the_others_are_told_apart(guesses: bool) -> None:
     done: list[int] = []
     scores = measure_ablation(Painter(guesses=guesses), read, make_cases(), seed=0, batch=7, on_images=done.append)
     assert [row.size for row in scores] == [1, 2, 3]
-    assert all(row.given.mean == 1 for row in scores)
+    assert all(row.given and row.given.mean == 1 for row in scores)
     assert [row.others and row.others.mean for row in scores] == [float(guesses), float(guesses), None]
     assert (done[-1], done == sorted(done)) == (90, True)
 
@@ -79,3 +79,14 @@ def test_subsets_are_of_each_size_and_seeds_the_masks_own() -> None:
     again = Painter(guesses=True)
     measure_ablation(again, read, make_cases(), seed=3, batch=30)
     assert again.calls == painter.calls
+
+
+def test_masks_that_show_none_of_the_classes_given_are_counted() -> None:
+    cases = make_cases(30)
+    cases.label_maps[:10] = 0
+    cases.label_maps[10:][cases.label_maps[10:] == 3] = 0
+    rows = measure_ablation(Painter(guesses=False), read, cases, seed=0)
+    painter = Painter(guesses=False)
+    measure_ablation(painter, read, cases, seed=0, batch=30)
+    alone = painter.calls[0][1]  # one class each
+    assert [row.empty for row in rows] == [10 + sum(names == ("c",) for names in alone[10:]), 10, 10]

@@ -17,7 +17,7 @@ from seggd_training.evaluation.use import measure_use
 def test_each_segmenter_is_trained_on_its_pairs_and_compared_patient_by_patient() -> None:
     real, measured = heart_dataset(24), heart_dataset(9, seed=1)
     cases = choose_cases(measured)
-    drawn = np.full((24, 24, 32, 1), 0.5, np.float32)
+    drawn = np.full((24, 24, 32, 1), 128, np.uint8)
     trained: dict[str, Dataset] = {}
 
     def perfect(images: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -38,4 +38,5 @@ def test_each_segmenter_is_trained_on_its_pairs_and_compared_patient_by_patient(
     assert len(trained["both"]) == 48 and len(trained["both"].names) == 48
     assert np.array_equal(trained["both"].images[:24], real.images)
     assert (found.real.dice.mean, found.synthetic.dice.mean, found.both.dice.mean) == (1, 0, 1)
+    assert found.synthetic_less_real is not None and found.both_less_real is not None
     assert (found.synthetic_less_real.mean, found.both_less_real.mean, found.pairs) == (-1, 0, 24)

@@ -69,7 +69,7 @@ def choose_cases(dataset: Dataset, limit: int | None = None) -> Cases:
     """Return all cases of a split, or `limit` of them, evenly spread; without patients each image is one of its own."""
     total = len(dataset)
     count = total if limit is None else min(limit, total)
-    indices = (np.arange(count) * total // count).astype(np.int64)
+    indices = ((2 * np.arange(count) + 1) * total // (2 * count)).astype(np.int64)
     patients: NDArray[np.generic]
     if dataset.patients is None:
         patients, titles = np.arange(total), dataset.names

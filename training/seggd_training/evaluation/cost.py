@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from seggd_engines.network import EngineInfo
 from seggd_rt.errors import OptionError
 from seggd_rt.samplers import Sampler
-from seggd_training.evaluation.bootstrap import Estimate, estimate_each, estimate_images
+from seggd_training.evaluation.bootstrap import Estimate, estimate_change, estimate_images, estimate_mean
 from seggd_training.evaluation.cases import Cases, DrawImages, OnImages, draw_images
 from seggd_training.evaluation.features import segmenter_features
 from seggd_training.evaluation.frechet import Distance, FeatureSet, measure_distance
@@ -28,7 +28,13 @@ from seggd_training.evaluation.scores import patient_dice
 from seggd_training.evaluation.segmenter import Segmenter
 from seggd_training.evaluation.similarity import psnr
 
-GRID = "ddim:1000,250,100,50,25,15,10 dpm-solver++:25,20,15,12,10,8,5 ddpm:1000"
+_GRID = {
+    Sampler.DDIM: (250, 100, 50, 25, 15, 10),
+    Sampler.DPM_SOLVER: (25, 20, 15, 12, 10, 8, 5),
+    Sampler.DDPM: (),
+}
+"""What is compared unless told otherwise; DDIM and DDPM also with all training steps."""
+_EXAMPLE = "ddim:50,25 dpm-solver++:20"
 _ROUNDS = 5
 """Batches that are timed in turn with the base's."""
 _NO_NOISE = frozenset({Sampler.DDIM, Sampler.DPM_SOLVER})
@@ -65,18 +71,22 @@ class CostRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """
 
     setting: Setting
-    dice: Estimate
-    dice_change: Estimate
+    dice: Estimate | None
+    dice_change: Estimate | None
     frechet: Estimate
     frechet_change: Estimate
     psnr_db: Estimate | None
     seconds_per_image: float
     time_ratio: float
 
+    def is_complete(self, *, has_reference: bool) -> bool:
+        """Whether it has every figure that it can have, where there is, or is not, something to compare images with."""
+        return self.psnr_db is not None or not has_reference or self.setting.sampler not in _NO_NOISE
+
     @property
     def as_good(self) -> bool:
         """Whether neither figure is worse than the base's beyond its interval."""
-        return self.dice_change.high >= 0 and self.frechet_change.low <= 0
+        return self.dice_change is not None and self.dice_change.high >= 0 and self.frechet_change.low <= 0
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -90,15 +100,29 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return next((row for row in self.rows if row.setting == setting), None)
 
     def enough(self) -> dict[Sampler, int]:
-        """Return, of each sampler, the fewest steps from which on every measured number is as good as the base."""
+        """Return, of each sampler, the fewest steps from which on every measured number is as good as the base.
+
+        Of the base's own sampler up to the base's steps: more of them may be better or worse, and are no matter here.
+        """
         found: dict[Sampler, int] = {}
         for sampler in Sampler:
             rows = [r for r in self.rows if r.setting.sampler == sampler and r.setting.engine == self.base.engine]
+            if sampler is self.base.sampler:
+                rows = [row for row in rows if row.setting.steps <= self.base.steps]
             for row in sorted(rows, key=lambda row: -row.setting.steps):
                 if not row.as_good:
                     break
                 found[sampler] = row.setting.steps
         return found
+
+
+def default_grid(train_steps: int) -> str:
+    """Return what is compared unless told otherwise, for a model of so many training steps."""
+    words = []
+    for sampler, counts in _GRID.items():
+        whole = () if sampler is Sampler.DPM_SOLVER else (train_steps,)
+        words.append(f"{sampler}:{','.join(map(str, (*whole, *(n for n in counts if n < train_steps))))}")
+    return " ".join(words)
 
 
 def parse_grid(text: str) -> tuple[tuple[Sampler, int], ...]:
@@ -114,11 +138,11 @@ def parse_grid(text: str) -> tuple[tuple[Sampler, int], ...]:
         name, colon, counts = word.rpartition(":")
         if name not in list(Sampler) or not colon or not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", counts):
             raise OptionError(
-                f"--grid has '{word}': write SAMPLER:STEPS,STEPS of {', '.join(Sampler)}, as in '{GRID.split()[1]}'"
+                f"--grid has '{word}': write SAMPLER:STEPS,STEPS of {', '.join(Sampler)}, as in '{_EXAMPLE}'"
             )
         found += [(Sampler(name), int(count)) for count in counts.split(",")]
     if not found:
-        raise OptionError(f"--grid is empty: write SAMPLER:STEPS,STEPS, as in '{GRID}'")
+        raise OptionError(f"--grid is empty: write SAMPLER:STEPS,STEPS, as in '{_EXAMPLE}'")
     return tuple(dict.fromkeys(found))
 
 
@@ -181,8 +205,8 @@ class CostStudy:
             )
         row = CostRow(
             setting=contender.setting,
-            dice=estimate_each(dice, seed=self.seed)[1],
-            dice_change=estimate_each(dice - self._base_dice, seed=self.seed)[1],
+            dice=estimate_mean(dice, seed=self.seed),
+            dice_change=estimate_change(dice, self._base_dice, seed=self.seed),
             frechet=distance.estimate(),
             frechet_change=distance.less(self._base_distance),
             psnr_db=fidelity,

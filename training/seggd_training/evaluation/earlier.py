@@ -8,11 +8,36 @@ from pathlib import Path
 import msgspec
 
 from seggd_rt.errors import OptionError
-from seggd_training.evaluation.record import Report, parse_report
+from seggd_training.evaluation.record import BundleRecord, DataRecord, GenerationRecord, Report, parse_report
 
 _ADVICE = "give another folder with -o, or replace it by --force"
 Settings = Mapping[str, str | int]
 """By the names that a user knows."""
+
+
+def settings_of(
+    bundle: BundleRecord, data: DataRecord, generation: GenerationRecord, versions: Mapping[str, str]
+) -> Settings:
+    """Return what decides the figures, the segmenter apart."""
+    engine = generation.engine
+    return {
+        "bundle": bundle.sha256,
+        "data": data.content_sha256,
+        "patients": data.patients_sha256 or "none",
+        "split": data.split,
+        "images": data.images,
+        "sampler": generation.sampler,
+        "spacing": generation.spacing,
+        "steps": generation.steps,
+        "seed": generation.seed,
+        "batch": generation.batch,
+        "engine": engine.engine,
+        "engine version": engine.version,
+        "device": engine.device_name,
+        "precision": engine.precision.value,
+        "threads": engine.threads or "any",
+        **versions,
+    }
 
 
 def earlier_report(path: Path, settings: Settings) -> Report | None:
@@ -29,25 +54,7 @@ def earlier_report(path: Path, settings: Settings) -> Report | None:
         report = parse_report(path.read_bytes())
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise OptionError(f"{path} is there and no report of this version: {_ADVICE}") from error
-    generation = report.generation
-    require_same(
-        path,
-        {
-            "bundle": report.bundle.sha256,
-            "data": report.data.content_sha256,
-            "split": report.data.split,
-            "images": report.data.images,
-            "sampler": generation.sampler,
-            "spacing": generation.spacing,
-            "steps": generation.steps,
-            "seed": generation.seed,
-            "engine": generation.engine.engine,
-            "engine version": generation.engine.version,
-            "precision": generation.engine.precision.value,
-            **report.versions,
-        },
-        settings,
-    )
+    require_same(path, settings_of(report.bundle, report.data, report.generation, report.versions), settings)
     return report
 
 

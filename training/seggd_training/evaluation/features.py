@@ -17,7 +17,7 @@ from seggd_rt.optional import require
 from seggd_training.evaluation.segmenter import Segmenter, standardize
 
 _LEVEL = "down_3"
-"""The segmenter's fourth level: deep enough to see organs, and of fewer features than a split has images."""
+"""The segmenter's fourth level: deep enough to see organs, and of fewer features than most splits have images."""
 _BATCH = 32
 
 
@@ -47,8 +47,8 @@ class FeatureGraph(msgspec.Struct, frozen=True):
     sha256: str
 
     @classmethod
-    def open(cls, path: Path) -> FeatureGraph:
-        """Open a graph, and try it.
+    def open(cls, path: Path, image: tuple[int, int, int]) -> FeatureGraph:
+        """Open a graph, and try it on two images of a shape, (H, W, C).
 
         Raises
         ------
@@ -58,7 +58,7 @@ class FeatureGraph(msgspec.Struct, frozen=True):
         if not path.is_file():
             raise DataError(f"{path} does not exist: give an ONNX graph of a feature network")
         graph = cls(path, sha256_of(path))
-        graph(np.zeros((1, 32, 32, 1), np.float32))
+        graph(np.zeros((2, *image), np.float32))
         return graph
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -88,6 +88,8 @@ def _fitted(images: NDArray[np.float32], shape: Sequence[int | str]) -> NDArray[
     if x.shape[1] == 1 and channels == 3:
         x = x.expand(-1, 3, -1, -1)
     if fixed := [side for side in size if isinstance(side, int)]:
+        if len(fixed) != len(size):
+            raise DataError(f"the feature graph's input is {list(shape)}: fix both height and width, or neither")
         x = torch.nn.functional.interpolate(x, size=fixed, mode="bilinear", antialias=True)
     fitted: NDArray[np.float32] = x.clamp(0, 1).numpy()
     return fitted

@@ -14,6 +14,7 @@ distance, as in the one of real images beside it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,24 +62,27 @@ def measure_distance(some: FeatureSet, others: FeatureSet, *, seed: int = 0, dra
     Parameters
     ----------
     some, others
-        Where they are of the same patients, a draw takes the same of both.
+        Where they are of the same patients, a draw takes the same of both; other patients are drawn on their own.
     seed, draws
         Of the resampling, and how often.
     """
-    weights = [_image_weights(features, seed, draws) for features in (some, others)]
+    same = np.array_equal(np.unique(some.patients), np.unique(others.patients))
+    pairs = zip(
+        _image_weights(some, [seed, 0 if same else 1], draws), _image_weights(others, [seed, 0], draws), strict=True
+    )
     drawn = [
-        _distance(_Moments.of(some.values, weights[0][draw]), _Moments.of(others.values, weights[1][draw]))
-        for draw in range(draws)
+        _distance(_Moments.of(some.values, some_w), _Moments.of(others.values, others_w)) for some_w, others_w in pairs
     ]
     number = len(np.unique(others.patients))
     return Distance(frechet_distance(some.values, others.values), np.array(drawn), number)
 
 
-def _image_weights(features: FeatureSet, seed: int, draws: int) -> NDArray[np.float64]:
-    """Return how often each draw takes each image, (draws, N)."""
+def _image_weights(features: FeatureSet, seed: list[int], draws: int) -> Iterator[NDArray[np.float64]]:
+    """Yield how often each draw takes each image, (N,)."""
     ids, whose = np.unique(features.patients, return_inverse=True)
-    weights: NDArray[np.float64] = resample(len(ids), seed=seed, draws=draws)[:, whose]
-    return weights
+    for block in resample(len(ids), seed=seed, draws=draws):
+        for weights in block:
+            yield weights[whose]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from seggd_rt.generator import EmptyMaskWarning
 from seggd_rt.noise import derive_seed
-from seggd_training.evaluation.bootstrap import Estimate, estimate_each, estimate_images
+from seggd_training.evaluation.bootstrap import Estimate, estimate_images, estimate_mean
 from seggd_training.evaluation.cases import Cases, OnImages, SegmentImages
 from seggd_training.evaluation.scores import patient_dice
 from seggd_training.evaluation.similarity import mse, ssim
@@ -47,9 +47,9 @@ class InterpolationScores(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
 
     at: float
     weight: float
-    ssim: Estimate
-    mse: Estimate
-    dice: Estimate
+    ssim: Estimate | None
+    mse: Estimate | None
+    dice: Estimate | None
 
 
 def measure_interpolation(
@@ -59,6 +59,7 @@ def measure_interpolation(
     *,
     seed: int,
     steps: int | None = None,
+    shown: Sequence[int] | NDArray[np.int64] = (),
     on_images: OnImages | None = None,
 ) -> tuple[tuple[InterpolationScores, ...], NDArray[np.float32]]:
     """Interpolate every case at every weight.
@@ -71,16 +72,20 @@ def measure_interpolation(
         Masks and their real images.
     seed, steps
         Of the run, and of the sampler.
+    shown
+        Cases whose images are returned.
     on_images
         Told how many images are done, of the cases times the weights times the fractions.
 
     Returns
     -------
     tuple
-        The scores, and what was drawn, (fractions, weights, N, H, W, C) float32 in [0, 1].
+        The scores, and what was drawn of the cases to show, (fractions, weights, shown, H, W, C) float32 in [0, 1].
     """
-    images = np.empty((len(AT), len(WEIGHTS), *cases.images.shape), np.float32)
+    scores: list[InterpolationScores] = []
+    kept = np.empty((len(AT), len(WEIGHTS), len(shown), *cases.images.shape[1:]), np.float32)
     for a, at in enumerate(AT):
+        images = np.empty((len(WEIGHTS), *cases.images.shape), np.float32)
         for i, (label_map, real) in enumerate(zip(cases.label_maps, cases.images, strict=True)):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", EmptyMaskWarning)  # the report counts them
@@ -92,26 +97,22 @@ def measure_interpolation(
                     seed=derive_seed(seed, int(cases.indices[i])),
                     steps=steps,
                 )
-            images[a, :, i] = drawn.reshape(images[a, :, i].shape)
+            images[:, i] = drawn.reshape(images[:, i].shape)
             if on_images is not None:
                 on_images((a * len(cases.images) + i + 1) * len(WEIGHTS))
-    scores = tuple(
-        _score(at, weight, images[a, w], segmenter, cases, seed)
-        for a, at in enumerate(AT)
-        for w, weight in enumerate(WEIGHTS)
-    )
-    return scores, images
+        kept[a] = images[:, list(shown)]
+        scores += [_score(at, weight, images[w], segmenter, cases, seed) for w, weight in enumerate(WEIGHTS)]
+    return tuple(scores), kept
 
 
 def _score(
     at: float, weight: float, images: NDArray[np.float32], segmenter: SegmentImages, cases: Cases, seed: int
 ) -> InterpolationScores:
-    alike = (
-        estimate_images(values, cases.patients, seed=seed)
-        for values in (ssim(images, cases.images), mse(images, cases.images))
-    )
     by_patient = patient_dice(segmenter(images), cases.label_maps, cases.patients, len(cases.class_names))[1]
-    similarity, error = (estimate for estimate in alike if estimate is not None)
     return InterpolationScores(
-        at=at, weight=weight, ssim=similarity, mse=error, dice=estimate_each(by_patient, seed=seed)[1]
+        at=at,
+        weight=weight,
+        ssim=estimate_images(ssim(images, cases.images), cases.patients, seed=seed),
+        mse=estimate_images(mse(images, cases.images), cases.patients, seed=seed),
+        dice=estimate_mean(by_patient, seed=seed),
     )

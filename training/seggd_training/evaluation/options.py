@@ -10,7 +10,7 @@ import msgspec
 from seggd_rt.errors import OptionError
 from seggd_rt.noise import check_seed
 from seggd_training.data import Split
-from seggd_training.evaluation.cost import GRID, parse_grid
+from seggd_training.evaluation.cost import parse_grid
 
 
 class Part(StrEnum):
@@ -42,7 +42,7 @@ class EvaluateOptions(msgspec.Struct, frozen=True, kw_only=True):
     sampler: str | None = None
     spacing: str | None = None
     steps: int | None = None
-    grid: str = GRID
+    grid: str | None = None
     seed: int = 0
     batch: int = 8
     limit: int | None = None
@@ -62,5 +62,6 @@ class EvaluateOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise OptionError("--segmenter and --segmenter-steps exclude each other: a given segmenter is not trained")
         if self.split is Split.TRAIN:
             raise OptionError("--split is train, which the segmenter is trained on: evaluate val or test")
-        parse_grid(self.grid)
+        if self.grid is not None:
+            parse_grid(self.grid)
         check_seed(self.seed)

@@ -40,7 +40,7 @@ class _Section:
     title: str
     tables: tuple[TextTable, ...]
     pictures: tuple[Picture, ...]
-    command: str
+    commands: tuple[str, ...]
 
 
 def render_page(report: Report, pictures: tuple[Picture, ...]) -> bytes:
@@ -52,7 +52,7 @@ def render_page(report: Report, pictures: tuple[Picture, ...]) -> bytes:
             title,
             tuple(table for table in every if table.part == part),
             tuple(picture for picture in pictures if picture.part == part),
-            report.commands.get(part, ""),
+            report.commands.get(part, ()),
         )
         for part, title in _TITLES.items()
     ]

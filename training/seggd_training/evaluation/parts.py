@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import platform
 import time
 import warnings
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -22,20 +21,21 @@ from seggd_engines.network import EngineInfo
 from seggd_rt.atomic import write_file
 from seggd_rt.bundle import Bundle, sha256_of
 from seggd_rt.drawing import Drawing, HowToDraw
-from seggd_rt.errors import DataError, OutputError
 from seggd_rt.generator import Generator
 from seggd_rt.imaging.grid import png_bytes
 from seggd_rt.samplers import Sampler
 from seggd_training.data import Dataset
 from seggd_training.evaluation.cases import Cases, choose_cases, draw_images
-from seggd_training.evaluation.cost import Contender, Cost, CostStudy, Setting, parse_grid
+from seggd_training.evaluation.cost import Contender, Cost, CostStudy, Setting, default_grid, parse_grid
+from seggd_training.evaluation.earlier import Settings, settings_of
 from seggd_training.evaluation.faithfulness import measure_faithfulness
 from seggd_training.evaluation.features import FeatureGraph
-from seggd_training.evaluation.interpolation import AT, WEIGHTS, measure_interpolation
+from seggd_training.evaluation.interpolation import AT, WEIGHTS, InterpolationScores, measure_interpolation
+from seggd_training.evaluation.kept import keep_images, kept_images, kept_or_drawn
 from seggd_training.evaluation.options import EvaluateOptions, Part
 from seggd_training.evaluation.origin import Origin, Say, own_segmenter
 from seggd_training.evaluation.progress import progress
-from seggd_training.evaluation.realism import RealImages, measure_realism
+from seggd_training.evaluation.realism import RealImages, Realism, measure_realism
 from seggd_training.evaluation.record import (
     SCHEMA,
     BundleRecord,
@@ -44,11 +44,12 @@ from seggd_training.evaluation.record import (
     Report,
     SegmenterRecord,
 )
+from seggd_training.evaluation.segmenter import Segmenter
 from seggd_training.evaluation.sheet import render_interpolation, render_sheet, spread_cases
-from seggd_training.evaluation.subsets import measure_ablation
-from seggd_training.evaluation.use import measure_use
+from seggd_training.evaluation.subsets import SubsetScores, measure_ablation
+from seggd_training.evaluation.use import UseScores, measure_use
 from seggd_training.evaluation.written import write_report
-from seggd_training.intensity import to_unit
+from seggd_training.intensity import Levels
 from seggd_training.resume import fingerprint
 
 SHEET_CASES = 12
@@ -85,57 +86,13 @@ class Evaluation:
     say: Say
 
     @property
-    def how(self) -> HowToDraw:
-        """Sampler and spacing, as they were asked for."""
-        return HowToDraw(sampler=self.options.sampler, spacing=self.options.spacing)
-
-    @property
-    def steps(self) -> int:
-        """Steps an image."""
-        return len(self.drawing.table)
-
-    @property
-    def spacing(self) -> str:
-        """How the steps are spread."""
-        return self.options.spacing or self.bundle.manifest.schedule.spacing.value
-
-    @property
-    def versions(self) -> dict[str, str]:
-        """Versions that decide figures."""
-        packages = {package: importlib.metadata.version(package) for package in _PACKAGES}
-        return {"python": platform.python_version(), **packages}
-
-    @property
-    def settings(self) -> dict[str, str | int]:
-        """What decides the figures, the segmenter apart, by the names that a user knows."""
-        engine = self.generator.engine
-        return {
-            "bundle": self.bundle.sha256,
-            "data": fingerprint(self.measured),
-            "split": self.options.split.value,
-            "images": len(self.cases.indices),
-            "sampler": self.drawing.sampler.value,
-            "spacing": self.spacing,
-            "steps": self.steps,
-            "seed": self.options.seed,
-            "engine": engine.engine,
-            "engine version": engine.version,
-            "precision": engine.precision.value,
-            **self.versions,
-        }
+    def settings(self) -> Settings:
+        """What decides the figures, the segmenter apart."""
+        return settings_of(self._bundle_record(), self._data_record(), self._generation_record(0.0), _versions())
 
     def measure(self, origin: Origin, before: Report | None, graph: FeatureGraph | None, leak: str | None) -> Report:
         """Measure everything that was asked for and is not known from before."""
-        images, report = self._faithfulness(origin, graph, leak)
-        if before is not None:
-            report = msgspec.structs.replace(
-                report,
-                commands={**before.commands, **report.commands},
-                ablation=before.ablation,
-                interpolation=before.interpolation,
-                use=before.use,
-                cost=before.cost,
-            )
+        images, report = self._faithfulness(origin, before, graph, leak)
         write_report(report, self.options.output)
         parts = self.options.parts
         if Part.ABLATION in parts and not report.ablation:
@@ -150,23 +107,27 @@ class Evaluation:
 
     def _with(self, report: Report, part: Part, **changes: Any) -> Report:
         """Return a report with one part more, written."""
-        commands = {**report.commands, part.value: self.command}
+        known = report.commands.get(part.value, ())
+        commands = {**report.commands, part.value: known if self.command in known else (*known, self.command)}
         report = msgspec.structs.replace(report, commands=commands, **changes)
         write_report(report, self.options.output)
         return report
 
     def _faithfulness(
-        self, origin: Origin, graph: FeatureGraph | None, leak: str | None
+        self, origin: Origin, before: Report | None, graph: FeatureGraph | None, leak: str | None
     ) -> tuple[NDArray[np.float32], Report]:
-        options, cases, manifest = self.options, self.cases, self.bundle.manifest
-        began = time.monotonic()
-        images = self._draw("generating", cases)
-        seconds = time.monotonic() - began
-        outcome = measure_faithfulness(origin.segmenter, images, cases)
-        realism = None
-        if len(images) > 1 and len(self.train_set) > 1:
-            real = RealImages(to_unit(self.train_set.images), choose_cases(self.train_set).patients)
-            realism = measure_realism(origin.segmenter, images, cases, real, graph=graph)
+        """Return one image for each mask, and the report of them, with the parts that are known from before."""
+        options, cases = self.options, self.cases
+        path = options.output / "images.npz"
+        images = None if before is None else kept_images(path, self.settings)
+        if before is not None and images is not None:
+            seconds, command = before.generation.seconds, before.commands["faithfulness"]
+        else:
+            began = time.monotonic()
+            images = self._draw("generating", cases)
+            seconds, command = time.monotonic() - began, (self.command,)
+            keep_images(path, self.settings, images)
+        outcome = measure_faithfulness(origin.segmenter, images, cases, seed=options.seed)
         notes = _notes(self.measured, cases, origin) + (() if leak is None else (leak,))
         if not outcome.real.dice.mean >= POOR_DICE:
             poor = (
@@ -177,38 +138,13 @@ class Evaluation:
             notes = (*notes, poor)
         sheet = render_sheet(cases, outcome, spread_cases(cases.patients, SHEET_CASES), self.measured.classes)
         write_file(options.output / "sheet.png", png_bytes(sheet))
-        return images, Report(
+        report = Report(
             schema=SCHEMA,
-            commands={"faithfulness": self.command, "realism": self.command},
-            versions=self.versions,
-            bundle=BundleRecord(
-                name=manifest.name,
-                sha256=self.bundle.sha256,
-                mask_encoding=manifest.mask.encoding.value,
-                trained_with_ablation=manifest.mask.trained_with_ablation,
-            ),
-            data=DataRecord(
-                name=options.data.name,
-                sha256=sha256_of(options.data) if options.data.is_file() else None,
-                content_sha256=fingerprint(self.measured),
-                split=options.split.value,
-                images=len(cases.indices),
-                of_images=len(self.measured),
-                empty_masks=int((~cases.label_maps.any(axis=(1, 2))).sum()),
-                patients=len(np.unique(cases.patients)) if self.measured.patients is not None else None,
-                height=manifest.image.height,
-                width=manifest.image.width,
-            ),
-            generation=GenerationRecord(
-                sampler=self.drawing.sampler.value,
-                spacing=self.spacing,
-                steps=self.steps,
-                seed=options.seed,
-                batch=options.batch,
-                engine=self.generator.engine,
-                seconds=round(seconds, 3),
-                seconds_per_image=round(seconds / len(cases.indices), 4),
-            ),
+            commands={"faithfulness": command, "realism": command if graph is None else (self.command,)},
+            versions=_versions(),
+            bundle=self._bundle_record(),
+            data=self._data_record(),
+            generation=self._generation_record(seconds),
             segmenter=SegmenterRecord(
                 config=origin.segmenter.config,
                 sha256=origin.segmenter.sha256,
@@ -220,85 +156,122 @@ class Evaluation:
             ),
             generated=outcome.generated,
             real=outcome.real,
-            realism=realism,
+            realism=self._realism(origin, images, before, graph),
             notes=notes,
         )
+        if before is None:
+            return images, report
+        return images, msgspec.structs.replace(
+            report,
+            commands={**before.commands, **report.commands},
+            ablation=before.ablation,
+            interpolation=before.interpolation,
+            use=before.use,
+            cost=before.cost,
+        )
+
+    def _realism(
+        self, origin: Origin, images: NDArray[np.float32], before: Report | None, graph: FeatureGraph | None
+    ) -> Realism | None:
+        if len(images) < 2 or len(self.train_set) < 2:
+            return None
+        training = RealImages(self.train_set.images, choose_cases(self.train_set).patients)
+        found = measure_realism(origin.segmenter, images, self.cases, training, graph=graph, seed=self.options.seed)
+        if graph is None and before is not None and before.realism is not None:
+            return msgspec.structs.replace(found, other=before.realism.other)
+        return found
 
     def _draw(self, title: str, cases: Cases) -> NDArray[np.float32]:
         """Draw one image for every mask as the bundle, or the options, say."""
         with progress(title, len(cases.indices)) as advance:
             return draw_images(
-                partial(self.generator, **self.how),
+                partial(self.generator, **self._how()),
                 cases,
                 seed=self.options.seed,
-                steps=self.steps,
+                steps=self._steps,
                 batch=self.options.batch,
                 on_images=advance,
             )
 
-    def _ablation(self, origin: Origin) -> Any:
+    def _ablation(self, origin: Origin) -> tuple[SubsetScores, ...]:
         with progress("ablating", len(self.cases.indices) * (len(self.cases.class_names) - 1)) as advance:
             return measure_ablation(
-                partial(self.generator, **self.how),
+                partial(self.generator, **self._how()),
                 origin.segmenter,
                 self.cases,
                 seed=self.options.seed,
-                steps=self.steps,
+                steps=self._steps,
                 batch=self.options.batch,
                 on_images=advance,
             )
 
-    def _interpolation(self, origin: Origin) -> Any:
+    def _interpolation(self, origin: Origin) -> tuple[InterpolationScores, ...]:
+        shown = spread_cases(self.cases.patients, _INTERPOLATED_CASES)
         with progress("interpolating", len(self.cases.indices) * len(AT) * len(WEIGHTS)) as advance:
             scores, images = measure_interpolation(
-                partial(self.generator.interpolate, **self.how),
+                partial(self.generator.interpolate, **self._how()),
                 origin.segmenter,
                 self.cases,
                 seed=self.options.seed,
-                steps=self.steps,
+                steps=self._steps,
+                shown=shown,
                 on_images=advance,
             )
-        chosen = spread_cases(self.cases.patients, _INTERPOLATED_CASES)
-        sheet = render_interpolation(self.cases, images, chosen, self.measured.classes)
+        sheet = render_interpolation(self.cases, images, shown, self.measured.classes)
         write_file(self.options.output / "sheet-interpolation.png", png_bytes(sheet))
         return scores
 
-    def _use(self, origin: Origin) -> Any:
-        drawn = self._draw("drawing training pairs", choose_cases(self.train_set))
+    def _use(self, origin: Origin) -> UseScores:
+        options, levels = self.options, self.train_set.images
 
-        def train(dataset: Dataset, name: str) -> Any:
-            path = self.options.output / f"segmenter-{name}.pt"
-            return own_segmenter(path, dataset, origin.segmenter.config, self.say, force=self.options.force).segmenter
+        def draw() -> Levels:
+            images = self._draw("drawing training pairs", choose_cases(self.train_set))
+            return np.rint(images * np.iinfo(levels.dtype).max).astype(levels.dtype)  # as a file of them would have it
 
-        return measure_use(origin.segmenter, train, self.train_set, drawn, self.cases, seed=self.options.seed)
+        def train(dataset: Dataset, name: str) -> Segmenter:
+            path = options.output / f"segmenter-{name}.pt"
+            return own_segmenter(path, dataset, origin.segmenter.config, self.say, force=options.force).segmenter
+
+        settings = {**self.settings, "training data": fingerprint(self.train_set)}
+        drawn = kept_or_drawn(options.output / "training-pairs.npz", settings, draw, force=options.force)
+        return measure_use(origin.segmenter, train, self.train_set, drawn, self.cases, seed=options.seed)
 
     def _cost(self, origin: Origin, images: NDArray[np.float32], report: Report) -> Report:
         """Measure every setting of the grid on the engine in use, and the base's on every other engine."""
-        base = self._contender(self.generator, self.drawing.sampler, self.steps)
-        study = CostStudy(origin.segmenter, self.cases, base, images, seed=self.options.seed, batch=self.options.batch)
-        whole = (Sampler.DDIM, self.bundle.manifest.schedule.train_steps)
-        settings = sorted(
-            parse_grid(self.options.grid), key=lambda setting: setting != whole
-        )  # what others are held to
-        kept = self.options.output / "ddim-all-steps.npy"
-        reference = _kept_images(kept, images.shape) if whole in settings else None
-        with ExitStack() as opened:
-            contenders = [self._contender(self.generator, *setting) for setting in settings]
-            for engine, precision in self._other_engines():
-                other = opened.enter_context(open_generator(self.options, engine, precision))
-                contenders.append(self._contender(other, self.drawing.sampler, self.steps))
-            for contender in contenders:
-                setting, cost = contender.setting, report.cost or Cost(base=base.setting)
-                is_whole = (setting.sampler, setting.steps) == whole and setting.engine == base.setting.engine
-                if cost.find(setting) is not None and not (is_whole and reference is None):
-                    continue
-                with progress(str(setting), len(images)) as advance:
-                    row, drawn = study.measure(contender, reference, advance)
-                if is_whole:
-                    reference = drawn
-                    _keep_images(kept, drawn)
-                rows = (*(known for known in cost.rows if known.setting != setting), row)
-                report = self._with(report, Part.COST, cost=msgspec.structs.replace(cost, rows=rows))
+        options, train_steps = self.options, self.bundle.manifest.schedule.train_steps
+        base = self._contender(self.generator, self.drawing.sampler, self._steps)
+        study = CostStudy(origin.segmenter, self.cases, base, images, seed=options.seed, batch=options.batch)
+        whole = (Sampler.DDIM, train_steps)
+        grid = parse_grid(options.grid or default_grid(train_steps))
+        kept = options.output / "ddim-all-steps.npz"
+        reference = None if options.force else kept_images(kept, self.settings)
+
+        def measure(contender: Contender) -> None:
+            nonlocal report, reference
+            setting, cost = contender.setting, report.cost or Cost(base=base.setting)
+            is_whole = (setting.sampler, setting.steps) == whole and setting.engine == base.setting.engine
+            known = cost.find(setting)
+            has_reference = reference is not None and not is_whole
+            if (
+                known is not None
+                and known.is_complete(has_reference=has_reference)
+                and not (is_whole and reference is None)
+            ):
+                return
+            title = f"{setting}, {setting.engine.engine} {setting.engine.precision}"
+            with progress(title, len(images)) as advance:
+                row, drawn = study.measure(contender, None if is_whole else reference, advance)
+            if is_whole:
+                reference = drawn
+                keep_images(kept, self.settings, drawn)
+            rows = (*(other for other in cost.rows if other.setting != setting), row)
+            report = self._with(report, Part.COST, cost=msgspec.structs.replace(cost, rows=rows))
+
+        for sampler, steps in sorted(grid, key=lambda setting: setting != whole):  # first what others are held to
+            measure(self._contender(self.generator, sampler, steps))
+        for engine, precision in self._other_engines():
+            with open_generator(options, engine, precision) as other:
+                measure(self._contender(other, self.drawing.sampler, self._steps))
         return report
 
     def _contender(self, generator: Generator, sampler: Sampler, steps: int) -> Contender:
@@ -318,23 +291,55 @@ class Evaluation:
             if engine.graph_precision(precision) in graphs and (engine.name, precision) != (info.engine, info.precision)
         ]
 
+    def _how(self) -> HowToDraw:
+        return HowToDraw(sampler=self.options.sampler, spacing=self.options.spacing)
 
-def _kept_images(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
-    """Return the images that an earlier run kept, if they are there and of this shape."""
-    if not path.is_file():
-        return None
-    try:
-        found = np.load(path, allow_pickle=False)
-    except (ValueError, OSError) as error:
-        raise DataError(f"{path} cannot be read: {error}: remove it, and it is drawn again") from error
-    return found if found.shape == shape and found.dtype == np.float32 else None
+    @property
+    def _steps(self) -> int:
+        return len(self.drawing.table)
+
+    def _bundle_record(self) -> BundleRecord:
+        manifest = self.bundle.manifest
+        return BundleRecord(
+            name=manifest.name,
+            sha256=self.bundle.sha256,
+            mask_encoding=manifest.mask.encoding.value,
+            trained_with_ablation=manifest.mask.trained_with_ablation,
+        )
+
+    def _data_record(self) -> DataRecord:
+        options, cases, image, patients = self.options, self.cases, self.bundle.manifest.image, self.measured.patients
+        return DataRecord(
+            name=options.data.name,
+            sha256=sha256_of(options.data) if options.data.is_file() else None,
+            content_sha256=fingerprint(self.measured),
+            split=options.split.value,
+            images=len(cases.indices),
+            of_images=len(self.measured),
+            empty_masks=int((~cases.label_maps.any(axis=(1, 2))).sum()),
+            patients=None if patients is None else len(np.unique(cases.patients)),
+            patients_sha256=None if patients is None else hashlib.sha256(repr(patients.tolist()).encode()).hexdigest(),
+            height=image.height,
+            width=image.width,
+        )
+
+    def _generation_record(self, seconds: float) -> GenerationRecord:
+        return GenerationRecord(
+            sampler=self.drawing.sampler.value,
+            spacing=self.options.spacing or self.bundle.manifest.schedule.spacing.value,
+            steps=self._steps,
+            seed=self.options.seed,
+            batch=self.options.batch,
+            engine=self.generator.engine,
+            seconds=round(seconds, 3),
+            seconds_per_image=round(seconds / len(self.cases.indices), 4),
+        )
 
 
-def _keep_images(path: Path, images: NDArray[np.float32]) -> None:
-    try:
-        np.save(path, images, allow_pickle=False)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+def _versions() -> dict[str, str]:
+    """Return the versions that decide figures."""
+    packages = {package: importlib.metadata.version(package) for package in _PACKAGES}
+    return {"python": platform.python_version(), **packages}
 
 
 def _notes(measured: Dataset, cases: Cases, origin: Origin) -> tuple[str, ...]:

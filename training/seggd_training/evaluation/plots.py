@@ -82,7 +82,8 @@ def _bars(axes: Axes, places: list[float], estimates: list[Estimate], width: flo
 def _ablation(axes: Axes, report: Report) -> None:
     width = _BAR / 2
     rows = report.ablation
-    _bars(axes, [r.size - width / 2 for r in rows], [r.given for r in rows], width * 0.9, "classes given", COLOURS[0])
+    given = [(r.size - width / 2, r.given) for r in rows if r.given is not None]
+    _bars(axes, [p for p, _ in given], [e for _, e in given], width * 0.9, "classes given", COLOURS[0])
     others = [(r.size + width / 2, r.others) for r in rows if r.others is not None]
     _bars(axes, [p for p, _ in others], [e for _, e in others], width * 0.9, "the others, inferred", COLOURS[1])
     axes.set_xticks([row.size for row in rows])
@@ -93,15 +94,15 @@ def _ablation(axes: Axes, report: Report) -> None:
 
 
 def _interpolation(axes: Sequence[Axes], scores: Sequence[InterpolationScores]) -> None:
-    read: tuple[tuple[str, Callable[[InterpolationScores], Estimate]], ...] = (
+    read: tuple[tuple[str, Callable[[InterpolationScores], Estimate | None]], ...] = (
         ("SSIM to the real image", lambda s: s.ssim),
         ("MSE to the real image", lambda s: s.mse),
         ("Dice against the mask", lambda s: s.dice),
     )
     for each, (what, figure) in zip(axes, read, strict=True):
         for index, at in enumerate(dict.fromkeys(s.at for s in scores)):
-            of_at = [s for s in scores if s.at == at]
-            _line(each, [s.weight for s in of_at], [figure(s) for s in of_at], f"at {at:g}", COLOURS[index])
+            points = [(s.weight, estimate) for s in scores if s.at == at and (estimate := figure(s)) is not None]
+            _line(each, [x for x, _ in points], [y for _, y in points], f"at {at:g}", COLOURS[index])
         each.set_xlabel("weight of the real image")
         each.set_ylabel(what)
         _legend(each)

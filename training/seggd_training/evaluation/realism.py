@@ -1,7 +1,9 @@
 """How real generated images look: distances of distributions, diversity, and grey levels, each beside its zero line.
 
-The Frechet distance of generated images is biased upwards as that of few images is, so what counts is that of generated
-images over that of as many real ones of other patients, the training split's.
+The Frechet distance of few images is biased upwards, so what counts is that of generated images over that of as many
+real ones of other patients, the training split's. That zero line is a little high: the segmenter was trained on those
+images, and they are of other masks and patients, while generated images have the measured ones' masks. The segmenter
+sees images standardised, so that brightness and contrast do not count; grey levels have figures of their own.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from seggd_training.evaluation.features import FeatureGraph, segmenter_features
 from seggd_training.evaluation.frechet import FeatureSet, measure_distance
 from seggd_training.evaluation.segmenter import Segmenter
 from seggd_training.evaluation.similarity import ssim
+from seggd_training.intensity import Levels, to_unit
 
 _PAIRS = 300
 
@@ -51,7 +54,7 @@ class Realism(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     Attributes
     ----------
     frechet
-        Distance to the measured split's real images: of generated ones, and of as many of the training split.
+        Distance to the measured split's real images: of generated ones, and of as many of the training split, or all.
     similarity
         Mean SSIM of pairs of different patients: the lower, the more diverse. None of a single patient.
     intensities
@@ -72,9 +75,9 @@ class Realism(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 @dataclass(frozen=True)
 class RealImages:
-    """Real images, (M, H, W, C) float32 in [0, 1], and whose they are, (M,)."""
+    """Real images, (M, H, W, C) as levels, and whose they are, (M,)."""
 
-    images: NDArray[np.float32]
+    images: Levels
     patients: NDArray[np.generic]
 
 
@@ -109,7 +112,7 @@ def measure_realism(
     chosen = np.sort(rng.choice(len(training.images), count, replace=False))
     sets = (
         (generated, cases.patients),
-        (training.images[chosen], training.patients[chosen]),
+        (to_unit(training.images[chosen]), training.patients[chosen]),
         (cases.images, cases.patients),
     )
     own = [FeatureSet(segmenter_features(segmenter, images), patients) for images, patients in sets]
@@ -158,11 +161,12 @@ def _similarity(
     """Estimate the mean SSIM of pairs: a draw takes a pair as often as it takes its one patient times the other."""
     ids, whose = np.unique(patients, return_inverse=True)
     values = ssim(images[pairs[:, 0]], images[pairs[:, 1]])
-    taken = resample(len(ids), seed=seed)
-    weights = taken[:, whose[pairs[:, 0]]] * taken[:, whose[pairs[:, 1]]]
-    total = weights.sum(axis=1)
-    drawn = np.divide(weights @ values, total, out=np.full(len(total), np.nan), where=total > 0)
-    return interval(float(values.mean()), drawn, len(ids))
+    blocks = []
+    for taken in resample(len(ids), seed=seed):
+        weights = taken[:, whose[pairs[:, 0]]] * taken[:, whose[pairs[:, 1]]]
+        total = weights.sum(axis=1)
+        blocks.append(np.divide(weights @ values, total, out=np.full(len(total), np.nan), where=total > 0))
+    return interval(float(values.mean()), np.concatenate(blocks), len(ids))
 
 
 def _intensities(generated: NDArray[np.float32], cases: Cases, seed: int) -> tuple[ClassIntensity, ...]:

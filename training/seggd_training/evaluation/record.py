@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from seggd_engines.network import EngineInfo
@@ -13,7 +15,8 @@ from seggd_training.evaluation.segmenter import SegmenterConfig
 from seggd_training.evaluation.subsets import SubsetScores
 from seggd_training.evaluation.use import UseScores
 
-SCHEMA = "seggd-evaluation/1"
+Schema = Literal["seggd-evaluation/2"]
+SCHEMA: Schema = "seggd-evaluation/2"
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,8 +43,9 @@ class DataRecord(_Record, frozen=True):
         Masks in the split: more than `images` under `--limit`.
     empty_masks
         Masks without foreground among those measured.
-    patients
-        None where the data does not name them: each image then counts as a patient.
+    patients, patients_sha256
+        How many there are, and the SHA-256 of whose image each is. None where the data does not name them: each image
+        then counts as a patient.
     """
 
     name: str
@@ -52,6 +56,7 @@ class DataRecord(_Record, frozen=True):
     of_images: int
     empty_masks: int
     patients: int | None
+    patients_sha256: str | None
     height: int
     width: int
 
@@ -87,7 +92,7 @@ class Report(_Record, frozen=True):
     Attributes
     ----------
     commands
-        What measured each part.
+        What measured each part; several where a part was added to.
     generated, real
         Scores of the segmenter's label maps of generated and of real images against the same masks.
     realism
@@ -104,8 +109,8 @@ class Report(_Record, frozen=True):
         What a reader must know to read the figures.
     """
 
-    schema: str
-    commands: dict[str, str]
+    schema: Schema
+    commands: dict[str, tuple[str, ...]]
     versions: dict[str, str]
     bundle: BundleRecord
     data: DataRecord

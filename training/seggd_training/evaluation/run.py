@@ -1,7 +1,7 @@
 """The whole of `seggd-rt evaluate`: a segmenter from real images, one generated image a mask, scores, report.
 
-The report is written after every part, and a run into the same folder with the same settings measures only what is
-missing from it.
+The report is written after every part. A run into the same folder with the same settings draws and measures only what
+is missing from it; figures of images that are kept there are computed again.
 """
 
 from __future__ import annotations
@@ -58,11 +58,14 @@ def evaluate(options: EvaluateOptions, *, command: str = "", say: Say = lambda l
     how = HowToDraw(sampler=options.sampler, spacing=options.spacing)
     # Refuses what cannot be, before anything is trained.
     drawing = Drawing.resolve(bundle.manifest, {**how, "steps": options.steps})
-    for sampler, steps in parse_grid(options.grid) if Part.COST in options.parts else ():
+    for sampler, steps in parse_grid(options.grid) if options.grid is not None else ():
         Drawing.resolve(bundle.manifest, {"sampler": sampler, "steps": steps})
     measured, train_set = (_load(options.data, split, bundle.manifest) for split in (options.split, Split.TRAIN))
     leak = check_apart(train_set, measured)
-    graph = None if options.feature_graph is None else FeatureGraph.open(options.feature_graph)
+    cases = choose_cases(measured, options.limit)
+    if not cases.label_maps.any():
+        raise DataError(f"none of the {len(cases.indices)} chosen masks has foreground: take more (--limit)")
+    graph = None if options.feature_graph is None else FeatureGraph.open(options.feature_graph, cases.images.shape[1:])
     given = None if options.segmenter is None else given_segmenter(options.segmenter, train_set)
     if Part.USE in options.parts and given is not None and not given.on_this_data:
         raise OptionError(
@@ -77,17 +80,14 @@ def evaluate(options: EvaluateOptions, *, command: str = "", say: Say = lambda l
         raise OutputError(f"{options.output} cannot be written: {error.strerror}") from error
 
     with open_generator(options, options.engine, options.precision) as generator:
-        cases = choose_cases(measured, options.limit)
         evaluation = Evaluation(options, command, bundle, drawing, measured, train_set, cases, generator, say)
         path = options.output / "report.json"
         before = None if options.force else earlier_report(path, evaluation.settings)
-        origin = given or own_segmenter(
-            options.output / "segmenter.pt",
-            train_set,
-            segmenter_config(train_set, options.segmenter_steps),
-            say,
-            force=options.force,
-        )
+        own = options.output / "segmenter.pt"
+        if before is not None and given is None and not own.exists():
+            raise OptionError(f"{path} was made with a segmenter that is not beside it: give it by --segmenter")
+        config = segmenter_config(train_set, options.segmenter_steps)
+        origin = given or own_segmenter(own, train_set, config, say, force=options.force)
         if before is not None:
             now = {"segmenter": origin.segmenter.sha256}
             require_same(path, {"segmenter": before.segmenter.sha256}, now)

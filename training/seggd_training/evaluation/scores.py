@@ -24,6 +24,8 @@ from seggd_rt.errors import DataError
 from seggd_training.evaluation.bootstrap import Estimate, column_means, estimate_each, estimate_images
 
 _PERCENTILE = 95
+_BLOCK = 64
+"""Label maps that are compared at a time: one-hot, in 64 bits, they are large."""
 
 
 class ClassScore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -98,10 +100,10 @@ def score(
     num_classes = len(class_names)
     ids, by_patient = patient_dice(predicted, reference, patients, num_classes)
     by_image = dice(predicted, reference, num_classes)
-    if np.isnan(by_patient).all():
-        raise DataError("no label map has a foreground pixel: there is nothing to score")
     dices, mean_dice = estimate_each(by_patient, seed=seed)
     ious, mean_iou = estimate_each(by_patient / (2 - by_patient), seed=seed)  # of the same counts
+    if mean_dice is None or mean_iou is None:
+        raise DataError("no label map has a foreground pixel: there is nothing to score")
     distances = hausdorff(predicted, reference, num_classes)
     image_means = column_means(by_image)
     return Scores(
@@ -140,10 +142,16 @@ def dice(predicted: NDArray[np.uint8], reference: NDArray[np.uint8], num_classes
     NDArray
         (N, num_classes - 1) float64 in [0, 1]; NaN where neither has the class.
     """
-    pair = [torch.from_numpy(np.ascontiguousarray(labels)).long()[:, None] for labels in (predicted, reference)]
-    # `ignore_empty` would also leave out a class that is predicted where there is none, which is a miss.
-    values = compute_dice(*pair, include_background=False, ignore_empty=False, num_classes=num_classes)
-    result: NDArray[np.float64] = values.numpy().astype(np.float64)
+    result = np.empty((len(predicted), num_classes - 1))
+    for start in range(0, len(predicted), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        pair = [
+            torch.from_numpy(np.ascontiguousarray(labels[part])).long()[:, None] for labels in (predicted, reference)
+        ]
+        # `ignore_empty` would also leave out a class that is predicted where there is none, which is a miss.
+        result[part] = compute_dice(
+            *pair, include_background=False, ignore_empty=False, num_classes=num_classes
+        ).numpy()
     axes = tuple(range(1, predicted.ndim))
     for k in range(1, num_classes):
         result[~((predicted == k) | (reference == k)).any(axis=axes), k - 1] = np.nan
@@ -178,13 +186,14 @@ def hausdorff(predicted: NDArray[np.uint8], reference: NDArray[np.uint8], num_cl
     for k in range(1, num_classes):
         pair = predicted == k, reference == k
         both = np.flatnonzero(pair[0].any(axis=(1, 2)) & pair[1].any(axis=(1, 2)))
-        if both.size:
-            masks = [torch.from_numpy(mask[both])[:, None] for mask in pair]
+        for start in range(0, len(both), _BLOCK):
+            part = both[start : start + _BLOCK]
+            masks = [torch.from_numpy(mask[part])[:, None] for mask in pair]
             with warnings.catch_warnings():
                 # MONAI 1.5 and 1.6 warn of an argument that they give themselves.
                 warnings.filterwarnings("ignore", ".*always_return_as_numpy", FutureWarning)
                 distances = compute_hausdorff_distance(*masks, include_background=True, percentile=_PERCENTILE)
-            found[both, k - 1] = distances[:, 0].numpy()
+            found[part, k - 1] = distances[:, 0].numpy()
     return found
 
 

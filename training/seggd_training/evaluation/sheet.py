@@ -64,14 +64,14 @@ def render_interpolation(
     cases
         Masks and real images.
     images
-        (fractions, weights, N, H, W, C) float32 in [0, 1], as `measure_interpolation` returns them.
+        (fractions, weights, chosen, H, W, C) float32 in [0, 1], as `measure_interpolation` returns them.
     chosen, classes
         As for `render_sheet`.
     """
     rows, labels = [], []
-    for case in chosen:
+    for place, case in enumerate(chosen):
         for a, at in enumerate(AT):
-            between = [rgb(images[a, w, case]) for w in range(len(WEIGHTS))]
+            between = [rgb(images[a, w, place]) for w in range(len(WEIGHTS))]
             rows.append([colorize(cases.label_maps[case], classes), *between, rgb(cases.images[case])])
             labels.append(f"{cases.titles[case]}\nat {at:g}")
     titles = ["mask", *(f"weight {weight:g}" for weight in WEIGHTS), "real"]

@@ -9,15 +9,20 @@ from numpy.typing import NDArray
 
 _WINDOW = 11
 """Pixels of SSIM's Gaussian window, of Wang et al., IEEE TIP 13(4), 2004; smaller images have a smaller one."""
+_BLOCK = 64
+"""Pairs that are compared at a time."""
 
 
 def ssim(some: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the structural similarity of pairs of images, (N, H, W, C) each, in [0, 1]: (N,)."""
     size = min(_WINDOW, min(some.shape[1:3]) // 2 * 2 - 1)
     metric = SSIMMetric(spatial_dims=2, data_range=1.0, win_size=size)
-    pairs = (torch.from_numpy(np.moveaxis(images, -1, 1).copy()) for images in (some, others))
-    values: NDArray[np.float64] = torch.as_tensor(metric(*pairs)).double().numpy()[:, 0]
-    return values
+    found = np.empty(len(some))
+    for start in range(0, len(some), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        pair = (torch.from_numpy(np.moveaxis(images[part], -1, 1).copy()) for images in (some, others))
+        found[part] = torch.as_tensor(metric(*pair)).double().numpy()[:, 0]
+    return found
 
 
 def mse(some: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:

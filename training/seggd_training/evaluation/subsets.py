@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from seggd_rt.generator import EmptyMaskWarning
 from seggd_rt.noise import derive_seed
-from seggd_training.evaluation.bootstrap import Estimate, estimate_each
+from seggd_training.evaluation.bootstrap import Estimate, estimate_mean
 from seggd_training.evaluation.cases import Cases, OnImages, SegmentImages
 from seggd_training.evaluation.scores import patient_dice
 
@@ -39,11 +39,18 @@ class DrawSubsets(Protocol):
 
 
 class SubsetScores(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Dice of images drawn from so many classes: of those given, and of the others; None where there are none."""
+    """Dice of images drawn from so many classes: of those given, and of the others; None where there are none.
+
+    Attributes
+    ----------
+    empty
+        Images whose mask shows none of the classes that it was given: they are drawn from no foreground at all.
+    """
 
     size: int
-    given: Estimate
+    given: Estimate | None
     others: Estimate | None
+    empty: int
 
 
 def measure_ablation(
@@ -94,6 +101,10 @@ def measure_ablation(
                 size=size,
                 given=_score(label_maps, cases, given, seed),
                 others=_score(label_maps, cases, ~given, seed) if size < len(classes) else None,
+                empty=sum(
+                    not np.isin(label_map, np.flatnonzero(row) + 1).any()
+                    for label_map, row in zip(cases.label_maps, given, strict=True)
+                ),
             )
         )
     return tuple(found)
@@ -109,7 +120,7 @@ def _choose(cases: Cases, size: int, seed: int) -> NDArray[np.bool_]:
     return chosen
 
 
-def _score(label_maps: NDArray[np.uint8], cases: Cases, counted: NDArray[np.bool_], seed: int) -> Estimate:
+def _score(label_maps: NDArray[np.uint8], cases: Cases, counted: NDArray[np.bool_], seed: int) -> Estimate | None:
     """Return the mean Dice over classes, pooled per patient over the images in which each class counts."""
     patients = np.unique(cases.patients)
     values = np.full((len(patients), counted.shape[1]), np.nan)
@@ -120,4 +131,4 @@ def _score(label_maps: NDArray[np.uint8], cases: Cases, counted: NDArray[np.bool
                 label_maps[images], cases.label_maps[images], cases.patients[images], len(cases.class_names)
             )
             values[np.searchsorted(patients, ids), c] = rows[:, c]
-    return estimate_each(values, seed=seed)[1]
+    return estimate_mean(values, seed=seed)

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from seggd_rt.wording import counted
@@ -15,7 +16,6 @@ from seggd_training.evaluation.interpolation import InterpolationScores
 from seggd_training.evaluation.realism import Realism
 from seggd_training.evaluation.record import Report
 from seggd_training.evaluation.scores import Scores
-from seggd_training.evaluation.subsets import SubsetScores
 from seggd_training.evaluation.use import UseScores
 
 Row = tuple[str, ...]
@@ -42,7 +42,7 @@ def tables(report: Report) -> tuple[TextTable, ...]:
         faithfulness_table(report),
         contours_table(report),
         *((realism_table(report.realism),) if report.realism else ()),
-        *((ablation_table(report.ablation),) if report.ablation else ()),
+        *((ablation_table(report),) if report.ablation else ()),
         *((interpolation_table(report.interpolation),) if report.interpolation else ()),
         *((use_table(report.use),) if report.use else ()),
         *((cost_table(report.cost),) if report.cost and report.cost.rows else ()),
@@ -104,17 +104,23 @@ def realism_table(realism: Realism) -> TextTable:
         "How real they look, beside real images" + _HAS_INTERVALS,
         ("measure", "generated", "real images"),
         tuple((name, _text(pair.generated), _text(pair.real)) for name, pair in compared),
-        "The distance is to the measured split's real images; that of real images is of as many of the training split.",
+        "The distance is to the measured split's real images; that of real images is of images of the training split, "
+        "which the segmenter has seen. It does not see brightness and contrast: for those there are the grey levels.",
     )
 
 
-def ablation_table(scores: tuple[SubsetScores, ...]) -> TextTable:
+def ablation_table(report: Report) -> TextTable:
     """Return the Dice by size of subset."""
+    empty = sum(row.empty for row in report.ablation)
+    drawn = report.data.images * len(report.ablation)
+    untrained = "The network was trained on whole masks: it never saw classes left out. "
     return TextTable(
         "ablation",
         "Dice of images drawn from some of the classes" + _HAS_INTERVALS,
         ("classes given", "of those given", "of the others, inferred"),
-        tuple((str(row.size), _text(row.given), _text(row.others)) for row in scores),
+        tuple((str(row.size), _text(row.given), _text(row.others)) for row in report.ablation),
+        (untrained if report.bundle.trained_with_ablation is False else "")
+        + f"{empty} of the {counted(drawn, 'image')} are drawn from masks that show none of the classes given.",
     )
 
 
@@ -162,7 +168,12 @@ def cost_table(cost: Cost) -> TextTable:
         ("sampler", "steps", "engine", "Dice", "change", "Frechet distance", "change", "PSNR, dB", "s/image", "x time"),
         tuple(_cost_row(row) for row in cost.rows),
         "Changes are of the same resampled patients; PSNR is to ddim with all training steps, from the same noise. "
-        + (f"Fewest steps from which on neither figure is worse beyond its interval: {said}." if said else ""),
+        + (f"Fewest steps from which on neither figure is worse beyond its interval: {said}" if said else "")
+        + (
+            f" (of {counted(cost.rows[0].frechet.count, 'patient')}: the fewer, the wider the intervals)."
+            if said
+            else ""
+        ),
     )
 
 
@@ -187,32 +198,33 @@ def for_terminal(table: TextTable, width: int) -> Table:
     title, caption, rows = table.title, table.caption, table.rows
     widest = [max(len(row[column]) for row in (table.headings, *rows)) for column in range(len(table.headings))]
     if sum(widest) + 2 * len(widest) > width:
-        rows = tuple(tuple(_INTERVAL.sub("", cell) for cell in row) for row in rows)
+        rows = tuple((first, *(_INTERVAL.sub("", cell) for cell in rest)) for first, *rest in rows)
         title = title.replace(_HAS_INTERVALS, "")
         caption = f"{caption} Intervals: report.html, or a wider terminal.".lstrip()
-    shown = Table(title=title, caption=caption or None, box=box.SIMPLE_HEAD, min_width=min(78, width))
+    shown = Table(title=escape(title), caption=escape(caption) or None, box=box.SIMPLE_HEAD, min_width=min(78, width))
     for index, heading in enumerate(table.headings):
-        shown.add_column(heading, justify="right" if index else "left")
+        shown.add_column(escape(heading), justify="right" if index else "left")
     for index, row in enumerate(rows):
         if index in table.bold:
             shown.add_section()
-        shown.add_row(*row, style="bold" if index in table.bold else None)
+        shown.add_row(*map(escape, row), style="bold" if index in table.bold else None)
     return shown
 
 
 def markdown(table: TextTable) -> str:
     """Return a table's rows in Markdown, without title and caption."""
     rule = ("---", *("---:" for _ in table.headings[1:]))
-    return "\n".join(f"| {' | '.join(row)} |" for row in (table.headings, rule, *table.rows))
+    lines = (table.headings, rule, *table.rows)
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
 
 
 def _text(estimate: Estimate | None) -> str:
     return "-" if estimate is None else str(estimate)
 
 
-def _signed(estimate: Estimate) -> str:
-    return f"{estimate.mean:+.3f} [{estimate.low:+.3f}, {estimate.high:+.3f}]"
+def _signed(estimate: Estimate | None) -> str:
+    return "-" if estimate is None else estimate.text(3, "+")
 
 
-def _small(estimate: Estimate) -> str:
-    return f"{estimate.mean:.4f} [{estimate.low:.4f}, {estimate.high:.4f}]"
+def _small(estimate: Estimate | None) -> str:
+    return "-" if estimate is None else estimate.text(4)

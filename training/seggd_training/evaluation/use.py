@@ -11,10 +11,9 @@ from dataclasses import replace
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from seggd_training.data import Dataset
-from seggd_training.evaluation.bootstrap import Estimate, estimate_each
+from seggd_training.evaluation.bootstrap import Estimate, estimate_change
 from seggd_training.evaluation.cases import Cases, SegmentImages
 from seggd_training.evaluation.scores import Scores, patient_dice, score
 from seggd_training.intensity import Levels
@@ -29,7 +28,7 @@ class UseScores(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     Attributes
     ----------
     synthetic_less_real, both_less_real
-        Differences of the mean Dice, patient by patient.
+        Differences of the mean Dice, of the same resampled patients.
     pairs
         How many synthetic ones, as many as real ones.
     """
@@ -37,13 +36,13 @@ class UseScores(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     real: Scores
     synthetic: Scores
     both: Scores
-    synthetic_less_real: Estimate
-    both_less_real: Estimate
+    synthetic_less_real: Estimate | None
+    both_less_real: Estimate | None
     pairs: int
 
 
 def measure_use(
-    real_segmenter: SegmentImages, train: TrainOn, real: Dataset, drawn: NDArray[np.float32], cases: Cases, *, seed: int
+    real_segmenter: SegmentImages, train: TrainOn, real: Dataset, drawn: Levels, cases: Cases, *, seed: int
 ) -> UseScores:
     """Train on synthetic pairs, and test on real images.
 
@@ -56,13 +55,13 @@ def measure_use(
     real
         The training split.
     drawn
-        (M, H, W, C) float32 in [0, 1]: an image of each of its masks.
+        (M, H, W, C) of the type of its images: one drawn for each of its masks.
     cases
         Real images of other patients.
     seed
         Of the bootstrap.
     """
-    synthetic = replace(real, images=_levels(drawn, real.images))
+    synthetic = replace(real, images=drawn)
     both = replace(
         real,
         images=np.concatenate([real.images, synthetic.images]),
@@ -86,13 +85,7 @@ def measure_use(
     }
     return UseScores(
         **scores,
-        synthetic_less_real=estimate_each(dices["synthetic"] - dices["real"], seed=seed)[1],
-        both_less_real=estimate_each(dices["both"] - dices["real"], seed=seed)[1],
+        synthetic_less_real=estimate_change(dices["synthetic"], dices["real"], seed=seed),
+        both_less_real=estimate_change(dices["both"], dices["real"], seed=seed),
         pairs=len(drawn),
     )
-
-
-def _levels(images: NDArray[np.float32], like: Levels) -> Levels:
-    """Return images in [0, 1] as levels of the real ones' type, as a file of them would be."""
-    levels: Levels = np.rint(images * np.iinfo(like.dtype).max).astype(like.dtype)
-    return levels
