@@ -288,6 +288,19 @@ def read_label_map(path: Path, manifest: Manifest) -> NDArray[np.uint8]:
     return _fitted(_checked(masks.files[0], 0, manifest), manifest)
 
 
+def refuse_inputs(output: Path, *inputs: Path) -> None:
+    """Refuse to write over what is read.
+
+    Raises
+    ------
+    OptionError
+        The output is one of the inputs.
+    """
+    for path in inputs:
+        if output.exists() and path.exists() and output.samefile(path):
+            raise OptionError(f"{output} is an input: give another file with -o")
+
+
 def write_images(path: Path, images: Sequence[NDArray[np.float32]]) -> None:
     """Write images, (H, W[, C]) float32 in [0, 1], to one file in the format of its suffix.
 

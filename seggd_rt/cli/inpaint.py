@@ -15,7 +15,7 @@ def inpaint(
     bundle: options.BundleFolder,
     mask: options.OneMask,
     real: Annotated[Path, typer.Option(help="The real image, .png or .npy.")],
-    region: Annotated[Path, typer.Option(help="Where to draw, .png or .npy: white, or 1; grey makes a soft edge.")],
+    region: Annotated[Path, typer.Option(help="Where to draw, .png or .npy: white; grey makes a soft edge.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="A .png or .npy.")],
     grid: Annotated[bool, typer.Option("--grid", help="Write a labelled grid of real image, mask and image.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the image and of the real image's noise.")] = 0,
@@ -31,23 +31,22 @@ def inpaint(
     threads: options.Threads = None,
 ) -> None:
     """Draw a region of a real image anew, so that the whole follows a label map; outside it nothing changes."""
-    import msgspec
-
     import seggd_rt
     from seggd_rt.atomic import make_folder, write_file
     from seggd_rt.cli.generate import describe
     from seggd_rt.imaging.grid import png_bytes, render_titled, rgb
-    from seggd_rt.imaging.real import read_real
+    from seggd_rt.imaging.real import read_real, read_region
     from seggd_rt.labels import colorize
-    from seggd_rt.plan import read_label_map, write_images
+    from seggd_rt.plan import read_label_map, refuse_inputs, write_images
 
     if grid and output.suffix.lower() != ".png":
         raise OptionError(f"{output} must end in .png for a --grid")
+    refuse_inputs(output, mask, real, region)
     with seggd_rt.load(bundle, engine=engine, precision=precision, device=device, threads=threads) as generator:
         typer.echo(describe(generator.engine), err=True)
         label_map = read_label_map(mask, generator.manifest)
         image = read_real(real, generator.manifest.image)
-        where = read_real(region, msgspec.structs.replace(generator.manifest.image, channels=1))
+        where = read_region(region, generator.manifest.image)
         drawn = generator.inpaint(
             image,
             where,

@@ -40,13 +40,14 @@ def interpolate(
     from seggd_rt.imaging.grid import png_bytes, render_titled, rgb
     from seggd_rt.imaging.real import read_real
     from seggd_rt.labels import colorize
-    from seggd_rt.plan import read_label_map, write_images
+    from seggd_rt.plan import read_label_map, refuse_inputs, write_images
 
     weights = _weights(weight)
     if grid and output.suffix.lower() != ".png":
         raise OptionError(f"{output} must end in .png for a --grid")
     if not grid and len(weights) > 1 and output.suffix.lower() != ".npy":
         raise OptionError(f"{output} cannot hold {len(weights)} images: give an .npy, or add --grid")
+    refuse_inputs(output, mask, real)
     with seggd_rt.load(bundle, engine=engine, precision=precision, device=device, threads=threads) as generator:
         typer.echo(describe(generator.engine), err=True)
         label_map = read_label_map(mask, generator.manifest)

@@ -42,12 +42,13 @@ def sweep(
     import seggd_rt
     from seggd_rt.atomic import make_folder, write_file
     from seggd_rt.cli.generate import describe
-    from seggd_rt.plan import read_label_map, write_images
+    from seggd_rt.plan import read_label_map, refuse_inputs, write_images
 
     if output.suffix.lower() not in (".png", ".npy"):
         raise OptionError(f"{output} must end in .png, for a grid, or .npy, for the images")
     if batch < 1:
         raise OptionError(f"--batch is {batch}; it must be at least 1")
+    refuse_inputs(output, mask)
     with seggd_rt.load(bundle, engine=engine, precision=precision, device=device, threads=threads) as generator:
         typer.echo(describe(generator.engine), err=True)
         label_map = read_label_map(mask, generator.manifest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
@@ -15,6 +16,10 @@ from seggd_rt.manifest import MAX_PIXELS, ImageSpec
 
 _WIDEST = {"1": 1, "L": 255, "I;16": 65535, "RGB": 255}
 """Modes of PNG that hold an image, and their largest values; "I;16" is 16 bits."""
+
+
+_ALMOST_BLACK = 1 / 64
+"""A region that is nowhere brighter was most likely written as 0 and 1."""
 
 
 class ResizedImageWarning(UserWarning):
@@ -41,7 +46,40 @@ def read_real(path: Path, image: ImageSpec) -> NDArray[np.float32]:
     DataError
         It cannot be read, has other channels, or values outside [0, 1].
     """
-    pixels = _read_npy(path) if path.suffix.lower() == ".npy" else _read_png(path)
+    return _fitted(path, _read(path), image)
+
+
+def read_region(path: Path, image: ImageSpec) -> NDArray[np.float32]:
+    """Return a region in a bundle's size, (H, W) float32 in [0, 1]: 1 inside, 0 outside, between them at a soft edge.
+
+    Parameters
+    ----------
+    path
+        A grey .png, or an .npy of (H, W): booleans, bytes or floats in [0, 1].
+    image
+        What the bundle draws.
+
+    Raises
+    ------
+    DataError
+        It cannot be read, or its bytes are 0 and 1, which would be next to nothing of 255.
+    """
+    if path.suffix.lower() == ".npy" and (opened := NpyArray.open(path)).dtype == np.bool_:
+        pixels = opened.read().astype(np.float32)
+    else:
+        pixels = _read(path)
+    region = _fitted(path, pixels, msgspec.structs.replace(image, channels=1))
+    if 0 < region.max() <= _ALMOST_BLACK:
+        raise DataError(f"{path} has no value over {region.max():.3g} of white: write 255 where to draw")
+    return region
+
+
+def _read(path: Path) -> NDArray[np.float32]:
+    return _read_npy(path) if path.suffix.lower() == ".npy" else _read_png(path)
+
+
+def _fitted(path: Path, pixels: NDArray[np.float32], image: ImageSpec) -> NDArray[np.float32]:
+    """Return pixels of a file in the size that a bundle draws, and with as many channels."""
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[..., 0]
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
@@ -53,7 +91,7 @@ def read_real(path: Path, image: ImageSpec) -> NDArray[np.float32]:
     warnings.warn(
         f"{path} is {pixels.shape[0]}x{pixels.shape[1]} and is resized to {size[0]}x{size[1]}",
         ResizedImageWarning,
-        stacklevel=2,
+        stacklevel=3,
     )
     planes = pixels[..., None] if pixels.ndim == 2 else pixels
     resized = [

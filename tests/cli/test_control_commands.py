@@ -109,6 +109,10 @@ def test_a_region_is_drawn_anew_and_the_rest_stays(
         ("inpaint", ("-o", "i.npy", "--grid"), "must end in .png"),
         ("inpaint", ("-o", "i.png", "--region", "none.png"), "none.png cannot be read"),
         ("inpaint", ("-o", "i.png", "--region", "black.png"), "region"),
+        ("inpaint", ("-o", "region.png"), "region.png is an input"),
+        ("inpaint", ("-o", "real.png"), "real.png is an input"),
+        ("interpolate", ("-o", "real.png"), "real.png is an input"),
+        ("sweep", ("-o", "mask.npy"), "mask.npy is an input"),
     ],
 )
 def test_bad_options_are_one_line(

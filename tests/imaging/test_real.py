@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from PIL import Image
 
 from seggd_rt.bundle import Bundle
 from seggd_rt.errors import DataError
-from seggd_rt.imaging.real import ResizedImageWarning, read_real
+from seggd_rt.imaging.real import ResizedImageWarning, read_real, read_region
 from seggd_rt.manifest import ImageSpec
 
 GREY: NDArray[np.float32] = np.random.default_rng(0).uniform(0, 1, (24, 32)).astype(np.float32)
@@ -90,3 +91,23 @@ def test_damaged_files(tmp_path: Path, spec: ImageSpec, data: bytes) -> None:
         read_real(tmp_path / "a.png", spec)
     with pytest.raises(DataError, match=r"b\.png"):
         read_real(tmp_path / "b.png", spec)
+
+
+def test_a_region_is_white_where_to_draw(tmp_path: Path, spec: ImageSpec) -> None:
+    inside = np.zeros((24, 32), np.bool_)
+    inside[4:9, 5:20] = True
+    expected = inside.astype(np.float32)
+    for name, array in (("a.png", inside * np.uint8(255)), ("b.npy", inside), ("c.npy", expected)):
+        np.testing.assert_array_equal(read_region(save(tmp_path / name, array), spec), expected)
+    rgb = msgspec.structs.replace(spec, channels=3)
+    np.testing.assert_array_equal(read_region(tmp_path / "a.png", rgb), expected)
+    soft = expected * np.float32(0.5)
+    np.testing.assert_array_equal(read_region(save(tmp_path / "d.npy", soft), spec), soft)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.npy"])
+def test_a_region_of_zeros_and_ones_is_no_region(tmp_path: Path, spec: ImageSpec, name: str) -> None:
+    ones = np.zeros((24, 32), np.uint8)
+    ones[3:5] = 1
+    with pytest.raises(DataError, match="write 255 where to draw"):
+        read_region(save(tmp_path / name, ones), spec)
