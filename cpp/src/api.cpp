@@ -9,6 +9,7 @@
 
 #include "error.h"
 #include "generator.h"
+#include "loading.h"
 #include "names.h"
 #include "versioned.h"
 
@@ -185,7 +186,8 @@ seggd_status seggd_generator_open(const seggd_bundle* bundle, const seggd_load_o
     required(generator, "generator");
     const std::shared_ptr<const seggd::core::Bundle>& opened = required(bundle, "bundle")->bundle;
     auto made = std::make_unique<seggd_generator>();
-    made->generator = std::make_unique<seggd::core::Generator>(opened, load_options(options));
+    made->generator =
+        std::make_unique<seggd::core::Generator>(opened, seggd::core::load(*opened, load_options(options)));
     *generator = made.release();
   });
 }

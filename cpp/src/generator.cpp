@@ -50,8 +50,8 @@ class Progress {
 
 }  // namespace
 
-Generator::Generator(std::shared_ptr<const Bundle> bundle, const LoadOptions& options)
-    : bundle_(std::move(bundle)), network_(load(*bundle_, options)) {}
+Generator::Generator(std::shared_ptr<const Bundle> bundle, std::unique_ptr<Network> network)
+    : bundle_(std::move(bundle)), network_(std::move(network)) {}
 
 void Generator::generate(const seggd_request& request, Pixels out) {
   const int count = image_count(request);

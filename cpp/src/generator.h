@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "bundle.h"
-#include "loading.h"
 #include "session.h"
 
 namespace seggd::core {
@@ -22,11 +21,9 @@ struct Pixels {
 
 class Generator {
  public:
-  Generator(std::shared_ptr<const Bundle> bundle, const LoadOptions& options);
+  Generator(std::shared_ptr<const Bundle> bundle, std::unique_ptr<Network> network);
 
   const EngineInfo& info() const { return network_->info(); }
-  const Bundle& bundle() const { return *bundle_; }
-  const Network& network() const { return *network_; }
 
   void generate(const seggd_request& request, Pixels out);
   void interpolate(const seggd_request& request, const seggd_interpolation& how, Pixels out);

@@ -29,7 +29,7 @@ void require(bool done) {
 #ifdef _WIN32
 class Hasher {
  public:
-  Hasher() { require(BCryptCreateHash(BCRYPT_SHA256_ALG_HANDLE, &hash_, nullptr, 0, nullptr, 0, 0) >= 0); }
+  Hasher() { require(BCryptCreateHash(algorithm(), &hash_, nullptr, 0, nullptr, 0, 0) >= 0); }
   Hasher(const Hasher&) = delete;
   Hasher& operator=(const Hasher&) = delete;
   ~Hasher() { BCryptDestroyHash(hash_); }
@@ -44,6 +44,16 @@ class Hasher {
   }
 
  private:
+  // Opened once: it may be shared, and costs more than a small file's hash.
+  static BCRYPT_ALG_HANDLE algorithm() {
+    static const BCRYPT_ALG_HANDLE opened = [] {
+      BCRYPT_ALG_HANDLE handle = nullptr;
+      require(BCryptOpenAlgorithmProvider(&handle, BCRYPT_SHA256_ALGORITHM, nullptr, 0) >= 0);
+      return handle;
+    }();
+    return opened;
+  }
+
   BCRYPT_HASH_HANDLE hash_ = nullptr;
 };
 #else

@@ -1,7 +1,8 @@
 """Make the vectors that Python and C++ both are tested on: `python tests/golden/make_vectors.py`.
 
 `vectors.json` has noise, schedules, tables of update rows and encodings, each with what it was made from;
-`images.safetensors` the images that its "images" describe, drawn by ONNX Runtime from the bundles beside it.
+`images.safetensors` the images that its "images" describe, drawn by ONNX Runtime from the bundles beside it; `mask.png`
+the label map they are drawn from, in a palette.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from safetensors.numpy import save_file
 
 import seggd_rt
@@ -25,7 +27,7 @@ from seggd_rt.samplers import Sampler, entry_rows, entry_step, sampler_rows
 from seggd_rt.schedule import BetaCurve, NoiseSchedule, Prediction, Spacing
 
 HERE = Path(__file__).parent
-VECTORS, IMAGES = HERE / "vectors.json", HERE / "images.safetensors"
+VECTORS, IMAGES, MASK = HERE / "vectors.json", HERE / "images.safetensors", HERE / "mask.png"
 
 SCHEDULES = {
     "reference": NoiseSchedule(),
@@ -186,3 +188,6 @@ if __name__ == "__main__":
         "{\n" + ",\n".join(f'"{key}": {json.dumps(value)}' for key, value in vectors().items()) + "\n}\n"
     )
     save_file(images(), IMAGES)
+    mask = Image.fromarray(Bundle.open(HERE / "tiny.seggd").golden.label_map, "P")
+    mask.putpalette([value for c in Bundle.open(HERE / "tiny.seggd").manifest.classes for value in c.color])
+    mask.save(MASK)
