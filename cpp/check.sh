@@ -31,7 +31,7 @@ build() { # build NAME OPTION...: configures, builds and tests in build/NAME
   ctest --test-dir "build/$name" --output-on-failure --parallel "$(nproc)" --progress
 }
 
-need apt cmake ninja-build pkg-config g++ clang nlohmann-json3-dev libssl-dev libgtest-dev libpng-dev \
+need cmake ninja-build pkg-config g++ clang nlohmann-json3-dev libssl-dev libgtest-dev libpng-dev \
   g++-mingw-w64-x86-64-posix
 need "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
 mkdir -p build

@@ -58,7 +58,7 @@ void measure(const char* path, int steps, int rounds, int threads) {
   request.struct_size = sizeof request, request.label_maps = label_map.data();
   request.height = image.height, request.width = image.width, request.steps = steps;
   const Pixels out{pixels.data(), pixels.size() * sizeof(float), SEGGD_FLOAT32};
-  std::vector<double> images_ms, calls_ms, beyond, outside;
+  std::vector<double> images_ms, calls_ms, beyond_ms, outside_ms;
   for (int round = -2; round < rounds; ++round) {
     within = 0;
     Clock::time_point start = Clock::now();
@@ -69,14 +69,17 @@ void measure(const char* path, int steps, int rounds, int threads) {
     const double bare = seconds_since(start);
     if (round < 0) continue;  // warming up
     images_ms.push_back(1e3 * whole), calls_ms.push_back(1e3 * bare);
-    beyond.push_back(100 * (whole / bare - 1)), outside.push_back(100 * (whole - inner) / whole);
+    beyond_ms.push_back(1e3 * (whole - bare)), outside_ms.push_back(1e3 * (whole - inner));
   }
+  const double image_ms = quantile(images_ms, 0.5);
+  const auto percent = [image_ms](const std::vector<double>& ms, double at) {
+    return 100 * quantile(ms, at) / image_ms;
+  };
   std::printf(
-      "{\"bundle\": \"%s\", \"engine\": \"%s\", \"steps\": %d, \"rounds\": %d, \"image_ms\": %.3f, \"calls_ms\": %.3f, "
-      "\"beyond_calls_percent\": [%.2f, %.2f, %.2f], \"outside_percent\": %.2f}\n",
-      bundle->manifest().name.c_str(), generator.info().engine.c_str(), steps, rounds, quantile(images_ms, 0.5),
-      quantile(calls_ms, 0.5), quantile(beyond, 0.25), quantile(beyond, 0.5), quantile(beyond, 0.75),
-      quantile(outside, 0.5));
+      "{\"image_ms\": %.4f, \"calls_ms\": %.4f, \"percent\": %.3f, \"quartiles_percent\": [%.3f, %.3f], "
+      "\"outside_percent\": %.3f}\n",
+      image_ms, quantile(calls_ms, 0.5), percent(beyond_ms, 0.5), percent(beyond_ms, 0.25), percent(beyond_ms, 0.75),
+      percent(outside_ms, 0.5));
 }
 
 int at_least_one(const char* text) { return std::max(1, std::atoi(text)); }

@@ -31,7 +31,8 @@ void read_labels(std::string_view data) {
   std::vector<LabelClass> classes;
   for (int id = 0; id < 7; ++id) classes.push_back({id, "class " + std::to_string(id), {}});
   const std::vector<std::string> names{std::string(data.substr(0, data.size() / 2))};
-  const EncodeTable table = encode_table(MaskEncoding::kOneHot, classes.size(), select_classes(classes, nullptr, nullptr));
+  const EncodeTable table =
+      encode_table(MaskEncoding::kOneHot, classes.size(), select_classes(classes, nullptr, nullptr));
   if (!data.empty()) {
     const auto* label_map = reinterpret_cast<const uint8_t*>(data.data());
     check_label_map(label_map, data.size(), classes);
@@ -42,8 +43,8 @@ void read_labels(std::string_view data) {
 }
 
 std::filesystem::path written(std::string_view data) {
-  static const std::filesystem::path path =
-      std::filesystem::temp_directory_path() / ("seggd-fuzz-" + std::to_string(reinterpret_cast<std::uintptr_t>(&path)));
+  static const std::filesystem::path path = std::filesystem::temp_directory_path() /
+                                            ("seggd-fuzz-" + std::to_string(reinterpret_cast<std::uintptr_t>(&path)));
   std::ofstream(path, std::ios::binary).write(data.data(), static_cast<std::streamsize>(data.size()));
   return path;
 }

@@ -11,7 +11,12 @@
 
 #include "library.h"
 
+struct OrtEpDevice;  // which headers before 1.22 lack
+
 namespace seggd::core {
+
+// Whether this build's headers have plugins of execution providers.
+constexpr bool kHasPlugins = ORT_API_VERSION >= 22;
 
 // Gives back what ONNX Runtime made.
 template <class Thing>

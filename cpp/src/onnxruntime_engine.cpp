@@ -1,7 +1,6 @@
 #include "onnxruntime_engine.h"
 
 #include <algorithm>
-#include <array>
 
 #include "devices.h"
 #include "error.h"
@@ -121,6 +120,9 @@ Availability OnnxRuntimeEngine::availability(const std::string& device) const {
   if (gpu && ordinal(device).size() > 3) return unusable("there is no device " + device);
   const size_t number = gpu ? static_cast<size_t>(std::stoi(ordinal(device))) : 0;
   if (gpu && number >= gpus.size()) return unusable("there is no device " + device);
+  if (provider_.form == Form::kPlugin && !kHasPlugins)
+    return unusable("not in this build, which was made with ONNX Runtime's headers 1." +
+                    std::to_string(ORT_API_VERSION) + ": those of 1.22 and later have plugins");
   if (provider_.form == Form::kPlugin && plugin_.empty())
     return unusable("its plugin is not named: give its path in " + provider_.plugin);
   try {

@@ -177,7 +177,7 @@ struct Request {
 
   Request() = default;
 
-  // One image of one label map, (H, W) of the bundle's size.
+  // One image of one label map, (H, W) of the bundle's size, which must outlive the request.
   Request(const Bundle& bundle, const std::vector<std::uint8_t>& label_map) : label_maps(label_map.data()) {
     const seggd_bundle_info info = bundle.info();
     height = info.height, width = info.width;
@@ -185,6 +185,7 @@ struct Request {
       throw Error(SEGGD_LABEL_MAP, "the label map has " + std::to_string(label_map.size()) + " pixels, not " +
                                        std::to_string(height) + "x" + std::to_string(width));
   }
+  Request(const Bundle&, std::vector<std::uint8_t>&&) = delete;
 };
 
 struct Interpolation {
