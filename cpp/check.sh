@@ -43,8 +43,8 @@ test "$size" -lt $((2 << 20)) || { echo "libseggd.so has $size bytes; it must st
 SEGGD_ONNXRUNTIME=$onnxruntime build/cpp/benchmark/seggd_benchmark tests/golden/tiny.seggd 2 1 >/dev/null
 
 clang=(-DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_BUILD_TYPE=Debug -DBUILD_SHARED_LIBS=OFF)
-build cpp-address "${clang[@]}" -DSEGGD_SANITIZE=address,undefined -DSEGGD_FUZZ=ON
-build cpp-thread "${clang[@]}" -DSEGGD_SANITIZE=thread
+build asan "${clang[@]}" -DSEGGD_SANITIZE=address,undefined -DSEGGD_FUZZ=ON
+build tsan "${clang[@]}" -DSEGGD_SANITIZE=thread
 
 # For Windows: nlohmann's headers alone of /usr/include, which has Linux's beside them; ONNX Runtime's header writes one
 # keyword in Microsoft's way.

@@ -13,6 +13,9 @@ constexpr const char* kSystemLibrary = "onnxruntime.dll";
 constexpr const char* kSystemLibrary = "libonnxruntime.so.1";
 #endif
 
+// The function table that is asked for: no newer than what is called here, so that older libraries serve too.
+constexpr uint32_t kApiVersion = kHasPlugins ? 22 : ORT_API_VERSION;
+
 }  // namespace
 
 OnnxRuntime& OnnxRuntime::load(const std::string& given) {
@@ -36,10 +39,10 @@ OnnxRuntime::OnnxRuntime(const std::string& path) : library_(std::filesystem::u8
   auto* base = library_.find<decltype(OrtGetApiBase)>("OrtGetApiBase");
   if (!base) throw Error(SEGGD_ENGINE_UNAVAILABLE, "it is another library");
   version_ = base()->GetVersionString();
-  api_ = base()->GetApi(ORT_API_VERSION);
+  api_ = base()->GetApi(kApiVersion);
   if (!api_)
     throw Error(SEGGD_ENGINE_UNAVAILABLE,
-                "it is version " + version_ + ", and this build needs at least 1." + std::to_string(ORT_API_VERSION));
+                "it is version " + version_ + ", and this build needs at least 1." + std::to_string(kApiVersion));
   require(api_->CreateEnv(ORT_LOGGING_LEVEL_ERROR, "seggd", &env_), "start");
 }
 
