@@ -180,7 +180,8 @@ struct Request {
   // One image of one label map, (H, W) of the bundle's size, which must outlive the request.
   Request(const Bundle& bundle, const std::vector<std::uint8_t>& label_map) : label_maps(label_map.data()) {
     const seggd_bundle_info info = bundle.info();
-    height = info.height, width = info.width;
+    height = info.height;
+    width = info.width;
     if (label_map.size() != static_cast<std::size_t>(height) * static_cast<std::size_t>(width))
       throw Error(SEGGD_LABEL_MAP, "the label map has " + std::to_string(label_map.size()) + " pixels, not " +
                                        std::to_string(height) + "x" + std::to_string(width));
@@ -235,10 +236,16 @@ class Generator {
     std::vector<Pixel> images(elements_ * how.weights.size());
     const std::vector<const char*> keep = detail::pointers(how.then_keep), drop = detail::pointers(how.then_drop);
     auto given = detail::sized<seggd_interpolation>();
-    given.real = how.real, given.real_size_bytes = elements_ * sizeof(float), given.real_type = SEGGD_FLOAT32;
-    given.weights = how.weights.data(), given.weight_count = how.weights.size(), given.at = how.at;
-    given.then_keep = how.then_keep ? keep.data() : nullptr, given.then_keep_count = keep.size();
-    given.then_drop = how.then_drop ? drop.data() : nullptr, given.then_drop_count = drop.size();
+    given.real = how.real;
+    given.real_size_bytes = elements_ * sizeof(float);
+    given.real_type = SEGGD_FLOAT32;
+    given.weights = how.weights.data();
+    given.weight_count = how.weights.size();
+    given.at = how.at;
+    given.then_keep = how.then_keep ? keep.data() : nullptr;
+    given.then_keep_count = keep.size();
+    given.then_drop = how.then_drop ? drop.data() : nullptr;
+    given.then_drop_count = drop.size();
     Call call(request);
     call.require(seggd_interpolate(handle_.get(), &call.request, &given, images.data(), images.size() * sizeof(Pixel),
                                    type_of<Pixel>()));
@@ -251,19 +258,28 @@ class Generator {
     explicit Call(const Request& given)
         : keep(detail::pointers(given.keep)), drop(detail::pointers(given.drop)), on_step(given.on_step) {
       request.count = given.count;
-      request.label_maps = given.label_maps, request.label_map_count = given.label_map_count;
-      request.height = given.height, request.width = given.width;
+      request.label_maps = given.label_maps;
+      request.label_map_count = given.label_map_count;
+      request.height = given.height;
+      request.width = given.width;
       if (given.seeds && given.seeds->size() != static_cast<std::size_t>(given.count))
         throw Error(SEGGD_OPTION, "there are " + std::to_string(given.seeds->size()) + " seeds for " +
                                       std::to_string(given.count) + " images: give one seed an image");
-      request.seeds = given.seeds ? given.seeds->data() : nullptr, request.seed = given.seed;
-      request.noise = given.noise, request.noise_count = given.noise_count;
-      request.sampler = detail::or_null(given.sampler), request.spacing = detail::or_null(given.spacing);
-      request.steps = given.steps, request.eta = given.eta;
-      request.keep = given.keep ? keep.data() : nullptr, request.keep_count = keep.size();
-      request.drop = given.drop ? drop.data() : nullptr, request.drop_count = drop.size();
+      request.seeds = given.seeds ? given.seeds->data() : nullptr;
+      request.seed = given.seed;
+      request.noise = given.noise;
+      request.noise_count = given.noise_count;
+      request.sampler = detail::or_null(given.sampler);
+      request.spacing = detail::or_null(given.spacing);
+      request.steps = given.steps;
+      request.eta = given.eta;
+      request.keep = given.keep ? keep.data() : nullptr;
+      request.keep_count = keep.size();
+      request.drop = given.drop ? drop.data() : nullptr;
+      request.drop_count = drop.size();
       request.preview_every = given.preview_every;
-      if (on_step) request.on_step = &Call::told, request.user = this;
+      if (on_step) request.on_step = &Call::told;
+      request.user = this;
     }
     Call(const Call&) = delete;
     Call& operator=(const Call&) = delete;
