@@ -2,8 +2,8 @@
 # Builds the C++ SDK and runs its tests: check.sh ONNXRUNTIME_LIBRARY
 #
 # With g++ as it is shipped, installed and linked by a stranger; with clang under AddressSanitizer and UBSan, fuzzed; with
-# clang under ThreadSanitizer; with clang as a static library, installed and linked; and compiled and linked for Windows. Packages that are missing are installed where this is
-# root on Debian, else named.
+# clang under ThreadSanitizer; with clang as a static library, installed and linked; and compiled and linked for Windows.
+# Packages that are missing are installed where this is root on Debian, else named.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 onnxruntime=$(realpath "$1")
