@@ -16,7 +16,8 @@ if test -z "$mirror"; then
 fi
 apt="$folder/apt"
 mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/unpacked"
-echo "deb $mirror testing main" >"$apt/sources.list"
+keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+echo "deb [signed-by=$keyring] $mirror testing main" >"$apt/sources.list"
 touch "$apt/status"
 options=(
   -o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=- -o Dir::State="$apt"
