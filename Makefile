@@ -1,4 +1,4 @@
-# Two commands do all the set-up on a fresh machine with Python and git: `make demo` and `make test`.
+# Three commands do all the set-up on a fresh machine with Python and git: `make demo`, `make test` and, on Debian, `make cpp`.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,7 +6,7 @@ CORE := .venv-core/bin
 DEMO := demo-output
 NODE := examples/node/node_modules
 
-.PHONY: demo test lint types imports unit core wheel node clean
+.PHONY: demo test lint types imports unit core wheel node cpp clean
 
 demo: .venv/ready
 	$(BIN)/seggd-rt export examples/cardiac/cardiac.pt -o $(DEMO)/cardiac.seggd --force
@@ -37,6 +37,10 @@ core: .venv-core/ready
 
 wheel: .venv-core/ready
 	$(BIN)/python tests/check_wheel.py dist/core/*.whl
+
+# The C++ SDK, on the ONNX Runtime of the wheel.
+cpp: .venv/ready
+	cpp/check.sh $$(ls .venv/lib/python3.*/site-packages/onnxruntime/capi/libonnxruntime.so.*)
 
 # The lower bounds of pyproject.toml are for users; constraints.txt pins what a plain range would make gigabytes.
 .venv/ready: pyproject.toml constraints.txt

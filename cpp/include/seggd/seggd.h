@@ -1,0 +1,208 @@
+/* seggd-rt for C: images from label maps, from the same bundles, with the same seeds, as the Python runtime.
+ *
+ * Ownership. A handle that a function gives (bundle, engines, generator) is the caller's, who gives it back by its
+ *   `_close`; closing NULL does nothing. A generator keeps what it needs of its bundle, so either may be closed first.
+ *   Strings in structs that a function fills belong to the handle they came from, and live as long as it does. Memory
+ *   that a caller passes is only used during the call, and images are written into the caller's own.
+ * Threads. Handles may be shared: any number of threads may generate with one generator at once, each call in buffers
+ * of its own. Closing is for one thread, when no other is in a call. Errors. Every function that can fail returns a
+ * status and leaves its outputs as they were; `seggd_last_error` says in one or two sentences what was wrong and what
+ * to do. No C++ exception leaves the library. Versions. Structs begin with `struct_size`, which the caller sets to
+ * sizeof of the struct it knows; all other members may be 0 or NULL, which is their default. A library that is newer or
+ * older than the caller's header reads and writes what both know, and refuses a newer caller's setting that it does
+ * not. Text is UTF-8, paths too, on Windows as well.
+ */
+#ifndef SEGGD_SEGGD_H
+#define SEGGD_SEGGD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(SEGGD_STATIC)
+#define SEGGD_API
+#elif defined(_WIN32) && defined(SEGGD_BUILDING)
+#define SEGGD_API __declspec(dllexport)
+#elif defined(_WIN32)
+#define SEGGD_API __declspec(dllimport)
+#else
+#define SEGGD_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What a call came to. A fixed width, so that every compiler passes it alike. */
+typedef int32_t seggd_status;
+enum {
+  SEGGD_OK = 0,
+  SEGGD_ARGUMENT = 1,            /* a null pointer, or a struct of no known size */
+  SEGGD_OPTION = 2,              /* a setting outside its range, or a name that is not there */
+  SEGGD_DATA = 3,                /* memory of the wrong size, or numbers that cannot be what they are given as */
+  SEGGD_LABEL_MAP = 4,           /* a label map of the wrong size or labels */
+  SEGGD_BUNDLE = 5,              /* a bundle that is not one, or lacks the graph */
+  SEGGD_MANIFEST = 6,            /* bundle.json breaks its schema */
+  SEGGD_BUNDLE_VERSION = 7,      /* bundle.json follows a newer schema */
+  SEGGD_INTEGRITY = 8,           /* a file of the bundle is missing, changed or outside its folder */
+  SEGGD_ENGINE = 9,              /* an engine failed */
+  SEGGD_ENGINE_UNAVAILABLE = 10, /* an engine, device, precision or library cannot be had here */
+  SEGGD_ENGINE_CHECK = 11,       /* an engine's outputs miss the bundle's golden states */
+  SEGGD_CANCELLED = 12,          /* the callback ended the run */
+  SEGGD_CALLBACK = 13,           /* the callback threw a C++ exception */
+  SEGGD_OUT_OF_MEMORY = 14,
+  SEGGD_INTERNAL = 15 /* a defect of this library: please report it */
+};
+
+/* How pixels are stored: float in [0, 1], or bytes from 0 to 255. */
+typedef int32_t seggd_pixel_type;
+enum { SEGGD_FLOAT32 = 0, SEGGD_UINT8 = 1 };
+
+typedef struct seggd_bundle seggd_bundle;
+typedef struct seggd_engines seggd_engines;
+typedef struct seggd_generator seggd_generator;
+
+/* The version of the library, as "0.1.0". */
+SEGGD_API const char* seggd_version(void);
+
+/* What went wrong in this thread's last call that failed; "" if none has. Valid until the next one that does. */
+SEGGD_API const char* seggd_last_error(void);
+
+/* ---- Bundles ---- */
+
+typedef struct seggd_bundle_info {
+  size_t struct_size;
+  const char* name;
+  const char* sha256; /* of bundle.json, which hashes every other file */
+  int32_t channels, height, width;
+  int32_t classes; /* with the background */
+  int32_t train_steps;
+  int32_t default_steps;
+  const char* default_sampler;
+  const char* precisions; /* of its graphs: "fp32, fp16" */
+} seggd_bundle_info;
+
+typedef struct seggd_class {
+  size_t struct_size;
+  int32_t id;
+  const char* name;
+  uint8_t color[3]; /* red, green, blue */
+} seggd_class;
+
+/* Opens a bundle's folder: reads and checks its manifest. Other files are hashed when they are first used. */
+SEGGD_API seggd_status seggd_bundle_open(const char* path, seggd_bundle** bundle);
+/* Hashes every file, and checks the golden run and what the manifest means. */
+SEGGD_API seggd_status seggd_bundle_verify(const seggd_bundle* bundle);
+SEGGD_API seggd_status seggd_bundle_get_info(const seggd_bundle* bundle, seggd_bundle_info* info);
+/* Class `index` of [0, classes); 0 is the background. */
+SEGGD_API seggd_status seggd_bundle_get_class(const seggd_bundle* bundle, int32_t index, seggd_class* found);
+SEGGD_API void seggd_bundle_close(seggd_bundle* bundle);
+
+/* ---- Engines ---- */
+
+/* Which engine draws, and where. */
+typedef struct seggd_load_options {
+  size_t struct_size;
+  const char* engine; /* "tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "openvino", "onnxruntime"; NULL or "auto": the
+                         first of these that can run here */
+  const char* precision;   /* "fp32", "fp16", "bf16"; NULL or "auto": the engine's own choice where its golden image
+                              reaches 40 dB PSNR, else fp32 */
+  const char* device;      /* "cpu", "cuda:0"; NULL or "auto": the first GPU, else the CPU */
+  int32_t threads;         /* of the CPU for a network call; 0: the engine's own choice */
+  const char* onnxruntime; /* path of ONNX Runtime's library; NULL: the environment's SEGGD_ONNXRUNTIME, else the one
+                              that the system finds */
+  const char* openvino_plugin;     /* paths of execution provider plugins of ONNX Runtime; NULL: the environment's */
+  const char* tensorrt_rtx_plugin; /* SEGGD_OPENVINO_PLUGIN and SEGGD_TENSORRT_RTX_PLUGIN, else none */
+} seggd_load_options;
+
+typedef struct seggd_engine_info {
+  size_t struct_size;
+  const char* name;
+  const char* device;
+  const char* device_name;
+  const char* version;
+  const char* precision; /* of a generator: what it computes in; in a list: all it can, its own choice first */
+  int32_t usable;
+  const char* reason; /* why it cannot run here, and what to do; of a generator: what was passed over, and why */
+} seggd_engine_info;
+
+/* Lists every engine in the order of "auto", and whether it can run here. `options` may be NULL. */
+SEGGD_API seggd_status seggd_engines_list(const seggd_load_options* options, seggd_engines** engines);
+SEGGD_API int32_t seggd_engines_count(const seggd_engines* engines);
+SEGGD_API seggd_status seggd_engines_get(const seggd_engines* engines, int32_t index, seggd_engine_info* info);
+SEGGD_API void seggd_engines_close(seggd_engines* engines);
+
+/* ---- Generators ---- */
+
+/* Chooses an engine, opens the graph and checks it against the bundle's golden run. `options` may be NULL. */
+SEGGD_API seggd_status seggd_generator_open(const seggd_bundle* bundle, const seggd_load_options* options,
+                                            seggd_generator** generator);
+/* What really runs. */
+SEGGD_API seggd_status seggd_generator_get_engine(const seggd_generator* generator, seggd_engine_info* info);
+SEGGD_API void seggd_generator_close(seggd_generator* generator);
+
+/* One finished step. */
+typedef struct seggd_step {
+  size_t struct_size;
+  int32_t index; /* from 0 */
+  int32_t steps;
+  int32_t timestep;
+  const float* preview; /* (N, H, W, C) float in [0, 1], the estimate of the images, valid during the callback; NULL
+                           unless `preview_every` asks for it */
+} seggd_step;
+
+/* Called after every step, in the thread that generates; any value but 0 ends the run with SEGGD_CANCELLED. */
+typedef int32_t (*seggd_on_step)(const seggd_step* step, void* user);
+
+/* What to draw: N images, C channels, (height, width) H x W. */
+typedef struct seggd_request {
+  size_t struct_size;
+  int32_t count;             /* N; 0 is 1 */
+  const uint8_t* label_maps; /* (label_map_count, H, W): the bundle's class ids; one serves all images */
+  int32_t label_map_count;   /* 1 or N; 0 is 1 */
+  int32_t height, width;     /* of the label maps: they must be the bundle's */
+  const uint64_t* seeds;     /* (N), or NULL: of one image `seed`, of several drawn from `seed` as in Python */
+  uint64_t seed;
+  const float* noise;      /* (noise_count, C, H, W), normal, to start from in place of the seeds' own draw; or NULL */
+  int32_t noise_count;     /* 1 or N; 0 is 1 */
+  const char* sampler;     /* "ddim", "ddpm", "dpm-solver++", "dpm-solver++-sde"; NULL: the bundle's */
+  int32_t steps;           /* in [1, train_steps]; 0: the bundle's */
+  double eta;              /* in [0, 1], of "ddim" */
+  const char* spacing;     /* "leading", "trailing", "linspace"; NULL: the bundle's */
+  const char* const* keep; /* names of the classes to keep, or ... */
+  size_t keep_count;
+  const char* const* drop; /* ... to leave out of the mask; not both */
+  size_t drop_count;
+  seggd_on_step on_step; /* may be NULL */
+  void* user;            /* passed to it */
+  int32_t preview_every; /* steps between two previews; 0: none */
+} seggd_request;
+
+/* Draws (N, H, W, C) into `images`, whose size must be just that. After a failure its content is undefined. */
+SEGGD_API seggd_status seggd_generate(seggd_generator* generator, const seggd_request* request, void* images,
+                                      size_t size_bytes, seggd_pixel_type type);
+
+/* Mixing with a real image: (1 - weight) x_t + weight x'_t at the fraction `at` of the schedule, then denoised. */
+typedef struct seggd_interpolation {
+  size_t struct_size;
+  const void* real; /* (H, W, C) */
+  size_t real_size_bytes;
+  seggd_pixel_type real_type;
+  const double* weights; /* (weight_count) in [0, 1]; each makes one image */
+  size_t weight_count;
+  double at;                    /* in (0, 1]: how noisy both are when they are mixed; 0.6 is Python's default */
+  const char* const* then_keep; /* classes to keep after the mixing, or ... */
+  size_t then_keep_count;
+  const char* const* then_drop; /* ... to leave out; with neither, those of the request stay */
+  size_t then_drop_count;
+} seggd_interpolation;
+
+/* Draws (weight_count, H, W, C) from one label map and one seed; the callback is told of the steps after the mixing. */
+SEGGD_API seggd_status seggd_interpolate(seggd_generator* generator, const seggd_request* request,
+                                         const seggd_interpolation* interpolation, void* images, size_t size_bytes,
+                                         seggd_pixel_type type);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,158 @@
+#include "bundle.h"
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <iterator>
+#include <stdexcept>
+
+#include "error.h"
+#include "meaning.h"
+#include "names.h"
+#include "onnx_data.h"
+#include "safetensors.h"
+#include "sha256.h"
+
+namespace seggd::core {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string read_manifest(const fs::path& folder) {
+  const fs::path path = folder / kManifest;
+  std::error_code unknown;
+  if (!fs::is_directory(folder, unknown) || !fs::is_regular_file(path, unknown))
+    throw Error(SEGGD_BUNDLE, folder.u8string() + " is not a bundle: it must be a folder with " +
+                                  std::string(kManifest) + " in it (seggd-rt export)");
+  try {
+    if (fs::file_size(path) > kMaxManifestBytes)
+      throw Error(SEGGD_MANIFEST, path.u8string() + " is over 16 MiB: it cannot be a manifest");
+    std::ifstream file(path, std::ios::binary);
+    if (!file) throw std::system_error(errno, std::generic_category());
+    return {std::istreambuf_iterator<char>(file), {}};
+  } catch (const std::system_error& error) {
+    throw Error(SEGGD_BUNDLE, path.u8string() + " cannot be read (" + error.code().message() + ")");
+  }
+}
+
+template <class Number>
+std::vector<Number> take(const Safetensors& file, const std::string& name, const std::string& dtype,
+                         const std::vector<int64_t>& shape) {
+  const auto found = file.tensors.find(name);
+  if (found == file.tensors.end()) throw std::invalid_argument("it lacks " + name);
+  const Tensor& tensor = found->second;
+  if (tensor.dtype != dtype || tensor.shape != shape) throw std::invalid_argument(name + " has another type or shape");
+  return tensor.as<Number>();
+}
+
+void require_finite(const std::vector<float>& numbers, const std::string& name) {
+  if (!std::all_of(numbers.begin(), numbers.end(), [](float number) { return std::isfinite(number); }))
+    throw std::invalid_argument(name + " is not finite");
+}
+
+Golden read_golden(const Safetensors& file, const Manifest& manifest) {
+  const ImageSpec& image = manifest.image;
+  const std::vector<int64_t> one{image.channels, image.height, image.width};
+  const auto timesteps = file.tensors.find("timesteps");
+  if (timesteps == file.tensors.end() || timesteps->second.shape.size() != 1 || timesteps->second.shape[0] == 0)
+    throw std::invalid_argument("it has no state");
+  const std::vector<int64_t> states{timesteps->second.shape[0], one[0], one[1], one[2]};
+  Golden golden{take<uint8_t>(file, "label_map", "U8", {one[1], one[2]}),
+                take<float>(file, "noise", "F32", one),
+                take<float>(file, "states", "F32", states),
+                take<float>(file, "outputs", "F32", states),
+                take<int64_t>(file, "timesteps", "I64", {states[0]}),
+                take<float>(file, "image", "F32", one)};
+  if (file.tensors.size() != 6) throw std::invalid_argument("it holds more than a golden run");
+  require_finite(golden.noise, "noise"), require_finite(golden.states, "states");
+  require_finite(golden.outputs, "outputs"), require_finite(golden.image, "image");
+  check_label_map(golden.label_map.data(), golden.label_map.size(), manifest.classes);
+  return golden;
+}
+
+}  // namespace
+
+Bundle::Bundle(const fs::path& folder) : folder_(folder) {
+  const std::string data = read_manifest(folder);
+  manifest_ = parse_manifest(data, (folder / kManifest).u8string());
+  sha256_ = core::sha256(data);
+}
+
+const Graph& Bundle::graph(Precision precision) const {
+  std::vector<std::string> there;
+  for (const Graph& graph : manifest_.graphs) {
+    if (graph.precision == precision) return graph;
+    there.emplace_back(kPrecisions.name(graph.precision));
+  }
+  const std::string wanted(kPrecisions.name(precision));
+  throw Error(SEGGD_BUNDLE, folder_.filename().u8string() + " has no " + wanted + " graph, only " + joined(there) +
+                                ": export it with --precision " + wanted);
+}
+
+fs::path Bundle::file(const FileRef& ref) const {
+  const fs::path path = folder_ / fs::u8path(ref.path);
+  const std::lock_guard lock(mutex_);
+  if (verified_.count(ref.path)) return path;
+  const auto broken = [&path](const std::string& what) { return Error(SEGGD_INTEGRITY, path.u8string() + " " + what); };
+  try {
+    if (!fs::is_regular_file(path)) throw broken("is missing: copy or export the bundle again");
+    if (fs::canonical(path).parent_path() != fs::canonical(folder_))
+      throw broken("is a link that leaves the bundle's folder: copy or export it again");
+    if (fs::file_size(path) != ref.size || sha256_of(path) != ref.sha256)
+      throw broken("was changed after export (its SHA-256 differs): copy it again");
+  } catch (const std::system_error& error) {
+    throw broken("cannot be read (" + error.code().message() + ")");
+  }
+  verified_.insert(ref.path);
+  return path;
+}
+
+fs::path Bundle::graph_file(const Graph& graph) const {
+  std::set<std::string> listed;
+  const fs::path path = file(graph.files.front());
+  for (auto ref = graph.files.begin() + 1; ref != graph.files.end(); ++ref) {
+    file(*ref);
+    listed.insert(ref->path);
+  }
+  for (const std::string& location : external_locations(path))
+    if (!listed.count(location))
+      throw Error(SEGGD_INTEGRITY, path.u8string() + " names external data the manifest does not: " + location);
+  return path;
+}
+
+Golden Bundle::golden() const {
+  const fs::path path = file(manifest_.check_file);
+  Safetensors read;
+  try {
+    read = read_safetensors(path);
+  } catch (const std::bad_alloc&) {
+    throw;
+  } catch (const std::exception& error) {
+    throw Error(SEGGD_INTEGRITY,
+                path.u8string() + " does not hold a golden run (" + error.what() + "): export the bundle again");
+  }
+  const auto meant = read.metadata.find(std::string(kMeaningKey));
+  if (meant == read.metadata.end())
+    throw Error(SEGGD_INTEGRITY, path.u8string() + " does not say what " + std::string(kManifest) +
+                                     " meant at export: export the bundle again");
+  if (meant->second != meaning_sha256(manifest_))
+    throw Error(SEGGD_INTEGRITY, (folder_ / kManifest).u8string() +
+                                     " was edited after export: its image, classes, mask, schedule, intensity range, "
+                                     "defaults or check steps are not those the network was exported with. Copy or "
+                                     "export the bundle again");
+  try {
+    return read_golden(read, manifest_);
+  } catch (const std::bad_alloc&) {
+    throw;
+  } catch (const std::exception& error) {
+    throw Error(SEGGD_INTEGRITY,
+                path.u8string() + " does not hold a golden run (" + error.what() + "): export the bundle again");
+  }
+}
+
+void Bundle::verify() const {
+  for (const Graph& graph : manifest_.graphs) graph_file(graph);
+  golden();
+}
+
+}  // namespace seggd::core

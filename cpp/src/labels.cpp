@@ -1,0 +1,128 @@
+#include "labels.h"
+
+#include <algorithm>
+#include <set>
+#include <stdexcept>
+
+#include "error.h"
+#include "wording.h"
+
+namespace seggd::core {
+namespace {
+
+constexpr int kMaxLabel = 255;
+
+// Control characters, in ASCII and as C1 in UTF-8. Python refuses all that is not printable; the manifest's digest
+// (meaning.h) keeps a name what it was at export.
+bool has_control_characters(const std::string& name) {
+  for (size_t i = 0; i < name.size(); ++i) {
+    const unsigned char byte = static_cast<unsigned char>(name[i]);
+    if (byte < 0x20 || byte == 0x7f) return true;
+    if (byte == 0xc2 && i + 1 < name.size() && static_cast<unsigned char>(name[i + 1]) < 0xa0) return true;
+  }
+  return false;
+}
+
+std::string quoted(const std::vector<LabelClass>& classes) {
+  std::vector<std::string> names;
+  for (const LabelClass& one : classes)
+    if (one.id != 0) names.push_back("'" + one.name + "'");
+  return joined(names);
+}
+
+int find_class(const std::string& given, const std::vector<LabelClass>& classes) {
+  const std::string name(stripped(given));
+  for (const LabelClass& one : classes) {
+    if (folded(one.name) != folded(name)) continue;
+    if (one.id == 0)
+      throw Error(SEGGD_OPTION,
+                  "'" + one.name + "' is the background, which is always there: name foreground classes only");
+    return one.id;
+  }
+  std::vector<std::string> names;
+  for (const LabelClass& one : classes) names.push_back(one.name);
+  const std::string near = nearest(name, names);
+  throw Error(SEGGD_OPTION, "there is no class '" + name + "': " +
+                                (near.empty() ? "there are " + quoted(classes) : "did you mean '" + near + "'?"));
+}
+
+}  // namespace
+
+void LabelClass::check() const {
+  if (id < 0 || id > kMaxLabel)
+    throw std::invalid_argument("class id is " + std::to_string(id) + "; it must lie in [0, 255]");
+  if (name.empty() || stripped(name) != name || name.find(',') != std::string::npos || has_control_characters(name))
+    throw std::invalid_argument("class name is '" + name +
+                                "'; it must be printable, without a comma or spaces around it");
+  for (const int value : color)
+    if (value < 0 || value > 255)
+      throw std::invalid_argument("class color holds " + std::to_string(value) + "; each value must lie in [0, 255]");
+}
+
+void check_classes(const std::vector<LabelClass>& classes) {
+  std::set<std::string> names;
+  for (size_t i = 0; i < classes.size(); ++i) {
+    if (classes[i].id != static_cast<int>(i))
+      throw std::invalid_argument("class ids must be 0 (background), 1, 2, ... in order");
+    if (!names.insert(folded(classes[i].name)).second)
+      throw std::invalid_argument("class names must differ by more than case, and '" + classes[i].name + "' is twice");
+  }
+  if (classes.size() < 2) throw std::invalid_argument("class ids must be 0 (background), 1, 2, ... in order");
+}
+
+int mask_channels(MaskEncoding encoding, size_t classes) {
+  return encoding == MaskEncoding::kOneHot ? static_cast<int>(classes) - 1 : 1;
+}
+
+void EncodeTable::encode(const uint8_t* label_map, size_t pixels, float* mask) const {
+  for (int channel = 0; channel < mask_channels; ++channel)
+    for (size_t pixel = 0; pixel < pixels; ++pixel)
+      *mask++ = values[static_cast<size_t>(label_map[pixel] * mask_channels + channel)];
+}
+
+EncodeTable encode_table(MaskEncoding encoding, size_t classes, const std::vector<int>& kept) {
+  EncodeTable table{static_cast<int>(classes), mask_channels(encoding, classes), {}};
+  table.values.resize(classes * static_cast<size_t>(table.mask_channels));
+  for (const int id : kept) {
+    float* row = table.values.data() + id * table.mask_channels;
+    if (encoding == MaskEncoding::kOneHot) {
+      row[id - 1] = 1.0f;
+    } else {
+      row[0] = static_cast<float>(id) / 255.0f;
+    }
+  }
+  return table;
+}
+
+std::vector<int> foreground(const std::vector<LabelClass>& classes) {
+  std::vector<int> ids;
+  for (const LabelClass& one : classes)
+    if (one.id != 0) ids.push_back(one.id);
+  return ids;
+}
+
+std::vector<int> select_classes(const std::vector<LabelClass>& classes, const std::vector<std::string>* keep,
+                                const std::vector<std::string>* drop) {
+  if (keep && drop)
+    throw Error(SEGGD_OPTION, "keep and drop exclude each other: give the classes to keep, or those to leave out");
+  if (!keep && !drop) return foreground(classes);
+  std::set<int> named;
+  for (const std::string& name : keep ? *keep : *drop) named.insert(find_class(name, classes));
+  std::vector<int> kept;
+  for (const int id : foreground(classes))
+    if ((named.count(id) != 0) == (keep != nullptr)) kept.push_back(id);
+  if (kept.empty())
+    throw Error(SEGGD_OPTION, std::string(keep ? "keep names no class" : "drop leaves no class") +
+                                  ": at least one of " + quoted(classes) + " must stay");
+  return kept;
+}
+
+void check_label_map(const uint8_t* label_map, size_t pixels, const std::vector<LabelClass>& classes) {
+  const uint8_t most = *std::max_element(label_map, label_map + pixels);
+  if (most < classes.size()) return;
+  std::vector<std::string> known;
+  for (const LabelClass& one : classes) known.push_back(std::to_string(one.id) + " " + one.name);
+  throw Error(SEGGD_LABEL_MAP, "label " + std::to_string(most) + " is outside the classes " + joined(known));
+}
+
+}  // namespace seggd::core

@@ -1,0 +1,128 @@
+#include "loading.h"
+
+#include <algorithm>
+
+#include "devices.h"
+#include "error.h"
+#include "names.h"
+#include "self_check.h"
+
+namespace seggd::core {
+namespace {
+
+constexpr const char* kAuto = "auto";
+constexpr const char* kFirstGpu = "cuda:0";
+
+// Devices that may be used, the best first.
+std::vector<std::string> devices(const std::string& device) {
+  if (device == kAuto)
+    return gpu_names().empty() ? std::vector<std::string>{"cpu"} : std::vector<std::string>{kFirstGpu, "cpu"};
+  if (device == "cpu") return {device};
+  if (device == "cuda") return {kFirstGpu};
+  const std::string prefix = "cuda:";
+  const bool numbered = device.compare(0, prefix.size(), prefix) == 0 && device.size() > prefix.size() &&
+                        device.find_first_not_of("0123456789", prefix.size()) == std::string::npos;
+  if (!numbered)
+    throw Error(SEGGD_OPTION, "there is no device '" + device + "': there are cpu, cuda:0 (and so on) and auto");
+  return {device};
+}
+
+bool is_place_of(const Engine& engine, const std::string& device) { return engine.on_gpu() == (device != "cpu"); }
+
+// Where an engine that was chosen by name runs; where it cannot, it says why.
+std::string place(const Engine& engine, const std::string& device) {
+  for (const std::string& one : devices(device))
+    if (is_place_of(engine, one)) return one;
+  return device == kAuto ? kFirstGpu : devices(device).front();
+}
+
+// Why an engine is passed over, or "".
+std::string unfit(const Availability& there, std::optional<Precision> precision) {
+  if (!there.usable) return there.reason;
+  if (!precision || std::count(there.precisions.begin(), there.precisions.end(), *precision)) return "";
+  std::vector<std::string> names;
+  for (const Precision one : there.precisions) names.emplace_back(kPrecisions.name(one));
+  return "it computes in " + joined(names) + " here, not in " + std::string(kPrecisions.name(*precision));
+}
+
+std::unique_ptr<Network> open_network(const Bundle& bundle, const Engine& engine, const EngineInfo& info, int threads) {
+  const Manifest& manifest = bundle.manifest();
+  const std::filesystem::path graph = bundle.graph_file(bundle.graph(engine.graph_precision(info.precision)));
+  const ImageSpec& image = manifest.image;
+  const NetworkShape shape{image.channels, manifest.mask_channels(), image.height, image.width};
+  return engine.open(graph, shape, info, threads);
+}
+
+// Opens a bundle with one engine, in one precision or in its own choice of them.
+std::unique_ptr<Network> open(const Bundle& bundle, const Engine& engine, const Availability& there,
+                              std::optional<Precision> precision, const std::string& device, int threads,
+                              std::vector<std::string> notes) {
+  const Golden golden = bundle.golden();
+  const SelfCheck check(bundle.manifest(), golden);
+  std::vector<Precision> own;
+  for (const Precision choice : there.precisions)
+    for (const Graph& graph : bundle.manifest().graphs)
+      if (graph.precision == engine.graph_precision(choice)) own.push_back(choice);
+  if (own.empty()) own.push_back(there.precisions.front());  // its graph is missing, which an error will say
+  for (const Precision candidate : precision ? std::vector{*precision} : own) {
+    const EngineInfo info{engine.name(), there.version, device, there.device_name, candidate, joined(notes, "; ")};
+    std::unique_ptr<Network> network = open_network(bundle, engine, info, threads);
+    Session session(*network, 1);
+    if (precision || candidate == Precision::kFp32) {
+      check.require_states(session, info);
+      return network;
+    }
+    const std::string flaw = check.flaw(session, info);
+    if (flaw.empty()) return network;
+    notes.push_back(engine.name() + " in " + std::string(kPrecisions.name(candidate)) + ": " + flaw);
+  }
+  throw Error(SEGGD_ENGINE_UNAVAILABLE,
+              "engine " + engine.name() + " can use none of its precisions: " + joined(notes, "; "));
+}
+
+}  // namespace
+
+std::vector<EngineState> list_engines(const LoadOptions& options) {
+  std::vector<EngineState> all;
+  for (const auto& engine : engines(options.libraries)) {
+    const std::string device = place(*engine, options.device);
+    all.push_back({engine->name(), device, engine->availability(device)});
+  }
+  return all;
+}
+
+std::unique_ptr<Network> load(const Bundle& bundle, const LoadOptions& options) {
+  const std::vector<std::string> places = devices(options.device);
+  if (options.threads < 0)
+    throw Error(SEGGD_OPTION, "threads is " + std::to_string(options.threads) + "; it must not be negative");
+  std::optional<Precision> precision;
+  if (options.precision != kAuto) precision = kPrecisions.require(options.precision);
+  const std::vector<std::unique_ptr<Engine>> all = engines(options.libraries);
+  if (options.engine != kAuto) {
+    std::vector<std::string> names;
+    for (const auto& engine : all) {
+      names.push_back(engine->name());
+      if (engine->name() != options.engine) continue;
+      const std::string device = place(*engine, options.device);
+      const Availability there = engine->availability(device);
+      const std::string reason = unfit(there, precision);
+      if (!reason.empty()) throw Error(SEGGD_ENGINE_UNAVAILABLE, "engine " + engine->name() + ": " + reason);
+      return open(bundle, *engine, there, precision, device, options.threads, {});
+    }
+    throw Error(SEGGD_OPTION, "there is no engine '" + options.engine + "': " + hint(options.engine, names));
+  }
+  std::vector<std::string> passed_over;
+  for (const std::string& device : places) {
+    for (const auto& engine : all) {
+      if (!is_place_of(*engine, device)) continue;
+      const Availability there = engine->availability(device);
+      const std::string reason = unfit(there, precision);
+      if (reason.empty()) return open(bundle, *engine, there, precision, device, options.threads, passed_over);
+      passed_over.push_back(engine->name() + ": " + reason);
+    }
+  }
+  throw Error(SEGGD_ENGINE_UNAVAILABLE,
+              "no engine can run on " + joined(places, " or ") + ": " + joined(passed_over, "; "));
+}
+
+}  // namespace seggd::core

@@ -1,0 +1,152 @@
+#include "request.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "error.h"
+#include "names.h"
+
+namespace seggd::core {
+namespace {
+
+constexpr uint64_t kSeedMask = (uint64_t{1} << 53) - 1;  // derived seeds are exact in every JSON reader
+
+void require(bool given, const std::string& name) {
+  if (!given) throw Error(SEGGD_ARGUMENT, name + " is a null pointer");
+}
+
+std::vector<std::string> listed(const char* const* names, size_t count, const std::string& what) {
+  require(names != nullptr, what);
+  std::vector<std::string> all;
+  for (size_t i = 0; i < count; ++i) {
+    require(names[i] != nullptr, what + "[" + std::to_string(i) + "]");
+    all.emplace_back(names[i]);
+  }
+  return all;
+}
+
+// How many arrays there are: one for all images, or one for each.
+int array_count(int given, int images, const std::string& what) {
+  const int count = given == 0 ? 1 : given;
+  if (count != 1 && count != images)
+    throw Error(SEGGD_OPTION, "there are " + std::to_string(given) + " " + what + " for " + std::to_string(images) +
+                                  " images: give one for each image, or one for all");
+  return count;
+}
+
+// Pointers to each image's part of an array, which may serve all.
+template <class Number>
+std::vector<const Number*> parts(const Number* array, int count, int images, size_t size) {
+  std::vector<const Number*> all;
+  for (int image = 0; image < images; ++image)
+    all.push_back(array + (count == 1 ? 0 : static_cast<size_t>(image) * size));
+  return all;
+}
+
+RowTable table_of(const Manifest& manifest, const seggd_request& request) {
+  if (request.steps < 0)
+    throw Error(SEGGD_OPTION, "steps is " + std::to_string(request.steps) + "; it must not be negative");
+  const Sampler sampler = request.sampler ? kSamplers.require(request.sampler) : manifest.defaults.sampler;
+  const Spacing spacing = request.spacing ? kSpacings.require(request.spacing) : manifest.schedule.spacing;
+  const int steps = request.steps == 0 ? manifest.defaults.steps : request.steps;
+  return sampler_rows(sampler, manifest.schedule, steps, request.eta, spacing);
+}
+
+std::vector<const uint8_t*> label_maps_of(const Manifest& manifest, const seggd_request& request, int images) {
+  require(request.label_maps != nullptr, "label_maps");
+  const ImageSpec& image = manifest.image;
+  if (request.height != image.height || request.width != image.width)
+    throw Error(SEGGD_LABEL_MAP, "the label map is " + std::to_string(request.height) + "x" +
+                                     std::to_string(request.width) + "; this bundle draws " +
+                                     std::to_string(image.height) + "x" + std::to_string(image.width) +
+                                     ": resize it by nearest neighbour first");
+  const int count = array_count(request.label_map_count, images, "label maps");
+  check_label_map(request.label_maps, static_cast<size_t>(count) * image.pixels(), manifest.classes);
+  return parts(request.label_maps, count, images, image.pixels());
+}
+
+std::vector<const float*> noise_of(const Manifest& manifest, const seggd_request& request, int images) {
+  if (!request.noise) return {};
+  const int count = array_count(request.noise_count, images, "noise arrays");
+  const size_t size = manifest.image.elements();
+  if (!std::all_of(request.noise, request.noise + static_cast<size_t>(count) * size,
+                   [](float number) { return std::isfinite(number); }))
+    throw Error(SEGGD_DATA, "noise must be finite");
+  return parts(request.noise, count, images, size);
+}
+
+std::vector<uint64_t> seeds_of(const seggd_request& request, int images) {
+  if (request.seeds) return {request.seeds, request.seeds + images};
+  if (images == 1) return {request.seed};
+  std::vector<uint64_t> seeds;
+  for (int image = 0; image < images; ++image) seeds.push_back(derive_seed(request.seed, image));
+  return seeds;
+}
+
+size_t pixel_size(seggd_pixel_type type) {
+  if (type == SEGGD_FLOAT32) return sizeof(float);
+  if (type == SEGGD_UINT8) return 1;
+  throw Error(SEGGD_OPTION, "there is no pixel type " + std::to_string(type));
+}
+
+}  // namespace
+
+int image_count(const seggd_request& request) {
+  if (request.count < 0)
+    throw Error(SEGGD_OPTION, "count is " + std::to_string(request.count) + "; it must not be negative");
+  return request.count == 0 ? 1 : request.count;
+}
+
+Run prepare(const Manifest& manifest, const seggd_request& request) {
+  const int images = image_count(request);
+  if (request.preview_every < 0) throw Error(SEGGD_OPTION, "preview_every must not be negative");
+  Run run;
+  run.table = table_of(manifest, request);
+  run.encoding = kept_table(manifest, request.keep, request.keep_count, request.drop, request.drop_count);
+  run.label_maps = label_maps_of(manifest, request, images);
+  run.seeds = seeds_of(request, images);
+  run.noise = noise_of(manifest, request, images);
+  return run;
+}
+
+EncodeTable kept_table(const Manifest& manifest, const char* const* keep, size_t keep_count, const char* const* drop,
+                       size_t drop_count) {
+  // A list that is there and empty is given: it names no class, which is an error as in Python.
+  const bool keeps = keep || keep_count > 0, drops = drop || drop_count > 0;
+  const std::vector<std::string> kept = keeps ? listed(keep, keep_count, "keep") : std::vector<std::string>{};
+  const std::vector<std::string> dropped = drops ? listed(drop, drop_count, "drop") : std::vector<std::string>{};
+  return encode_table(manifest.mask.encoding, manifest.classes.size(),
+                      select_classes(manifest.classes, keeps ? &kept : nullptr, drops ? &dropped : nullptr));
+}
+
+std::vector<float> read_real(const Manifest& manifest, const void* real, size_t size_bytes, seggd_pixel_type type) {
+  require(real != nullptr, "real");
+  check_size(manifest, 1, size_bytes, type, "the real image");
+  const size_t channels = static_cast<size_t>(manifest.image.channels), pixels = manifest.image.pixels();
+  std::vector<float> latent(manifest.image.elements());
+  for (size_t i = 0; i < latent.size(); ++i) {
+    const float pixel = type == SEGGD_UINT8 ? static_cast<float>(static_cast<const uint8_t*>(real)[i]) / 255.0f
+                                            : static_cast<const float*>(real)[i];
+    if (!(pixel >= 0.0f && pixel <= 1.0f))
+      throw Error(SEGGD_DATA, "a real image of floats must lie in [0, 1]: scale it first");
+    latent[i % channels * pixels + i / channels] = pixel * 2.0f - 1.0f;
+  }
+  return latent;
+}
+
+void check_size(const Manifest& manifest, int count, size_t size_bytes, seggd_pixel_type type,
+                const std::string& what) {
+  const size_t image = manifest.image.elements() * pixel_size(type);
+  if (size_bytes % image == 0 && size_bytes / image == static_cast<size_t>(count)) return;
+  throw Error(SEGGD_DATA, what + " has " + std::to_string(size_bytes) + " bytes; " + std::to_string(count) + " of " +
+                              std::to_string(manifest.image.height) + "x" + std::to_string(manifest.image.width) + "x" +
+                              std::to_string(manifest.image.channels) + " " +
+                              (type == SEGGD_UINT8 ? "bytes" : "floats") + " take " + std::to_string(image) + " each");
+}
+
+uint64_t derive_seed(uint64_t seed, int index) {
+  const Words words = philox(seed, static_cast<Word>(index), 0, kSeed, 0);
+  return (static_cast<uint64_t>(words.at[1]) << 32 | words.at[0]) & kSeedMask;
+}
+
+}  // namespace seggd::core

@@ -1,0 +1,35 @@
+// What a caller asks for, checked, and turned into a run: seggd_rt/request.py and drawing.py.
+#pragma once
+
+#include <seggd/seggd.h>
+
+#include <string>
+#include <vector>
+
+#include "manifest.h"
+#include "session.h"
+
+namespace seggd::core {
+
+// How many images are asked for; SEGGD_OPTION where it is negative.
+int image_count(const seggd_request& request);
+
+// A run of checked inputs. It refers to the request's memory.
+// SEGGD_ARGUMENT, SEGGD_OPTION, SEGGD_DATA and SEGGD_LABEL_MAP as their descriptions say.
+Run prepare(const Manifest& manifest, const seggd_request& request);
+
+// The encode table of the classes that stay; `keep` or `drop` may be null with a count of 0.
+EncodeTable kept_table(const Manifest& manifest, const char* const* keep, size_t keep_count, const char* const* drop,
+                       size_t drop_count);
+
+// A real image, (H, W, C), as the network sees it, (C, H, W) in [-1, 1]; SEGGD_DATA where it has another size, or
+// values outside [0, 1].
+std::vector<float> read_real(const Manifest& manifest, const void* real, size_t size_bytes, seggd_pixel_type type);
+
+// SEGGD_DATA where memory for `count` images has another size.
+void check_size(const Manifest& manifest, int count, size_t size_bytes, seggd_pixel_type type, const std::string& what);
+
+// The seed of copy 0 of the mask at an index of a run: seggd_rt.noise.derive_seed.
+uint64_t derive_seed(uint64_t seed, int index);
+
+}  // namespace seggd::core

@@ -1,0 +1,86 @@
+#include "safetensors.h"
+
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <stdexcept>
+
+#include "fields.h"
+
+namespace seggd::core {
+namespace {
+
+constexpr uint64_t kMaxHeader = uint64_t{100} << 20;
+
+size_t size_of(const std::string& dtype) {
+  const std::map<std::string, size_t> sizes{{"F32", 4}, {"I64", 8}, {"U8", 1}};
+  const auto found = sizes.find(dtype);
+  if (found == sizes.end()) throw std::invalid_argument("dtype " + dtype + " is not read");
+  return found->second;
+}
+
+uint64_t place(const Json& json) {
+  if (!json.is_number_unsigned()) throw std::invalid_argument("places and shapes must be whole numbers");
+  return json.get<uint64_t>();
+}
+
+Tensor read_tensor(const Json& json, const std::string& name, const std::string& data) {
+  Fields fields(json, name);
+  Tensor tensor{fields.text("dtype"), {}, {}};
+  uint64_t size = size_of(tensor.dtype);
+  for (const Json& axis : Fields::list_of(fields.require("shape"), name)) {
+    const uint64_t length = place(axis);
+    if (length != 0 && size > data.size() / length) throw std::invalid_argument(name + " is larger than the file");
+    size *= length;
+    tensor.shape.push_back(static_cast<int64_t>(length));
+  }
+  const Json& offsets = Fields::list_of(fields.require("data_offsets"), name);
+  if (offsets.size() != 2) throw std::invalid_argument(name + " must have two places");
+  const uint64_t begin = place(offsets[0]), end = place(offsets[1]);
+  if (begin > end || end > data.size() || end - begin != size)
+    throw std::invalid_argument(name + " does not lie where the header says");
+  tensor.bytes = data.substr(static_cast<size_t>(begin), static_cast<size_t>(size));
+  return tensor;
+}
+
+}  // namespace
+
+template <class Number>
+std::vector<Number> Tensor::as() const {
+  if (size_of(dtype) != sizeof(Number)) throw std::invalid_argument(dtype + " is of another size");
+  std::vector<Number> numbers(bytes.size() / sizeof(Number));
+  if (!numbers.empty()) std::memcpy(numbers.data(), bytes.data(), bytes.size());
+  return numbers;
+}
+
+template std::vector<float> Tensor::as<float>() const;
+template std::vector<int64_t> Tensor::as<int64_t>() const;
+template std::vector<uint8_t> Tensor::as<uint8_t>() const;
+
+Safetensors read_safetensors(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  const std::string all{std::istreambuf_iterator<char>(file), {}};
+  uint64_t length = 0;
+  if (all.size() < sizeof length) throw std::invalid_argument("it has no header");
+  for (size_t i = 0; i < sizeof length; ++i)
+    length |= static_cast<uint64_t>(static_cast<unsigned char>(all[i])) << (8 * i);
+  if (length > kMaxHeader || length > all.size() - sizeof length)
+    throw std::invalid_argument("its header is not whole");
+  const auto begin = all.begin() + sizeof length, end = begin + static_cast<std::ptrdiff_t>(length);
+  const std::string data(end, all.end());
+  Safetensors found;
+  const Json header = Json::parse(begin, end);
+  if (!header.is_object()) throw std::invalid_argument("its header is no object");
+  for (const auto& item : header.items()) {
+    if (item.key() != "__metadata__") {
+      found.tensors[item.key()] = read_tensor(item.value(), item.key(), data);
+      continue;
+    }
+    if (!item.value().is_object()) throw std::invalid_argument("its metadata is no object");
+    for (const auto& entry : item.value().items())
+      found.metadata[entry.key()] = Fields::text_of(entry.value(), "its metadata");
+  }
+  return found;
+}
+
+}  // namespace seggd::core

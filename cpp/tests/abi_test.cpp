@@ -1,0 +1,223 @@
+// What a caller can do wrong through the C ABI: each a status and a message.
+#include <gtest/gtest.h>
+#include <seggd/seggd.h>
+
+#include <functional>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "golden.h"
+
+namespace {
+
+template <class Struct>
+Struct sized() {
+  Struct made{};
+  made.struct_size = sizeof(Struct);
+  return made;
+}
+
+struct Abi : testing::Test {
+  seggd_bundle* bundle = nullptr;
+  seggd_generator* generator = nullptr;
+  std::vector<uint8_t> label_map = std::vector<uint8_t>(24 * 32, 1);
+  std::vector<float> image = std::vector<float>(24 * 32);
+
+  void SetUp() override {
+    ASSERT_EQ(seggd_bundle_open(golden::bundle("tiny").c_str(), &bundle), SEGGD_OK) << seggd_last_error();
+    auto options = sized<seggd_load_options>();
+    options.engine = "onnxruntime", options.onnxruntime = ONNXRUNTIME_LIBRARY;
+    ASSERT_EQ(seggd_generator_open(bundle, &options, &generator), SEGGD_OK) << seggd_last_error();
+  }
+
+  void TearDown() override {
+    seggd_generator_close(generator);
+    seggd_bundle_close(bundle);
+  }
+
+  seggd_request request() const {
+    auto made = sized<seggd_request>();
+    made.label_maps = label_map.data(), made.height = 24, made.width = 32, made.steps = 2;
+    return made;
+  }
+
+  seggd_status generate(const seggd_request& given) {
+    return seggd_generate(generator, &given, image.data(), image.size() * sizeof(float), SEGGD_FLOAT32);
+  }
+};
+
+void expect(seggd_status found, seggd_status status, const std::string& message) {
+  EXPECT_EQ(found, status) << seggd_last_error();
+  EXPECT_NE(std::string(seggd_last_error()).find(message), std::string::npos) << seggd_last_error();
+}
+
+TEST_F(Abi, Draws) { EXPECT_EQ(generate(request()), SEGGD_OK) << seggd_last_error(); }
+
+TEST_F(Abi, NullPointers) {
+  const seggd_request good = request();
+  const size_t bytes = image.size() * sizeof(float);
+  auto info = sized<seggd_bundle_info>();
+  seggd_bundle* opened = nullptr;
+  seggd_engines* engines = nullptr;
+  expect(seggd_bundle_open(nullptr, &opened), SEGGD_ARGUMENT, "path is a null pointer");
+  expect(seggd_bundle_open("x", nullptr), SEGGD_ARGUMENT, "bundle is a null pointer");
+  expect(seggd_bundle_verify(nullptr), SEGGD_ARGUMENT, "bundle is a null pointer");
+  expect(seggd_bundle_get_info(nullptr, &info), SEGGD_ARGUMENT, "bundle is a null pointer");
+  expect(seggd_bundle_get_info(bundle, nullptr), SEGGD_ARGUMENT, "info is a null pointer");
+  expect(seggd_bundle_get_class(bundle, 0, nullptr), SEGGD_ARGUMENT, "found is a null pointer");
+  expect(seggd_engines_list(nullptr, nullptr), SEGGD_ARGUMENT, "engines is a null pointer");
+  expect(seggd_engines_get(nullptr, 0, nullptr), SEGGD_ARGUMENT, "engines is a null pointer");
+  expect(seggd_generator_open(nullptr, nullptr, nullptr), SEGGD_ARGUMENT, "generator is a null pointer");
+  expect(seggd_generator_open(nullptr, nullptr, &generator), SEGGD_ARGUMENT, "bundle is a null pointer");
+  expect(seggd_generator_get_engine(nullptr, nullptr), SEGGD_ARGUMENT, "generator is a null pointer");
+  expect(seggd_generate(nullptr, &good, image.data(), bytes, 0), SEGGD_ARGUMENT, "generator is a null pointer");
+  expect(seggd_generate(generator, nullptr, image.data(), bytes, 0), SEGGD_ARGUMENT, "request is a null pointer");
+  expect(seggd_generate(generator, &good, nullptr, bytes, 0), SEGGD_ARGUMENT, "images is a null pointer");
+  expect(seggd_interpolate(generator, &good, nullptr, image.data(), bytes, 0), SEGGD_ARGUMENT,
+         "interpolation is a null pointer");
+  EXPECT_EQ(seggd_engines_count(nullptr), 0);
+  EXPECT_EQ(opened, nullptr);
+  EXPECT_EQ(engines, nullptr);
+  seggd_bundle_close(nullptr), seggd_engines_close(nullptr), seggd_generator_close(nullptr);
+}
+
+TEST_F(Abi, AFailureLeavesOutputsAsTheyWere) {
+  seggd_bundle* before = bundle;
+  EXPECT_EQ(seggd_bundle_open("no such bundle", &bundle), SEGGD_BUNDLE);
+  EXPECT_EQ(bundle, before);
+}
+
+struct Wrong {
+  std::function<void(seggd_request&)> change;
+  seggd_status status;
+  const char* message;
+};
+
+TEST_F(Abi, WrongRequests) {
+  static const char* const unknown[] = {"liver"};
+  static const char* const known[] = {"cavity"};
+  static const char* const null[] = {nullptr};
+  static const std::vector<float> infinite(24 * 32, INFINITY);
+  static const std::vector<uint8_t> outside(24 * 32, 4);
+  const std::vector<Wrong> all{
+      {[](auto& r) { r.label_maps = nullptr; }, SEGGD_ARGUMENT, "label_maps is a null pointer"},
+      {[](auto& r) { r.struct_size = 0; }, SEGGD_ARGUMENT, "struct_size is not set"},
+      {[](auto& r) { r.struct_size = size_t{1} << 40; }, SEGGD_ARGUMENT, "struct_size is not set"},
+      {[](auto& r) { r.height = 32, r.width = 24; }, SEGGD_LABEL_MAP,
+       "the label map is 32x24; this bundle draws 24x32"},
+      {[](auto& r) { r.label_maps = outside.data(); }, SEGGD_LABEL_MAP, "label 4 is outside the classes"},
+      {[](auto& r) { r.count = -1; }, SEGGD_OPTION, "count is -1"},
+      {[](auto& r) { r.count = 2; }, SEGGD_DATA, "images has 3072 bytes"},
+      {[](auto& r) { r.label_map_count = 2; }, SEGGD_OPTION, "there are 2 label maps for 1 images"},
+      {[](auto& r) { r.label_map_count = -2; }, SEGGD_OPTION, "there are -2 label maps"},
+      {[](auto& r) { r.noise = infinite.data(), r.noise_count = 3; }, SEGGD_OPTION, "there are 3 noise arrays"},
+      {[](auto& r) { r.noise = infinite.data(); }, SEGGD_DATA, "noise must be finite"},
+      {[](auto& r) { r.steps = -1; }, SEGGD_OPTION, "steps is -1"},
+      {[](auto& r) { r.steps = 2000; }, SEGGD_OPTION, "steps is 2000; it must lie in [1, 1000]"},
+      {[](auto& r) { r.eta = 2; }, SEGGD_OPTION, "eta is 2"},
+      {[](auto& r) { r.eta = 0.5, r.sampler = "ddpm"; }, SEGGD_OPTION, "only the sampler ddim has one"},
+      {[](auto& r) { r.sampler = "ddin"; }, SEGGD_OPTION, "did you mean 'ddim'?"},
+      {[](auto& r) { r.spacing = "even"; }, SEGGD_OPTION, "there is no spacing 'even'"},
+      {[](auto& r) { r.keep = unknown, r.keep_count = 1; }, SEGGD_OPTION, "there is no class 'liver'"},
+      {[](auto& r) { r.keep = known, r.keep_count = 1, r.drop = known, r.drop_count = 1; }, SEGGD_OPTION, "exclude"},
+      {[](auto& r) { r.keep_count = 1; }, SEGGD_ARGUMENT, "keep is a null pointer"},
+      {[](auto& r) { r.drop = null, r.drop_count = 1; }, SEGGD_ARGUMENT, "drop[0] is a null pointer"},
+      {[](auto& r) { r.preview_every = -1; }, SEGGD_OPTION, "preview_every"},
+  };
+  for (const Wrong& wrong : all) {
+    seggd_request bad = request();
+    wrong.change(bad);
+    expect(generate(bad), wrong.status, wrong.message);
+  }
+  EXPECT_EQ(generate(request()), SEGGD_OK);
+}
+
+TEST_F(Abi, WrongSizesOfTheResult) {
+  const seggd_request good = request();
+  const auto drawn = [&](size_t bytes, seggd_pixel_type type) {
+    return seggd_generate(generator, &good, image.data(), bytes, type);
+  };
+  for (const size_t bytes : {size_t{0}, size_t{3071}, size_t{3073}, size_t{6144}, SIZE_MAX})
+    expect(drawn(bytes, SEGGD_FLOAT32), SEGGD_DATA, "images has ");
+  expect(drawn(3072, SEGGD_UINT8), SEGGD_DATA, "images has 3072 bytes");
+  expect(drawn(3072, 7), SEGGD_OPTION, "there is no pixel type 7");
+}
+
+TEST_F(Abi, WrongInterpolations) {
+  std::vector<float> real(24 * 32, 0.5f);
+  const double half = 0.5, two = 2;
+  auto good = sized<seggd_interpolation>();
+  good.real = real.data(), good.real_size_bytes = real.size() * sizeof(float), good.at = 0.6;
+  good.weights = &half, good.weight_count = 1;
+  const auto drawn = [&](const std::function<void(seggd_interpolation&)>& change) {
+    seggd_interpolation how = good;
+    change(how);
+    const seggd_request given = request();
+    return seggd_interpolate(generator, &given, &how, image.data(), image.size() * sizeof(float), SEGGD_FLOAT32);
+  };
+  EXPECT_EQ(drawn([](auto&) {}), SEGGD_OK) << seggd_last_error();
+  expect(drawn([](auto& how) { how.real = nullptr; }), SEGGD_ARGUMENT, "real is a null pointer");
+  expect(drawn([](auto& how) { how.real_size_bytes = 5; }), SEGGD_DATA, "the real image has 5 bytes");
+  expect(drawn([](auto& how) { how.weights = nullptr; }), SEGGD_ARGUMENT, "weights is a null pointer");
+  expect(drawn([&](auto& how) { how.weights = &two; }), SEGGD_OPTION, "each weight must lie in [0, 1]");
+  expect(drawn([](auto& how) { how.at = 0; }), SEGGD_OPTION, "at is 0");
+  real[7] = 1.5f;
+  expect(drawn([](auto&) {}), SEGGD_DATA, "must lie in [0, 1]");
+}
+
+TEST_F(Abi, CallbacksThatCancelOrThrow) {
+  seggd_request told = request();
+  told.on_step = [](const seggd_step* step, void*) -> int32_t { return step->index == 0; };
+  expect(generate(told), SEGGD_CANCELLED, "after step 1 of 2");
+  told.on_step = [](const seggd_step*, void*) -> int32_t { throw std::runtime_error("not caught"); };
+  expect(generate(told), SEGGD_CALLBACK, "the callback threw");
+  EXPECT_EQ(generate(request()), SEGGD_OK);
+}
+
+TEST_F(Abi, CallersOfOtherVersions) {
+  // One that knows less: what it does not know is the default.
+  seggd_request old = request();
+  old.struct_size = offsetof(seggd_request, seeds);
+  old.sampler = "none that the old struct has room for";
+  EXPECT_EQ(generate(old), SEGGD_OK) << seggd_last_error();
+  // One that knows more: refused only where it asks for what is unknown here.
+  struct {
+    seggd_request known;
+    uint64_t unknown;
+  } newer{request(), 0};
+  newer.known.struct_size = sizeof newer;
+  EXPECT_EQ(generate(newer.known), SEGGD_OK) << seggd_last_error();
+  newer.unknown = 1;
+  expect(generate(newer.known), SEGGD_OPTION, "upgrade it");
+  auto half = sized<seggd_bundle_info>();
+  half.struct_size = offsetof(seggd_bundle_info, classes);
+  half.classes = -1;
+  EXPECT_EQ(seggd_bundle_get_info(bundle, &half), SEGGD_OK);
+  EXPECT_STREQ(half.name, "tiny");
+  EXPECT_EQ(half.classes, -1);
+}
+
+TEST_F(Abi, Indices) {
+  auto found = sized<seggd_class>();
+  for (const int32_t index : {-1, 4}) expect(seggd_bundle_get_class(bundle, index, &found), SEGGD_OPTION, "index is");
+}
+
+TEST_F(Abi, DamagedAndNewerBundles) {
+  const golden::Copy damaged;
+  golden::write(damaged.file("unet.fp32.onnx"), "changed");
+  seggd_bundle* opened = nullptr;
+  ASSERT_EQ(seggd_bundle_open(damaged.path().string().c_str(), &opened), SEGGD_OK);
+  seggd_generator* made = nullptr;
+  auto options = sized<seggd_load_options>();
+  options.engine = "onnxruntime", options.onnxruntime = ONNXRUNTIME_LIBRARY;
+  expect(seggd_generator_open(opened, &options, &made), SEGGD_INTEGRITY, "was changed after export");
+  seggd_bundle_close(opened);
+  const golden::Copy newer;
+  newer.edit([](golden::Json& manifest) { manifest["schema"] = "seggd-bundle/2"; });
+  expect(seggd_bundle_open(newer.path().string().c_str(), &opened), SEGGD_BUNDLE_VERSION,
+         "follows schema seggd-bundle/2");
+}
+
+}  // namespace

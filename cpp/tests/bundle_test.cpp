@@ -1,0 +1,110 @@
+#include "bundle.h"
+
+#include <gtest/gtest.h>
+
+#include "golden.h"
+
+namespace {
+
+namespace fs = std::filesystem;
+using golden::Copy;
+using golden::Json;
+using seggd::core::Bundle;
+
+golden::Outcome verified(const fs::path& path) {
+  return golden::outcome([&] { Bundle(path).verify(); });
+}
+
+void expect_refused(const Copy& copy, seggd_status status, const std::string& message) {
+  const golden::Outcome found = verified(copy.path());
+  EXPECT_EQ(found.status, status);
+  EXPECT_NE(found.message.find(message), std::string::npos) << found.message;
+}
+
+TEST(Bundle, IsVerified) {
+  for (const char* name : {"tiny", "tiny-rgb"}) EXPECT_EQ(verified(golden::bundle(name)).message, "");
+  const seggd::core::Golden golden = Bundle(golden::bundle("tiny")).golden();
+  EXPECT_EQ(golden.timesteps.size(), 3u);
+  EXPECT_EQ(golden.states.size(), 3u * 24 * 32);
+}
+
+TEST(Bundle, IsAFolderWithAManifest) {
+  for (const fs::path& path : {golden::folder(), fs::path("no such folder"), fs::path(std::string(300, 'x'))})
+    EXPECT_EQ(verified(path).status, SEGGD_BUNDLE);
+}
+
+TEST(Bundle, AChangedByteIsNoticed) {
+  for (const char* name : {"unet.fp32.onnx", "check.safetensors"}) {
+    const Copy copy;
+    std::string data = golden::read(copy.file(name));
+    data[data.size() / 2] ^= 1;
+    golden::write(copy.file(name), data);
+    expect_refused(copy, SEGGD_INTEGRITY, "was changed after export");
+  }
+}
+
+TEST(Bundle, AMissingFileIsNoticed) {
+  const Copy copy;
+  fs::remove(copy.file("check.safetensors"));
+  expect_refused(copy, SEGGD_INTEGRITY, "is missing");
+}
+
+TEST(Bundle, ALinkOutOfTheFolderIsRefused) {
+  const Copy copy;
+  const fs::path outside = copy.path().parent_path() / "outside.onnx";
+  fs::rename(copy.file("unet.fp32.onnx"), outside);
+  fs::create_symlink(outside, copy.file("unet.fp32.onnx"));
+  expect_refused(copy, SEGGD_INTEGRITY, "leaves the bundle's folder");
+}
+
+TEST(Bundle, ALinkedFolderIsABundle) {
+  const Copy copy;
+  const fs::path link = copy.path().parent_path() / "link.seggd";
+  fs::create_directory_symlink(copy.path(), link);
+  EXPECT_EQ(verified(link).message, "");
+}
+
+TEST(Bundle, AnEditedMeaningIsNoticed) {
+  for (const auto& [place, value] : {std::pair{"/image/height", "16"}, std::pair{"/schedule/beta_end", "0.03"},
+                                     std::pair{"/classes/1/name", "\"lake\""}, std::pair{"/defaults/steps", "49"},
+                                     std::pair{"/intensity_range", "[0, 4095]"}}) {
+    const Copy copy;
+    copy.edit([&, at = place, to = value](Json& manifest) { manifest[Json::json_pointer(at)] = Json::parse(to); });
+    expect_refused(copy, SEGGD_INTEGRITY, "was edited after export");
+  }
+}
+
+TEST(Bundle, WhatDecidesNoImageMayBeEdited) {
+  const Copy copy;
+  copy.edit([](Json& manifest) { manifest["name"] = "other", manifest["modality"] = "MR"; });
+  EXPECT_EQ(verified(copy.path()).message, "");
+}
+
+TEST(Bundle, AGoldenRunThatIsNone) {
+  for (const std::string& data :
+       {std::string(), std::string("short"), std::string(8, '\xff'), std::string("\2\0\0\0\0\0\0\0{}", 10),
+        std::string("\2\0\0\0\0\0\0\0[]", 10), [] {
+          const std::string header =
+              R"({"noise":{"dtype":"F32","shape":[9223372036854775807,4],"data_offsets":[0,4]}})";
+          return std::string(1, static_cast<char>(header.size())) + std::string(7, '\0') + header + "1234";
+        }()}) {
+    const Copy copy;
+    golden::write(copy.file("check.safetensors"), data);
+    copy.reseal();
+    EXPECT_EQ(verified(copy.path()).status, SEGGD_INTEGRITY);
+  }
+}
+
+TEST(Bundle, AGraphThatNamesOtherFiles) {
+  const Copy copy;
+  // ModelProto.graph { initializer { external_data { "location": "../secret" } } }
+  const std::string entry = "\x0a\x08location\x12\x09../secret";
+  const auto wrapped = [](char tag, const std::string& inner) {
+    return std::string(1, tag) + static_cast<char>(inner.size()) + inner;
+  };
+  golden::write(copy.file("unet.fp32.onnx"), wrapped(0x3a, wrapped(0x2a, wrapped(0x6a, entry))));
+  copy.reseal();
+  expect_refused(copy, SEGGD_INTEGRITY, "names external data the manifest does not: ../secret");
+}
+
+}  // namespace

@@ -1,0 +1,120 @@
+// Which engines there are, which is chosen, and what is said of those that cannot run.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <seggd/seggd.hpp>
+
+#include "devices.h"
+#include "golden.h"
+#include "safetensors.h"
+
+namespace {
+
+struct Chosen {
+  seggd_status status;
+  std::string text;
+};
+
+Chosen opened(const std::function<void(seggd::LoadOptions&)>& change,
+              const std::string& path = golden::bundle("tiny")) {
+  seggd::LoadOptions options;
+  options.onnxruntime = ONNXRUNTIME_LIBRARY;
+  change(options);
+  try {
+    const seggd::EngineInfo found = seggd::Generator(seggd::Bundle(path), options).engine();
+    return {SEGGD_OK, found.name + " " + found.precision + " on " + found.device};
+  } catch (const seggd::Error& error) {
+    return {error.status(), error.what()};
+  }
+}
+
+bool has(const Chosen& chosen, const std::string& text) { return chosen.text.find(text) != std::string::npos; }
+
+TEST(Engines, AreListedInTheOrderOfAuto) {
+  seggd::LoadOptions options;
+  options.onnxruntime = ONNXRUNTIME_LIBRARY;
+  std::vector<std::string> names;
+  for (const seggd::EngineInfo& engine : seggd::engines(options)) {
+    names.push_back(engine.name);
+    EXPECT_EQ(engine.usable, engine.reason.empty()) << engine.name;
+  }
+  EXPECT_EQ(names,
+            (std::vector<std::string>{"tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "openvino", "onnxruntime"}));
+}
+
+TEST(Engines, AutoTakesTheFirstThatCanRun) {
+  const Chosen found = opened([](seggd::LoadOptions& options) { options.device = "cpu"; });
+  EXPECT_EQ(found.text, "onnxruntime fp32 on cpu");
+}
+
+TEST(Engines, NamesThatAreNotThere) {
+  const auto refused = [](auto change) {
+    const Chosen found = opened(change);
+    EXPECT_EQ(found.status, SEGGD_OPTION);
+    return found;
+  };
+  EXPECT_TRUE(has(refused([](auto& options) { options.engine = "onnxruntme"; }), "did you mean 'onnxruntime'?"));
+  EXPECT_TRUE(has(refused([](auto& options) { options.precision = "fp8"; }), "there is no precision 'fp8'"));
+  EXPECT_TRUE(has(refused([](auto& options) { options.device = "cuda:x"; }), "there is no device 'cuda:x'"));
+  EXPECT_TRUE(has(refused([](auto& options) { options.threads = -1; }), "threads is -1"));
+}
+
+TEST(Engines, NothingIsReplacedInSilence) {
+  const auto unavailable = [](auto change) {
+    const Chosen found = opened(change);
+    EXPECT_EQ(found.status, SEGGD_ENGINE_UNAVAILABLE) << found.text;
+    return found;
+  };
+  EXPECT_TRUE(has(unavailable([](auto& o) { o.engine = "onnxruntime", o.precision = "fp16"; }), "not in fp16"));
+  EXPECT_TRUE(has(unavailable([](auto& o) { o.engine = "onnxruntime", o.device = "cuda:0"; }), "on the CPU, not on"));
+  EXPECT_TRUE(has(unavailable([](auto& o) { o.engine = "openvino"; }), "SEGGD_OPENVINO_PLUGIN"));
+  if (seggd::core::gpu_names().empty()) {
+    EXPECT_TRUE(has(unavailable([](auto& o) { o.engine = "tensorrt"; }), "there is no NVIDIA GPU"));
+  }
+}
+
+TEST(Engines, AMissingOnnxRuntime) {
+  for (const char* path : {"/no/such/library", "libm.so.6", GOLDEN_FOLDER "/vectors.json"}) {
+    const Chosen found = opened([path](auto& options) { options.engine = "onnxruntime", options.onnxruntime = path; });
+    EXPECT_EQ(found.status, SEGGD_ENGINE_UNAVAILABLE);
+    EXPECT_TRUE(has(found, path) && has(found, "SEGGD_ONNXRUNTIME")) << found.text;
+  }
+}
+
+TEST(Engines, AGraphOfAnotherNetwork) {
+  const golden::Copy copy;
+  std::filesystem::copy_file(golden::bundle("tiny-rgb") + "/unet.fp32.onnx", copy.file("unet.fp32.onnx"),
+                             std::filesystem::copy_options::overwrite_existing);
+  copy.reseal();
+  const Chosen found = opened([](auto& options) { options.engine = "onnxruntime"; }, copy.path().string());
+  EXPECT_EQ(found.status, SEGGD_ENGINE);
+  EXPECT_TRUE(has(found, "is not the network of this manifest")) << found.text;
+}
+
+TEST(Engines, AGraphThatIsNone) {
+  const golden::Copy copy;
+  golden::write(copy.file("unet.fp32.onnx"), std::string("\x08\x0a", 2));  // a model of a version alone
+  copy.reseal();
+  EXPECT_EQ(opened([](auto& options) { options.engine = "onnxruntime"; }, copy.path().string()).status, SEGGD_ENGINE);
+}
+
+TEST(Engines, OutputsThatMissTheGoldenStates) {
+  const golden::Copy copy;
+  std::string check = golden::read(copy.file("check.safetensors"));
+  // The first golden output, a tenth off.
+  const golden::Json header = golden::Json::parse(
+      check.substr(8, static_cast<unsigned char>(check[0]) | static_cast<unsigned char>(check[1]) << 8));
+  const size_t data = 8 + (static_cast<unsigned char>(check[0]) | static_cast<unsigned char>(check[1]) << 8);
+  const size_t at = data + header.at("outputs").at("data_offsets")[0].get<size_t>();
+  float first = 0;
+  check.copy(reinterpret_cast<char*>(&first), sizeof first, at);
+  first += 0.1f;
+  check.replace(at, sizeof first, reinterpret_cast<const char*>(&first), sizeof first);
+  golden::write(copy.file("check.safetensors"), check);
+  copy.reseal();
+  const Chosen found = opened([](auto& options) { options.engine = "onnxruntime"; }, copy.path().string());
+  EXPECT_EQ(found.status, SEGGD_ENGINE_CHECK);
+  EXPECT_TRUE(has(found, "misses the bundle's golden states by")) << found.text;
+}
+
+}  // namespace

@@ -1,0 +1,108 @@
+#include "manifest.h"
+
+#include <gtest/gtest.h>
+
+#include "golden.h"
+
+namespace {
+
+using golden::Json;
+using namespace seggd::core;
+
+Json tiny() { return Json::parse(golden::read(golden::bundle("tiny") + "/bundle.json")); }
+
+golden::Outcome parsed(const std::string& data) {
+  return golden::outcome([&] { parse_manifest(data, "bundle.json"); });
+}
+
+TEST(Manifest, IsRead) {
+  const Manifest manifest = parse_manifest(tiny().dump(), "bundle.json");
+  EXPECT_EQ(manifest.name, "tiny");
+  EXPECT_EQ(manifest.image.height, 24);
+  EXPECT_EQ(manifest.image.width, 32);
+  EXPECT_EQ(manifest.classes.at(3).name, "right ventricle");
+  EXPECT_EQ(manifest.mask_channels(), 3);
+  EXPECT_EQ(manifest.graphs.at(0).files.at(0).path, "unet.fp32.onnx");
+  EXPECT_EQ(manifest.defaults.steps, 50);
+  EXPECT_EQ(manifest.mask.trained_with_empty_mask, false);
+}
+
+// As tests/test_bundle.py: at a place of the manifest, a value ("" removes it), and what the refusal says.
+struct Broken {
+  const char* place;
+  const char* value;
+  const char* message;
+};
+
+TEST(Manifest, WhatItRefusesInWords) {
+  const std::vector<Broken> all{{"/colour", "1", "colour"},
+                                {"/image/depth", "3", "depth"},
+                                {"/graphs/0/parity/note", "\"x\"", "note"},
+                                {"/classes", "", "classes"},
+                                {"/classes/1/id", "2", "in order"},
+                                {"/classes/1/color", "[0, 0]", "length"},
+                                {"/classes/1/name", "\" cavity\"", "spaces around"},
+                                {"/classes/1/name", "\"BACKGROUND\"", "more than case"},
+                                {"/classes/1/name", "\"a\\u0007\"", "printable"},
+                                {"/image/height", "0", "image size"},
+                                {"/image/height", "24.0", "whole number"},
+                                {"/image/width", "1099511627776", "32 bits"},
+                                {"/image/width", "9000000", "image size"},
+                                {"/image/channels", "65", "channels"},
+                                {"/mask/encoding", "\"two-hot\"", "two-hot"},
+                                {"/schedule/beta_end", "2.0", "beta_end"},
+                                {"/schedule/beta_end", "0.9", "leave no signal"},
+                                {"/schedule/clip_x0", "0", "clip_x0"},
+                                {"/schedule/zero_terminal_snr", "true", "epsilon says nothing"},
+                                {"/check/steps", "0", "steps"},
+                                {"/defaults/steps", "1001", "steps"},
+                                {"/defaults/sampler", "\"euler\"", "euler"},
+                                {"/graphs", "[]", "at least one"},
+                                {"/graphs/0/files", "[]", "names no file"},
+                                {"/graphs/0/files/0/path", "\"../unet.onnx\"", "plain file name"},
+                                {"/graphs/0/files/0/path", "\"/etc/passwd\"", "plain file name"},
+                                {"/graphs/0/files/0/path", "\"a\\\\b\"", "plain file name"},
+                                {"/graphs/0/files/0/path", "\"..\"", "plain file name"},
+                                {"/graphs/0/files/0/path", "\"bundle.json\"", "differ"},
+                                {"/graphs/0/files/0/sha256", "\"0\"", "64 lowercase"},
+                                {"/graphs/0/files/0/size", "-1", "negative"},
+                                {"/provenance/parameters", "\"many\"", "parameters"},
+                                {"/schema", "\"seggd-bundle/0\"", "schema"},
+                                {"/schema", "\"other/1\"", "schema"},
+                                {"/schema", "1", "schema must be a string"},
+                                {"/spacing_mm", "[1.0, 0.0]", "positive"},
+                                {"/intensity_range", "[5, 5]", "less than"},
+                                {"/dicom", "3", "an object"}};
+  for (const auto& [place, value, message] : all) {
+    Json manifest = tiny();
+    const Json::json_pointer at(place);
+    if (*value) {
+      manifest[at] = Json::parse(value);
+    } else {
+      manifest[at.parent_pointer()].erase(at.back());
+    }
+    const golden::Outcome found = parsed(manifest.dump());
+    EXPECT_EQ(found.status, SEGGD_MANIFEST) << place;
+    EXPECT_NE(found.message.find(message), std::string::npos) << found.message;
+  }
+}
+
+TEST(Manifest, ANewerSchemaAsksForAnUpgrade) {
+  for (const std::string& number : {std::string("2"), std::string("10"), "1" + std::string(5000, '0')}) {
+    Json manifest = tiny();
+    manifest["schema"] = "seggd-bundle/" + number;
+    manifest["unheard"] = "of";
+    const golden::Outcome found = parsed(manifest.dump());
+    EXPECT_EQ(found.status, SEGGD_BUNDLE_VERSION);
+    EXPECT_NE(found.message.find("upgrade it"), std::string::npos);
+    EXPECT_LT(found.message.size(), 200u);
+  }
+}
+
+TEST(Manifest, WhatIsNoJson) {
+  for (const std::string& data : {std::string(), std::string("{"), std::string("[1]"), std::string("\xff\xfe"),
+                                  "{\"schema\":" + std::string(100'000, '[')})
+    EXPECT_EQ(parsed(data).status, SEGGD_MANIFEST);
+}
+
+}  // namespace
