@@ -107,10 +107,12 @@ fs::path Bundle::file(const FileRef& ref) const {
   return path;
 }
 
-fs::path Bundle::graph_file(const Graph& graph) const {
+fs::path Bundle::graph_file(const Graph& graph) const { return onnx_file(graph.files); }
+
+fs::path Bundle::onnx_file(const std::vector<FileRef>& files) const {
   std::set<std::string> listed;
-  const fs::path path = file(graph.files.front());
-  for (auto ref = graph.files.begin() + 1; ref != graph.files.end(); ++ref) {
+  const fs::path path = file(files.front());
+  for (auto ref = files.begin() + 1; ref != files.end(); ++ref) {
     file(*ref);
     listed.insert(ref->path);
   }
@@ -152,6 +154,7 @@ Golden Bundle::golden() const {
 
 void Bundle::verify() const {
   for (const Graph& graph : manifest_.graphs) graph_file(graph);
+  if (!manifest_.sampler_files.empty()) onnx_file(manifest_.sampler_files);
   golden();
 }
 

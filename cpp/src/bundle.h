@@ -43,6 +43,7 @@ class Bundle {
 
  private:
   std::filesystem::path file(const FileRef& ref) const;
+  std::filesystem::path onnx_file(const std::vector<FileRef>& files) const;
 
   std::filesystem::path folder_;
   Manifest manifest_;

@@ -146,6 +146,22 @@ void check_provenance(const Json& json) {
   fields.finish();
 }
 
+// The sampling loop as one graph, which this library only verifies: `extensions.sampler`.
+std::vector<FileRef> read_sampler(const Json* extensions) {
+  if (!extensions) return {};
+  const auto found = extensions->find("sampler");
+  if (found == extensions->end()) return {};
+  Fields fields(*found, "extensions.sampler");
+  std::vector<FileRef> files;
+  for (const Json& file : Fields::list_of(fields.require("files"), "files")) files.push_back(read_file(file, "files"));
+  if (files.empty()) throw std::invalid_argument("extensions.sampler names no file");
+  fields.choice("sampler", kSamplers);
+  for (const char* key : {"opset", "steps"}) fields.whole(key);
+  for (const char* key : {"max_error", "limit"}) fields.number(key);
+  fields.finish();
+  return files;
+}
+
 std::optional<std::pair<double, double>> read_pair(Fields& fields, const std::string& key) {
   const Json* json = fields.given(key);
   if (!json) return std::nullopt;
@@ -162,6 +178,14 @@ void check_names(const Manifest& manifest) {
   };
   for (const Graph& graph : manifest.graphs) std::for_each(graph.files.begin(), graph.files.end(), add);
   add(manifest.check_file);
+  for (const FileRef& ref : manifest.sampler_files) {
+    // Its weights may be the fp32 graph's own file.
+    const auto same = [&ref](const FileRef& other) { return other == ref; };
+    const auto lists = [&same](const Graph& graph) {
+      return std::any_of(graph.files.begin(), graph.files.end(), same);
+    };
+    if (!std::any_of(manifest.graphs.begin(), manifest.graphs.end(), lists)) add(ref);
+  }
 }
 
 void check_steps(const std::string& owner, int steps, const NoiseSchedule& schedule) {
@@ -192,6 +216,7 @@ Manifest read(const Json& json) {
   const auto spacing_mm = read_pair(fields, "spacing_mm");
   manifest.intensity_range = read_pair(fields, "intensity_range");
   for (const char* key : {"segmenter", "dicom", "evaluation", "extensions"}) fields.reserved(key);
+  manifest.sampler_files = read_sampler(fields.given("extensions"));
   fields.finish();
   check_names(manifest);
   if (spacing_mm && !(std::min(spacing_mm->first, spacing_mm->second) > 0))

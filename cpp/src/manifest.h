@@ -1,4 +1,4 @@
-// Everything bundle.json states: seggd_rt/bundle.py's dataclasses.
+// Everything bundle.json states: seggd_rt/manifest.py's records.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +22,10 @@ inline constexpr size_t kMaxManifestBytes = size_t{16} << 20;
 struct FileRef {
   std::string path, sha256;
   uint64_t size = 0;
+
+  bool operator==(const FileRef& other) const {
+    return path == other.path && sha256 == other.sha256 && size == other.size;
+  }
 };
 
 struct ImageSpec {
@@ -58,6 +62,7 @@ struct Manifest {
   int check_steps = 0;
   Defaults defaults;
   std::optional<std::pair<double, double>> intensity_range;
+  std::vector<FileRef> sampler_files;  // of the sampling loop as one graph, its own first; none where there is none
 
   int mask_channels() const { return core::mask_channels(mask.encoding, classes.size()); }
 };

@@ -48,7 +48,11 @@ RowTable table_of(const Manifest& manifest, const seggd_request& request) {
     throw Error(SEGGD_OPTION, "steps is " + std::to_string(request.steps) + "; it must not be negative");
   const Sampler sampler = request.sampler ? kSamplers.require(request.sampler) : manifest.defaults.sampler;
   const Spacing spacing = request.spacing ? kSpacings.require(request.spacing) : manifest.schedule.spacing;
-  const int steps = request.steps == 0 ? manifest.defaults.steps : request.steps;
+  int steps = request.steps;
+  if (steps == 0) {
+    const bool own = sampler == manifest.defaults.sampler;
+    steps = own ? manifest.defaults.steps : usual_steps(sampler, manifest.schedule);
+  }
   return sampler_rows(sampler, manifest.schedule, steps, request.eta, spacing);
 }
 

@@ -143,6 +143,11 @@ bool RowTable::draws_noise() const {
   return std::any_of(rows.begin(), rows.end(), [](const UpdateRow& row) { return row.sigma != 0; });
 }
 
+int usual_steps(Sampler sampler, const NoiseSchedule& schedule) {
+  const int steps = sampler == Sampler::kDdim ? 50 : sampler == Sampler::kDdpm ? 250 : 25;
+  return std::min(steps, schedule.train_steps);
+}
+
 RowTable sampler_rows(Sampler sampler, const NoiseSchedule& schedule, int steps, double eta, Spacing spacing) {
   if (!(eta >= 0 && eta <= 1)) throw Error(SEGGD_OPTION, "eta is " + shown(eta) + "; it must lie in [0, 1]");
   if (eta != 0 && sampler != Sampler::kDdim)

@@ -29,6 +29,9 @@ struct RowTable {
   bool draws_noise() const;
 };
 
+// How many steps a sampler takes where neither a caller nor a bundle says: seggd_rt/samplers.py's USUAL_STEPS.
+int usual_steps(Sampler sampler, const NoiseSchedule& schedule);
+
 // SEGGD_OPTION where steps or eta is outside its range, or the sampler has no eta.
 RowTable sampler_rows(Sampler sampler, const NoiseSchedule& schedule, int steps, double eta, Spacing spacing);
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "golden.h"
+#include "sha256.h"
 
 namespace {
 
@@ -41,6 +42,22 @@ TEST(Bundle, AChangedByteIsNoticed) {
     golden::write(copy.file(name), data);
     expect_refused(copy, SEGGD_INTEGRITY, "was changed after export");
   }
+}
+
+TEST(Bundle, TheSamplingLoopIsVerifiedToo) {
+  const Copy copy;
+  const std::string loop = golden::read(copy.file("unet.fp32.onnx"));
+  golden::write(copy.file("sampler.onnx"), loop);
+  const Json file{{"path", "sampler.onnx"}, {"sha256", seggd::core::sha256(loop)}, {"size", loop.size()}};
+  copy.edit([&file](Json& manifest) {
+    manifest["extensions"]["sampler"] = {{"files", Json::array({file})}, {"opset", 20},   {"sampler", "ddim"},
+                                         {"steps", 50},                  {"limit", 1e-5}, {"max_error", 0.0}};
+  });
+  EXPECT_EQ(verified(copy.path()).message, "");
+  golden::write(copy.file("sampler.onnx"), loop + "x");
+  expect_refused(copy, SEGGD_INTEGRITY, "was changed after export");
+  copy.edit([](Json& manifest) { manifest["extensions"]["sampler"]["more"] = 1; });
+  expect_refused(copy, SEGGD_MANIFEST, "unknown key 'more'");
 }
 
 TEST(Bundle, AMissingFileIsNoticed) {

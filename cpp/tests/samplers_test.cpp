@@ -58,6 +58,14 @@ TEST(Samplers, RowsArePythons) {
   }
 }
 
+TEST(Samplers, UsualStepsArePythons) {
+  for (const auto& item : golden::vectors().at("usual_steps").items())
+    EXPECT_EQ(usual_steps(kSamplers.require(item.key()), NoiseSchedule{}), item.value().get<int>()) << item.key();
+  NoiseSchedule brief;
+  brief.train_steps = 20;
+  EXPECT_EQ(usual_steps(Sampler::kDpmSolver, brief), 20);
+}
+
 TEST(Samplers, RefuseWhatIsOutsideTheirRange) {
   const NoiseSchedule schedule;
   const auto status = [&](Sampler sampler, int steps, double eta) {

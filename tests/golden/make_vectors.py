@@ -23,7 +23,7 @@ from seggd_rt.bundle import Bundle
 from seggd_rt.labels import MaskEncoding, ablate, encode, encode_table
 from seggd_rt.noise import Stream, derive_seed, normal, philox4x32
 from seggd_rt.rows import RowTable
-from seggd_rt.samplers import Sampler, entry_rows, entry_step, sampler_rows
+from seggd_rt.samplers import Sampler, entry_rows, entry_step, sampler_rows, usual_steps
 from seggd_rt.schedule import BetaCurve, NoiseSchedule, Prediction, Spacing
 
 HERE = Path(__file__).parent
@@ -172,6 +172,7 @@ def vectors() -> dict[str, Any]:
         "derived_seeds": [[7, index, derive_seed(7, index)] for index in (0, 1, 1000)],
         "schedules": schedule_vectors(),
         "rows": row_vectors(),
+        "usual_steps": {str(sampler): usual_steps(sampler, NoiseSchedule()) for sampler in Sampler},
         "labels": label_vectors(),
         "numbers": number_vectors(),
         "images": IMAGE_CASES,

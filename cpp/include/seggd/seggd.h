@@ -165,7 +165,7 @@ typedef struct seggd_request {
   const float* noise;      /* (noise_count, C, H, W), normal, to start from in place of the seeds' own draw; or NULL */
   int32_t noise_count;     /* 1 or N; 0 is 1 */
   const char* sampler;     /* "ddim", "ddpm", "dpm-solver++", "dpm-solver++-sde"; NULL: the bundle's */
-  int32_t steps;           /* in [1, train_steps]; 0: the bundle's */
+  int32_t steps;           /* in [1, train_steps]; 0: the bundle's, or another sampler's usual ones */
   double eta;              /* in [0, 1], of "ddim" */
   const char* spacing;     /* "leading", "trailing", "linspace"; NULL: the bundle's */
   const char* const* keep; /* names of the classes to keep, or ... */
