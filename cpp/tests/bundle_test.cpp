@@ -50,8 +50,12 @@ TEST(Bundle, TheSamplingLoopIsVerifiedToo) {
   golden::write(copy.file("sampler.onnx"), loop);
   const Json file{{"path", "sampler.onnx"}, {"sha256", seggd::core::sha256(loop)}, {"size", loop.size()}};
   copy.edit([&file](Json& manifest) {
-    manifest["extensions"]["sampler"] = {{"files", Json::array({file})}, {"opset", 20},   {"sampler", "ddim"},
-                                         {"steps", 50},                  {"limit", 1e-5}, {"max_error", 0.0}};
+    manifest["extensions"]["sampler"] = {{"files", Json::array({file})},
+                                         {"opset", 20},
+                                         {"sampler", "ddim"},
+                                         {"steps", 50},
+                                         {"limit", 1e-5},
+                                         {"max_error", 0.0}};
   });
   EXPECT_EQ(verified(copy.path()).message, "");
   golden::write(copy.file("sampler.onnx"), loop + "x");
