@@ -42,8 +42,8 @@ class Distance:
     patients: int
 
     def estimate(self) -> Estimate:
-        """Return the distance with its interval."""
-        return interval(self.value, self.drawn - self.drawn.mean() + self.value, self.patients)
+        """Return the distance with its interval, which begins at 0: no distance is less."""
+        return interval(self.value, (self.drawn - self.drawn.mean() + self.value).clip(min=0), self.patients)
 
     def less(self, other: Distance) -> Estimate:
         """Return this distance less another, of the same draws of patients."""
