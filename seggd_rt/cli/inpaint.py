@@ -14,7 +14,7 @@ from seggd_rt.errors import OptionError
 def inpaint(
     bundle: options.BundleFolder,
     mask: options.OneMask,
-    real: Annotated[Path, typer.Option(help="The real image, .png or .npy.")],
+    real: options.RealImage,
     region: Annotated[Path, typer.Option(help="Where to draw, .png or .npy: white; grey makes a soft edge.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="A .png or .npy.")],
     grid: Annotated[bool, typer.Option("--grid", help="Write a labelled grid of real image, mask and image.")] = False,

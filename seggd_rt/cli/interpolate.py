@@ -14,7 +14,7 @@ from seggd_rt.errors import OptionError
 def interpolate(
     bundle: options.BundleFolder,
     mask: options.OneMask,
-    real: Annotated[Path, typer.Option(help="The real image, .png or .npy.")],
+    real: options.RealImage,
     output: Annotated[Path, typer.Option("--output", "-o", help="A .png of the only image, or an .npy of all.")],
     weight: Annotated[str, typer.Option(help="Of the real image, in [0, 1]; several, 0,0.5,1, make several.")] = "0.5",
     at: Annotated[float, typer.Option(help="In (0, 1]: how noisy both are when they are mixed.")] = 0.6,

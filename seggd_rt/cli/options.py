@@ -9,6 +9,7 @@ import typer
 
 BundleFolder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle's folder, NAME.seggd.")]
 OneMask = Annotated[Path, typer.Option("--mask", "-m", help="A label map, .png or .npy.")]
+RealImage = Annotated[Path, typer.Option("--real", help="The real image, .png or .npy.")]
 Steps = Annotated[
     int | None, typer.Option(help="Steps of the sampler.  [default: the bundle's, or the usual of another sampler]")
 ]

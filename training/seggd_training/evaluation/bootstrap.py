@@ -67,16 +67,12 @@ def estimate_each(
         interval(float(means[c]), drawn[:, c], int(known[:, c].sum())) if known[:, c].any() else None
         for c in range(values.shape[1])
     )
-    return estimates, estimate_mean(values, seed=seed, draws=draws)
+    return estimates, _mean_estimate(values, drawn)
 
 
 def estimate_mean(values: NDArray[np.float64], *, seed: int, draws: int = BOOTSTRAP_DRAWS) -> Estimate | None:
     """Estimate the mean over classes of their means over patients, as `estimate_each` does; None of no number."""
-    known = ~np.isnan(values)
-    if not known.any():
-        return None
-    drawn = _over_classes(_drawn_means(values, seed, draws))
-    return interval(float(np.nanmean(column_means(values))), drawn, int(known.any(axis=1).sum()))
+    return _mean_estimate(values, _drawn_means(values, seed, draws))
 
 
 def estimate_change(
@@ -139,6 +135,14 @@ def column_means(values: NDArray[np.float64]) -> NDArray[np.float64]:
     sums, counts = np.where(known, values, 0.0).sum(axis=0), known.sum(axis=0)
     means: NDArray[np.float64] = np.divide(sums, counts, out=np.full(values.shape[1], np.nan), where=counts > 0)
     return means
+
+
+def _mean_estimate(values: NDArray[np.float64], drawn: NDArray[np.float64]) -> Estimate | None:
+    """Estimate the mean over classes from what each draw made of each class, (draws, C)."""
+    known = ~np.isnan(values)
+    if not known.any():
+        return None
+    return interval(float(np.nanmean(column_means(values))), _over_classes(drawn), int(known.any(axis=1).sum()))
 
 
 def _drawn_means(values: NDArray[np.float64], seed: int, draws: int) -> NDArray[np.float64]:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import msgspec
 import numpy as np
@@ -164,16 +165,18 @@ class CostStudy:
     base_images: NDArray[np.float32]
     seed: int
     batch: int
-    _real: FeatureSet = field(init=False)
-    _base_dice: NDArray[np.float64] = field(init=False)
-    _base_distance: Distance = field(init=False)
 
-    def __post_init__(self) -> None:
-        """Score the base."""
-        real = FeatureSet(segmenter_features(self.segmenter, self.cases.images), self.cases.patients)
-        object.__setattr__(self, "_real", real)
-        object.__setattr__(self, "_base_dice", self._dice(self.base_images))
-        object.__setattr__(self, "_base_distance", self._distance(self.base_images))
+    @cached_property
+    def _real(self) -> FeatureSet:
+        return FeatureSet(segmenter_features(self.segmenter, self.cases.images), self.cases.patients)
+
+    @cached_property
+    def _base_dice(self) -> NDArray[np.float64]:
+        return self._dice(self.base_images)
+
+    @cached_property
+    def _base_distance(self) -> Distance:
+        return self._distance(self.base_images)
 
     def measure(
         self, contender: Contender, reference: NDArray[np.float32] | None, on_images: OnImages | None = None

@@ -8,7 +8,7 @@ import platform
 import time
 import warnings
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import msgspec
@@ -85,10 +85,10 @@ class Evaluation:
     generator: Generator
     say: Say
 
-    @property
+    @cached_property
     def settings(self) -> Settings:
         """What decides the figures, the segmenter apart."""
-        return settings_of(self._bundle_record(), self._data_record(), self._generation_record(0.0), _versions())
+        return settings_of(self._bundle_record(), self._data_record, self._generation_record(0.0), _versions())
 
     def measure(self, origin: Origin, before: Report | None, graph: FeatureGraph | None, leak: str | None) -> Report:
         """Measure everything that was asked for and is not known from before."""
@@ -143,7 +143,7 @@ class Evaluation:
             commands={"faithfulness": command, "realism": command if graph is None else (self.command,)},
             versions=_versions(),
             bundle=self._bundle_record(),
-            data=self._data_record(),
+            data=self._data_record,
             generation=self._generation_record(seconds),
             segmenter=SegmenterRecord(
                 config=origin.segmenter.config,
@@ -307,7 +307,8 @@ class Evaluation:
             trained_with_ablation=manifest.mask.trained_with_ablation,
         )
 
-    def _data_record(self) -> DataRecord:
+    @cached_property
+    def _data_record(self) -> DataRecord:  # hashes the data: once
         options, cases, image, patients = self.options, self.cases, self.bundle.manifest.image, self.measured.patients
         return DataRecord(
             name=options.data.name,
@@ -324,6 +325,7 @@ class Evaluation:
         )
 
     def _generation_record(self, seconds: float) -> GenerationRecord:
+        seconds = round(seconds, 3)  # before what follows from it, so that a kept record is written as it was
         return GenerationRecord(
             sampler=self.drawing.sampler.value,
             spacing=self.options.spacing or self.bundle.manifest.schedule.spacing.value,
@@ -331,7 +333,7 @@ class Evaluation:
             seed=self.options.seed,
             batch=self.options.batch,
             engine=self.generator.engine,
-            seconds=round(seconds, 3),
+            seconds=seconds,
             seconds_per_image=round(seconds / len(self.cases.indices), 4),
         )
 
