@@ -25,7 +25,7 @@ from seggd_rt.errors import OptionError
 from seggd_rt.generator import EmptyMaskWarning, Generator
 from seggd_rt.imaging.real import read_real
 from seggd_rt.labels import OneHotWarning
-from seggd_rt.plan import Item, Plan
+from seggd_rt.plan import Item, Plan, Target
 from seggd_rt.records import ManifestFile, Record
 from seggd_rt.wording import counted
 
@@ -43,7 +43,7 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 Records = abc.Generator[Record, None, None]
 """Closing it ends the run."""
-_Images = Iterator[tuple[Item, NDArray[np.uint8], NDArray[np.float32]]]
+_Images = abc.Generator[tuple[Item, NDArray[np.uint8], NDArray[np.float32]]]
 Maps = NDArray[np.uint8]
 Starts = NDArray[np.floating] | None
 Images = NDArray[np.float32]
@@ -109,65 +109,84 @@ def run(
     if batch < 1:
         raise OptionError(f"batch is {batch}; it must be at least 1")
     if not plan.output.is_folder:
-        return _into_file(plan, generator, _images(plan, generator, list(plan), batch, on_progress, draw))
+        images = _images(plan, generator, list(plan), batch, on_progress, draw)
+        return _into_file(plan, _Recorder(plan, generator), images)
     manifest, there = ManifestFile(plan.output.path), set[str]()
+    recorder = _Recorder(plan, generator)
     if manifest.path.exists():
-        made = (_record(plan, generator, item, plan.label_map(item), _file_name(plan, item), None) for item in plan)
+        made = (
+            recorder.of(item, plan.label_map(item), plan.output.file_name(target), place, plan.start(item))
+            for target in plan.targets()
+            for place, item in enumerate(target.items)
+        )
         there = manifest.finished(made, force=force)
     if force:
         there.clear()
+    missing = [target for target in plan.targets() if plan.output.file_name(target) not in there]
     if there:
+        finished = len(plan) - sum(len(target.items) for target in missing)
         warnings.warn(
-            f"{len(there)} of {counted(len(plan), 'image')} are in {plan.output.path} already and are left alone",
+            f"{finished} of {counted(len(plan), 'image')} are in {plan.output.path} already and are left alone",
             FinishedImagesWarning,
             stacklevel=2,
         )
-    missing = [item for item in plan if _file_name(plan, item) not in there]
-    images = _images(plan, generator, missing, batch, on_progress, draw)
-    return _into_folder(plan, generator, images, manifest, missing)
+    items = [item for target in missing for item in target.items]
+    images = _images(plan, generator, items, batch, on_progress, draw)
+    return _into_folder(plan, recorder, images, manifest, missing)
 
 
 def _into_folder(
-    plan: Plan, generator: Generator, images: _Images, manifest: ManifestFile, missing: Sequence[Item]
+    plan: Plan, recorder: _Recorder, images: _Images, manifest: ManifestFile, missing: Sequence[Target]
 ) -> Records:
     make_folder(plan.output.path)
-    manifest.forget(_file_name(plan, item) for item in missing)
-    writing: deque[tuple[Record, Future[None]]] = deque()
+    manifest.forget(plan.output.file_name(target) for target in missing)
+    writing: deque[tuple[list[Record], Future[None]]] = deque()
+    # A volume is large: no more of them wait than are written.
+    waiting = 0 if plan.output.writer.holds_volume else 2 * _WRITERS
 
-    def record_first() -> Record:
-        record, written = writing.popleft()
+    def record_first() -> list[Record]:
+        records, written = writing.popleft()
         written.result()
-        manifest.append(record)
-        return record
+        manifest.append(records)
+        return records
 
     with ThreadPoolExecutor(_WRITERS, "seggd-write") as writers:
         try:
-            for item, label_map, image in images:
-                record = _record(plan, generator, item, label_map, _file_name(plan, item), None)
-                writing.append((record, writers.submit(_write, plan, record, image)))
-                while writing and (writing[0][1].done() or len(writing) > 2 * _WRITERS):
-                    yield record_first()
+            for target in missing:
+                drawn = [next(images) for _ in target.items]
+                file = plan.output.file_name(target)
+                records = [
+                    recorder.of(item, label_map, file, place, plan.start(item))
+                    for place, (item, label_map, _) in enumerate(drawn)
+                ]
+                pixels = [image for _, _, image in drawn]
+                writing.append((records, writers.submit(_write, plan, target, records, pixels)))
+                while writing and (writing[0][1].done() or len(writing) > waiting):
+                    yield from record_first()
             while writing:
-                yield record_first()
+                yield from record_first()
         finally:
+            images.close()
             while writing:  # what is written, or as good as, is finished
                 record_first()
 
 
-def _write(plan: Plan, record: Record, image: NDArray[np.float32]) -> None:
-    with plan.output.writer.create(plan.output.path / record.file, plan.stack(1)) as file:
-        file.append(image)
+def _write(plan: Plan, target: Target, records: Sequence[Record], images: Sequence[NDArray[np.float32]]) -> None:
+    path = plan.output.path / plan.output.file_name(target)
+    with plan.output.writer.create(path, plan.stack(target.items)) as file:
+        for record, image in zip(records, images, strict=True):
+            file.append(image, record.provenance)
 
 
-def _into_file(plan: Plan, generator: Generator, images: _Images) -> Records:
+def _into_file(plan: Plan, recorder: _Recorder, images: _Images) -> Records:
     path, writer = plan.output.path, plan.output.writer
     make_folder(path.parent)
     records = []
-    with writer.create(path, plan.stack(len(plan))) as file:
-        for item, label_map, image in images:
-            file.append(image)
-            index = item.number if writer.holds_many else None
-            records.append(_record(plan, generator, item, label_map, path.name, index))
+    with writer.create(path, plan.stack(list(plan))) as file:
+        for place, (item, label_map, image) in enumerate(images):
+            record = recorder.of(item, label_map, path.name, place, plan.start(item))
+            file.append(image, record.provenance)
+            records.append(record)
     yield from records
 
 
@@ -213,7 +232,7 @@ def _images(
 def _drawer(plan: Plan, generator: Generator) -> Draw:
     """Return what draws a batch by the generator: from noise, or from the plan's real image."""
     settings, how = plan.settings, settings_of(plan)
-    real = None if settings.real is None else read_real(settings.real, plan.bundle.manifest.image)
+    real = None if settings.real is None else read_real(settings.real, plan.bundle.manifest, plan.reading)
 
     def draw(items: Sequence[Item], label_maps: Maps, starts: Starts, on_step: OnStep | None) -> Images:
         each, seeds = [item.classes for item in items], [item.seed for item in items]
@@ -249,33 +268,44 @@ def _reporter(on_progress: OnProgress | None, done: int, total: int, batch: int)
     return lambda step: on_progress(Progress(done, total, batch, step))
 
 
-def _file_name(plan: Plan, item: Item) -> str:
-    return f"{item.name}{plan.output.writer.suffixes[0]}"
+class _Recorder:
+    """Says how images of a run are made."""
+
+    def __init__(self, plan: Plan, generator: Generator) -> None:
+        self._plan, self._engine, settings = plan, generator.engine, plan.settings
+        self._real = None
+        if settings.real is not None:
+            self._real = _digest(read_real(settings.real, plan.bundle.manifest, plan.reading))
+
+    def of(self, item: Item, label_map: Maps, file: str, place: int, start: NDArray[np.floating] | None) -> Record:
+        """Return the record of an image that is at a place of its file."""
+        plan, settings = self._plan, self._plan.settings
+        return Record(
+            file=file,
+            file_index=place if plan.output.writer.holds_many else None,
+            mask=item.file.path.name,
+            mask_index=item.index if item.file.stacked else None,
+            mask_sha256=_digest(label_map),
+            seed=item.seed,
+            noise=None if plan.noise is None else plan.noise.path.name,
+            noise_sha256=None if start is None else _digest(start.astype(np.float32)),
+            classes=item.classes,
+            sampler=settings.sampler,
+            steps=settings.steps,
+            eta=settings.eta,
+            spacing=settings.spacing,
+            guidance=settings.guidance,
+            against=settings.against,
+            real=None if settings.real is None else settings.real.name,
+            real_sha256=self._real,
+            at=settings.at,
+            fit=plan.reading.fit,
+            engine=self._engine.engine,
+            precision=self._engine.precision,
+            bundle=plan.bundle.sha256,
+            version=seggd_rt.__version__,
+        )
 
 
-def _record(
-    plan: Plan, generator: Generator, item: Item, label_map: NDArray[np.uint8], file: str, file_index: int | None
-) -> Record:
-    settings = plan.settings
-    return Record(
-        file=file,
-        file_index=file_index,
-        mask=item.file.path.name,
-        mask_index=item.index if item.file.stacked else None,
-        mask_sha256=hashlib.sha256(label_map.tobytes()).hexdigest(),
-        seed=item.seed,
-        noise=None if plan.noise is None else plan.noise.path.name,
-        classes=item.classes,
-        sampler=settings.sampler,
-        steps=settings.steps,
-        eta=settings.eta,
-        spacing=settings.spacing,
-        guidance=settings.guidance,
-        against=settings.against,
-        real=None if settings.real is None else settings.real.name,
-        at=settings.at,
-        engine=generator.engine.engine,
-        precision=generator.engine.precision,
-        bundle=plan.bundle.sha256,
-        version=seggd_rt.__version__,
-    )
+def _digest(array: NDArray[np.generic]) -> str:
+    return hashlib.sha256(array.tobytes()).hexdigest()

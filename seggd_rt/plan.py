@@ -10,9 +10,10 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +23,13 @@ from seggd_rt.bundle import Bundle
 from seggd_rt.drawing import AblationWarning, Drawing, HowToDraw
 from seggd_rt.errors import DataError, LabelMapError, OptionError
 from seggd_rt.generator import EmptyMaskWarning
-from seggd_rt.imaging.contract import ImageStack, ImageWriter, LabelMapFile
+from seggd_rt.imaging.contract import PLAIN, Format, ImageStack, ImageWriter, LabelMapFile, Reading
+from seggd_rt.imaging.fit import Fit, Window
 from seggd_rt.imaging.folder import LabelMapSet, printable
-from seggd_rt.imaging.formats import require_writer, stem
+from seggd_rt.imaging.formats import WRITERS, require_writer, stem, writer_like
+from seggd_rt.imaging.geometry import Geometry
 from seggd_rt.imaging.npy import NpyArray
-from seggd_rt.imaging.png import PngWriter
+from seggd_rt.imaging.real import choose
 from seggd_rt.labels import (
     AspectRatioWarning,
     OneHotWarning,
@@ -34,7 +37,6 @@ from seggd_rt.labels import (
     check_label_map,
     looks_one_hot,
     one_hot_note,
-    resize_nearest,
 )
 from seggd_rt.manifest import Manifest
 from seggd_rt.noise import check_seed, derive_seed, draw_subset
@@ -45,6 +47,15 @@ from seggd_rt.wording import counted, either, some_of
 
 class ResizedMaskWarning(UserWarning):
     """Label maps of another size than the bundle's are resized by nearest neighbour."""
+
+
+class SliceNoise(StrEnum):
+    """The noise that the slices of a volume are drawn from."""
+
+    INDEPENDENT = "independent"
+    """Each slice has a seed of its own, derived from the volume's."""
+    SHARED = "shared"
+    """All have the volume's seed, so that slices of alike masks are alike."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +80,21 @@ class Item:
     seed: int
     classes: tuple[str, ...]
 
-    @property
-    def name(self) -> str:
-        """What its file is named after: label map and seed."""
-        index = f"_{self.index}" if self.file.stacked else ""
-        return f"{stem(self.file.path)}{index}_{self.seed}"
+
+@dataclass(frozen=True)
+class Target:
+    """A file in a plan's folder: a picture, or a volume with its slices.
+
+    Attributes
+    ----------
+    name
+        What it is called: after label map and seed.
+    items
+        The images it holds, in its order.
+    """
+
+    name: str
+    items: tuple[Item, ...]
 
 
 @dataclass(frozen=True)
@@ -88,6 +109,8 @@ class Settings:
         Names of the classes kept, the same in every image; None where each image keeps a random subset.
     real, at
         The real image that all are drawn from, and how far it is noised: see `Generator.translate`.
+    slice_noise
+        Of volumes.
     """
 
     sampler: Sampler
@@ -99,11 +122,12 @@ class Settings:
     classes: tuple[str, ...] | None
     real: Path | None = None
     at: float | None = None
+    slice_noise: SliceNoise = SliceNoise.INDEPENDENT
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A part of a run: every `of`-th image, beginning with image `index` - 1. All parts together are the whole run."""
+    """A part of a run: every `of`-th file, beginning with file `index` - 1. All parts together are the whole run."""
 
     index: int = 1
     of: int = 1
@@ -126,19 +150,27 @@ class Output:
         Of that file, or of each image in the folder.
     is_folder
         Which of the two.
+    keep_patient
+        Whether whom a label map is of may be written into its images' file.
     """
 
     path: Path
     writer: ImageWriter
     is_folder: bool
+    keep_patient: bool = False
+
+    def file_name(self, target: Target) -> str:
+        """Return the name of a target's file in the folder."""
+        return f"{target.name}{self.writer.ending}"
 
 
 @dataclass(frozen=True)
 class Plan:
     """Which images a run draws: `count` of every label map. Made, and checked, by `plan_run`.
 
-    The only image of a run has the run's seed. Of several, copy c of the label map at place m has the seed
-    `noise.derive_seed(seed, m, c)`.
+    A label map file is a place, or each map of a stack is one. The only picture, or volume, of a run has the run's
+    seed; of several, copy c of that at place m has the seed `noise.derive_seed(seed, m, c)`. Slice k of a volume of
+    seed v has v itself if slices share their noise or there is one, else `noise.derive_seed(v, k)`.
     """
 
     bundle: Bundle
@@ -148,6 +180,7 @@ class Plan:
     settings: Settings
     output: Output
     noise: NpyArray | None
+    reading: Reading = PLAIN
     shard: Shard = Shard()
 
     @property
@@ -157,23 +190,54 @@ class Plan:
 
     def __len__(self) -> int:
         """Return how many images there are."""
+        if any(file.geometry is not None for file in self.masks.files):
+            return sum(len(target.items) for target in self.targets())
         return len(range(self.shard.index - 1, self.total, self.shard.of))
 
     def __iter__(self) -> Iterator[Item]:
-        """Yield them in order, all copies of a label map after each other."""
-        single = self.total == 1
-        names = [c.name for c in self.bundle.manifest.classes]
-        places = ((file, index) for file in self.masks.files for index in range(len(file)))
-        for place, (file, index) in enumerate(places):
-            for copy in range(self.count):
-                number = place * self.count + copy
-                if number % self.shard.of != self.shard.index - 1:
-                    continue
-                seed = self.seed if single else derive_seed(self.seed, place, copy)
-                kept = self.settings.classes
-                if kept is None:
-                    kept = tuple(names[i] for i in draw_subset(seed, len(names) - 1))
-                yield Item(number, file, index, seed, kept)
+        """Yield the images in order, those of a file after each other."""
+        for target in self.targets():
+            yield from target.items
+
+    def targets(self) -> Iterator[Target]:
+        """Yield the files in order, all copies of a label map, or volume, after each other."""
+        whole = self._targets()
+        yield from (target for place, target in enumerate(whole) if place % self.shard.of == self.shard.index - 1)
+
+    def _targets(self) -> Iterator[Target]:
+        """Yield the files of the whole run."""
+        single = self.count * sum(1 if file.geometry is not None else len(file) for file in self.masks.files) == 1
+        place = number = 0
+        for file in self.masks.files:
+            is_volume = file.geometry is not None
+            for first in (0,) if is_volume else range(len(file)):
+                for copy in range(self.count):
+                    seed = self.seed if single else derive_seed(self.seed, place, copy)
+                    if not is_volume:
+                        item = self._item(number, file, first, seed)
+                        yield Target(_named(file, first, seed), (item,))
+                        number += 1
+                        continue
+                    items = tuple(
+                        self._item(number + index, file, index, self._slice_seed(seed, index, len(file)))
+                        for index in range(len(file))
+                    )
+                    number += len(items)
+                    if self.output.writer.holds_volume:
+                        yield Target(f"{stem(file.path)}_{seed}", items)
+                    else:
+                        yield from (Target(_named(file, item.index, item.seed), (item,)) for item in items)
+                place += 1
+
+    def _item(self, number: int, file: LabelMapFile, index: int, seed: int) -> Item:
+        kept, classes = self.settings.classes, self.bundle.manifest.classes
+        if kept is None:
+            kept = tuple(classes[i].name for i in draw_subset(seed, len(classes) - 1))
+        return Item(number, file, index, seed, kept)
+
+    def _slice_seed(self, seed: int, index: int, count: int) -> int:
+        alike = count == 1 or self.settings.slice_noise is SliceNoise.SHARED
+        return seed if alike else derive_seed(seed, index)
 
     def label_map(self, item: Item) -> NDArray[np.uint8]:
         """Return an image's label map in the bundle's size, (H, W) uint8.
@@ -183,7 +247,8 @@ class Plan:
         DataError
             It was changed since it was checked.
         """
-        return _fitted(_checked(item.file, item.index, self.bundle.manifest), self.bundle.manifest)
+        label_map = _checked(item.file, item.index, self.bundle.manifest)
+        return _fitted(item.file, label_map, self.bundle.manifest, self.reading.fit)
 
     def start(self, item: Item) -> NDArray[np.floating] | None:
         """Return the noise given for an image, (C, H, W), or None."""
@@ -191,9 +256,9 @@ class Plan:
             return None
         return self.noise.read(item.number if len(self.noise.shape) == 4 else None)
 
-    def stack(self, count: int) -> ImageStack:
-        """Describe a file of `count` images."""
-        return _stack(self.bundle.manifest, count)
+    def stack(self, items: Sequence[Item]) -> ImageStack:
+        """Describe a file of images."""
+        return _stack(self.bundle.manifest, self.output, self.reading, items[0].file, len(items))
 
 
 def plan_run(
@@ -208,6 +273,10 @@ def plan_run(
     at: float | None = None,
     shard: Shard = Shard(),
     random_classes: bool = False,
+    reading: Reading = PLAIN,
+    slice_noise: SliceNoise = SliceNoise.INDEPENDENT,
+    images_as: Format | None = None,
+    keep_patient: bool = False,
     **how: Unpack[HowToDraw],
 ) -> Plan:
     """Plan a run and check all of it; nothing is written.
@@ -232,6 +301,14 @@ def plan_run(
         The part of the run to plan.
     random_classes
         Whether each image keeps a random subset of the classes, drawn from its seed as training draws them.
+    reading
+        How label maps and the real image are read and fitted; its classes are the bundle's.
+    slice_noise
+        The noise that slices of a volume are drawn from.
+    images_as
+        The format of images in a folder; that of the label maps if None, PNG where those are pictures.
+    keep_patient
+        Whether whom a label map is of may be written into its images' file.
     **how
         As for `Generator.__call__`, for every image.
 
@@ -255,37 +332,70 @@ def plan_run(
     check_seed(seed)
     if count < 1:
         raise OptionError(f"count is {count}; it must be at least 1")
-    settings = _settings(manifest, how, random_classes=random_classes, real=real, at=at)
-    found = LabelMapSet.open(Path(masks))
+    settings = _settings(manifest, how, random_classes=random_classes, real=real, at=at, slice_noise=slice_noise)
+    reading = replace(reading, classes=manifest.classes)
+    found = LabelMapSet.open(Path(masks), reading)
     total = len(found) * count
-    target = _output(output)
+    target = replace(_output(output, found, images_as), keep_patient=keep_patient)
     if shard.of > 1 and not target.is_folder:
         raise OptionError(f"{target.path} is one file, and a shard draws a part of the run: give a folder with -o")
     if noise is not None and real is not None:
         raise OptionError("noise is to start from, and so is a real image: give one of them")
-    target.writer.check(_stack(manifest, 1 if target.is_folder else total))
+    for file in found.files:
+        at_once = len(file) if target.writer.holds_volume else 1
+        target.writer.check(_stack(manifest, target, reading, file, at_once if target.is_folder else total))
+    if not target.is_folder and target.writer.holds_volume and (len(found.files), count) != (1, 1):
+        raise OptionError(f"{target.path} is one volume, and this run draws several: give a folder with -o")
     _check_apart(Path(masks), bundle.path, target.path)
-    _check_label_maps(found, manifest, settings.classes)
+    _check_label_maps(found, manifest, settings.classes, reading.fit)
     start = None if noise is None else _open_noise(Path(noise), manifest, total)
     check_writable(target.path if target.is_folder else target.path.parent)
-    return Plan(bundle, found, seed, count, settings, target, start, shard)
+    return Plan(bundle, found, seed, count, settings, target, start, reading, shard)
 
 
-def read_label_map(path: Path, manifest: Manifest) -> NDArray[np.uint8]:
-    """Return the label map of a file that holds one, in the bundle's size, (H, W) uint8; warns as `plan_run` does.
+def read_label_map(path: Path, manifest: Manifest, reading: Reading = PLAIN) -> NDArray[np.uint8]:
+    """Return one label map of a file in the bundle's size, (H, W) uint8; warns as `plan_run` does.
 
     Raises
     ------
     LabelMapError
         It has the wrong type or labels.
     DataError
-        The file is missing or damaged, or holds several.
+        The file is missing or damaged, or a folder of several.
+    OptionError
+        It holds several, and `reading` names none of them.
     """
-    masks = LabelMapSet.open(path)
-    if len(masks) != 1:
-        raise DataError(f"{path} holds {len(masks)} label maps; give one")
-    _check_label_maps(masks, manifest, None)
-    return _fitted(_checked(masks.files[0], 0, manifest), manifest)
+    masks = LabelMapSet.open(path, replace(reading, classes=manifest.classes))
+    if len(masks.files) != 1:
+        raise DataError(f"{path} holds {len(masks.files)} label maps; give one")
+    file = masks.files[0]
+    index = choose(file, reading)
+    one = LabelMapSet((_Slice(file, index),))
+    _check_label_maps(one, manifest, None, reading.fit)
+    return _fitted(file, _checked(file, index, manifest), manifest, reading.fit)
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """One label map of a file."""
+
+    file: LabelMapFile
+    index: int
+    stacked: bool = False
+
+    @property
+    def path(self) -> Path:
+        return self.file.path
+
+    @property
+    def geometry(self) -> Geometry | None:
+        return self.file.geometry
+
+    def __len__(self) -> int:
+        return 1
+
+    def read(self, index: int) -> NDArray[Any]:
+        return self.file.read(self.index)
 
 
 def refuse_inputs(output: Path, *inputs: Path) -> None:
@@ -320,7 +430,7 @@ def write_images(path: Path, images: Sequence[NDArray[np.float32]]) -> None:
             file.append(image)
 
 
-def _output(output: str | Path) -> Output:
+def _output(output: str | Path, masks: LabelMapSet, images_as: Format | None) -> Output:
     path = Path(output)
     try:
         os.fspath(output).encode()
@@ -331,12 +441,24 @@ def _output(output: str | Path) -> Output:
     if os.fspath(output) == "-":
         raise OptionError("images cannot go to the standard output, -: give a file or a folder with -o")
     if os.fspath(output).endswith(("/", os.sep)) or path.is_dir() or not path.suffix:
-        return Output(path, PngWriter(), is_folder=True)
-    return Output(path, require_writer(path), is_folder=False)
+        like = {writer_like(file) for file in masks.files}
+        if images_as is None and len(like) > 1:
+            raise OptionError("these label maps are of several formats: say with --format what images are written as")
+        return Output(path, like.pop() if images_as is None else WRITERS[images_as], is_folder=True)
+    writer = require_writer(path)
+    if images_as is not None and writer is not WRITERS[images_as]:
+        raise OptionError(f"{path} is no file of {images_as}: leave --format out, or name the file so")
+    return Output(path, writer, is_folder=False)
 
 
 def _settings(
-    manifest: Manifest, how: HowToDraw, *, random_classes: bool, real: str | Path | None, at: float | None
+    manifest: Manifest,
+    how: HowToDraw,
+    *,
+    random_classes: bool,
+    real: str | Path | None,
+    at: float | None,
+    slice_noise: SliceNoise,
 ) -> Settings:
     drawing = Drawing.resolve(manifest, how)
     if random_classes and manifest.mask.trained_with_ablation is False:
@@ -361,6 +483,7 @@ def _settings(
         classes=None if random_classes else tuple(manifest.classes[i].name for i in drawing.kept),
         real=None if real is None else Path(real),
         at=at,
+        slice_noise=SliceNoise(slice_noise),
     )
 
 
@@ -373,7 +496,9 @@ def _check_apart(masks: Path, bundle: Path, output: Path) -> None:
         raise OptionError(f"{output} is the bundle's own folder: give images another place with -o")
 
 
-def _check_label_maps(masks: LabelMapSet, manifest: Manifest, classes: tuple[str, ...] | None) -> None:
+def _check_label_maps(
+    masks: LabelMapSet, manifest: Manifest, classes: tuple[str, ...] | None, fit: Fit = Fit.RESIZE
+) -> None:
     """Read every label map, and say once what is unusual in how many."""
     size = (manifest.image.height, manifest.image.width)
     kept = [c.id for c in manifest.classes[1:] if classes is None or c.name in classes]
@@ -383,14 +508,14 @@ def _check_label_maps(masks: LabelMapSet, manifest: Manifest, classes: tuple[str
         for index in range(len(file)):
             label_map = _checked(file, index, manifest)
             sizes[label_map.shape[0], label_map.shape[1]] += 1
-            if not np.isin(_fitted(label_map, manifest), kept).any():
+            if not np.isin(_fitted(file, label_map, manifest, fit), kept).any():
                 empty.append(_place(file, index))
-        if file.stacked and len(file) <= len(manifest.classes):
+        if file.stacked and file.geometry is None and len(file) <= len(manifest.classes):
             stack = np.stack([_checked(file, index, manifest) for index in range(len(file))])
             if looks_one_hot(stack, len(manifest.classes)):
                 warnings.warn(f"{file.path}: {one_hot_note(len(file))}", OneHotWarning, stacklevel=3)
     del sizes[size]
-    if sizes:
+    if sizes and fit is Fit.RESIZE:
         listed = [f"{height}x{width}: {number}" for (height, width), number in sizes.most_common()]
         which, verb = _of_all(sizes.total(), len(masks)), either(sizes.total(), "is", "are")
         warnings.warn(
@@ -421,9 +546,10 @@ def _checked(file: LabelMapFile, index: int, manifest: Manifest) -> NDArray[np.u
         raise LabelMapError(f"{_place(file, index)}: {error}") from error
 
 
-def _fitted(label_map: NDArray[np.uint8], manifest: Manifest) -> NDArray[np.uint8]:
+def _fitted(file: LabelMapFile, label_map: NDArray[np.uint8], manifest: Manifest, fit: Fit) -> NDArray[np.uint8]:
     size = (manifest.image.height, manifest.image.width)
-    return label_map if label_map.shape == size else resize_nearest(label_map, *size)
+    spacing = (1.0, 1.0) if file.geometry is None else file.geometry.spacing_mm
+    return Window.of(fit, (label_map.shape[0], label_map.shape[1]), size, spacing).take(label_map, size)
 
 
 def _open_noise(path: Path, manifest: Manifest, count: int) -> NpyArray:
@@ -438,8 +564,23 @@ def _open_noise(path: Path, manifest: Manifest, count: int) -> NpyArray:
     return array
 
 
-def _stack(manifest: Manifest, count: int) -> ImageStack:
-    return ImageStack(count, manifest.image.height, manifest.image.width, manifest.image.channels)
+def _stack(manifest: Manifest, output: Output, reading: Reading, file: LabelMapFile | None, count: int) -> ImageStack:
+    return ImageStack(
+        count,
+        manifest.image.height,
+        manifest.image.width,
+        manifest.image.channels,
+        manifest=manifest,
+        source=file,
+        fit=reading.fit,
+        keep_patient=output.keep_patient,
+    )
+
+
+def _named(file: LabelMapFile, index: int, seed: int) -> str:
+    """Return what a picture's file is named after: label map and seed."""
+    place = f"_{index}" if file.stacked else ""
+    return f"{stem(file.path)}{place}_{seed}"
 
 
 def _place(file: LabelMapFile, index: int) -> str:

@@ -11,11 +11,12 @@ import msgspec
 
 from seggd_rt.atomic import unwritable, write_file
 from seggd_rt.errors import DataError, OptionError
+from seggd_rt.provenance import Provenance
 
 MANIFEST = "manifest.jsonl"
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+class Record(Provenance, frozen=True, kw_only=True):
     """How one image was made, and where it is: enough to make it again.
 
     Attributes
@@ -24,46 +25,21 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         The image's file, and its index in there where it holds several.
     mask, mask_index
         The name of the label map's file, and the map's index in there where it is a stack.
-    seed
-        The image's own seed.
-    noise
-        The name of the file that gave the starting noise in the seed's place, None without one.
-    classes
-        Names of the classes that were kept.
-    mask_sha256
-        Of the label map as it was drawn from: (H, W) uint8 in the bundle's size.
-    sampler, steps, eta, spacing, guidance, against
-        How it was drawn: see `seggd_rt.drawing.HowToDraw`.
-    real, at
-        The name of the real image it was drawn from, and how far that was noised; None without one.
-    engine, precision
-        What computed it.
-    bundle
-        SHA-256 of the bundle.
-    version
-        Of seggd-rt.
+    noise, real
+        The names of the files that gave the starting noise, and the real image it was drawn from; None without one.
     """
 
     file: str
     file_index: int | None
     mask: str
     mask_index: int | None
-    mask_sha256: str
-    seed: int
     noise: str | None
-    classes: tuple[str, ...]
-    sampler: str
-    steps: int
-    eta: float
-    spacing: str
-    guidance: float
-    against: tuple[str, ...] | None
     real: str | None
-    at: float | None
-    engine: str
-    precision: str
-    bundle: str
-    version: str
+
+    @property
+    def provenance(self) -> Provenance:
+        """What the file itself carries: no names of files."""
+        return Provenance(**{name: getattr(self, name) for name in Provenance.__struct_fields__})
 
     def to_json(self) -> str:
         """Return the record as one line of JSON."""
@@ -118,11 +94,12 @@ class ManifestFile:
         DataError
             See `records`.
         """
-        old = {record.file: record for record in self.records()}
-        there = set()
+        old = {(record.file, record.file_index): record for record in self.records()}
+        there, lacking = set[str](), set[str]()
         for record in records:
-            before, path = old.get(record.file), self.path.with_name(record.file)
+            before, path = old.get((record.file, record.file_index)), self.path.with_name(record.file)
             if before is None or not path.exists():
+                lacking.add(record.file)
                 continue
             changed = [name for name in _SETTINGS if getattr(before, name) != getattr(record, name)]
             if not changed:
@@ -132,20 +109,20 @@ class ManifestFile:
                     f"{path} was made with {_stated(before, changed)}, and this run has {_stated(record, changed)}: "
                     "give another folder with -o, or replace such images by --force"
                 )
-        return there
+        return there - lacking
 
-    def append(self, record: Record) -> None:
-        """Add a record, in one write, after its file is complete.
+    def append(self, records: Iterable[Record]) -> None:
+        """Add the records of a file, in one write, after it is complete.
 
         Raises
         ------
         OutputError
             It cannot be written.
         """
-        line = f"{record.to_json()}\n".encode()
+        lines = "".join(f"{record.to_json()}\n" for record in records).encode()
         try:
             with self.path.open("ab", buffering=0) as file:
-                if file.write(line) != len(line):
+                if file.write(lines) != len(lines):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise unwritable(self.path, error) from error

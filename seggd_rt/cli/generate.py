@@ -25,9 +25,12 @@ if TYPE_CHECKING:
 
 def generate(
     bundle: options.BundleFolder,
-    mask: Annotated[Path, typer.Option("--mask", "-m", help="A label map, .png or .npy, or a folder of them.")],
+    mask: Annotated[
+        Path, typer.Option("--mask", "-m", help=f"A label map ({options.MASK_FORMATS}), or a folder of them.")
+    ],
     output: Annotated[
-        str, typer.Option("--output", "-o", help="A .png, an .npy of all images, or a folder for one PNG an image.")
+        str,
+        typer.Option("--output", "-o", help="A .png, an .npy of all images, a .nii.gz, or a folder for a file each."),
     ],
     seed: Annotated[int, typer.Option(help="Seed of the only image; of several, each gets its own from it.")] = 0,
     count: Annotated[int, typer.Option(help="Images of every label map.")] = 1,
@@ -45,9 +48,20 @@ def generate(
         Path | None, typer.Option(help="A .npy of (N, C, H, W) float32 to start from, one for each image.")
     ] = None,
     real: Annotated[
-        Path | None, typer.Option("--from", help="A real image, .png or .npy, to draw all from, noised up to --at.")
+        Path | None,
+        typer.Option("--from", help=f"A real image ({options.MASK_FORMATS}) to draw all from, noised up to --at."),
     ] = None,
     at: Annotated[float | None, typer.Option(help="In (0, 1]: how far --from is noised.  [default: 0.6]")] = None,
+    axis: options.AxisName = None,
+    fit: options.FitName = "resize",
+    from_slice: Annotated[int | None, typer.Option(help="The slice of a --from that is a volume, from 0.")] = None,
+    slice_noise: Annotated[
+        str, typer.Option("--slice-noise", help="Of a volume's slices: independent, or shared, which keeps them alike.")
+    ] = "independent",
+    images_as: Annotated[
+        str | None,
+        typer.Option("--format", help="Of images in a folder: png, npy, nifti.  [default: the masks', or png]"),
+    ] = None,
     engine: options.EngineName = "auto",
     precision: options.PrecisionName = "auto",
     device: Annotated[
@@ -68,15 +82,16 @@ def generate(
 ) -> None:
     """Draw images that follow label maps.
 
-    A folder gets one PNG an image, named after label map and seed, and manifest.jsonl with how each was made. A run
-    that is started again draws what is missing.
+    A folder gets a file an image, or a volume, named after label map and seed, and manifest.jsonl with how each was
+    made. A run that is started again draws what is missing.
     """
     import seggd_rt
     from seggd_rt.atomic import make_folder, write_file
     from seggd_rt.cli.live_image import LiveImage, draw_watched, gif_bytes
     from seggd_rt.cli.run_progress import RunProgress
     from seggd_rt.cli.several_devices import run_on_each
-    from seggd_rt.plan import plan_run
+    from seggd_rt.imaging.contract import Format
+    from seggd_rt.plan import SliceNoise, plan_run
 
     if batch < 1:
         raise OptionError(f"--batch is {batch}; it must be at least 1")
@@ -96,6 +111,9 @@ def generate(
         at=at,
         shard=_shard(shard),
         random_classes=is_random,
+        reading=options.reading(axis, fit, from_slice),
+        slice_noise=options.member(SliceNoise, slice_noise, "--slice-noise"),
+        images_as=None if images_as is None else options.member(Format, images_as, "--format"),
         steps=steps,
         eta=eta,
         sampler=sampler,
@@ -147,7 +165,7 @@ def _draw(
                 path = plan.output.path / record.file if plan.output.is_folder else plan.output.path
                 if as_json:
                     progress.result(replace(record, file=str(path)).to_json())
-                elif plan.output.is_folder or finished == 1:
+                elif not record.file_index:  # of a volume once
                     progress.result(str(path))
     except (KeyboardInterrupt, SystemExit):  # Ctrl-C; a request to terminate
         progress.say(f"interrupted: {finished} of {len(plan)} images are finished and kept")

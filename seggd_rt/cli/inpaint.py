@@ -25,6 +25,9 @@ def inpaint(
     spacing: options.SpacingName = None,
     keep: options.Keep = None,
     drop: options.Drop = None,
+    axis: options.AxisName = None,
+    fit: options.FitName = "resize",
+    slice_number: options.SliceNumber = None,
     engine: options.EngineName = "auto",
     precision: options.PrecisionName = "auto",
     device: options.DeviceName = "auto",
@@ -42,11 +45,12 @@ def inpaint(
     if grid and output.suffix.lower() != ".png":
         raise OptionError(f"{output} must end in .png for a --grid")
     refuse_inputs(output, mask, real, region)
+    reading = options.reading(axis, fit, slice_number)
     with seggd_rt.load(bundle, engine=engine, precision=precision, device=device, threads=threads) as generator:
         typer.echo(describe(generator.engine), err=True)
-        label_map = read_label_map(mask, generator.manifest)
-        image = read_real(real, generator.manifest.image)
-        where = read_region(region, generator.manifest.image)
+        label_map = read_label_map(mask, generator.manifest, reading)
+        image = read_real(real, generator.manifest, reading)
+        where = read_region(region, generator.manifest, reading)
         drawn = generator.inpaint(
             image,
             where,

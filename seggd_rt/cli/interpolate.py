@@ -28,6 +28,9 @@ def interpolate(
     drop: options.Drop = None,
     then_keep: Annotated[str | None, typer.Option(help="The classes to keep after the mixing.")] = None,
     then_drop: Annotated[str | None, typer.Option(help="The classes to leave out after the mixing.")] = None,
+    axis: options.AxisName = None,
+    fit: options.FitName = "resize",
+    slice_number: options.SliceNumber = None,
     engine: options.EngineName = "auto",
     precision: options.PrecisionName = "auto",
     device: options.DeviceName = "auto",
@@ -48,10 +51,11 @@ def interpolate(
     if not grid and len(weights) > 1 and output.suffix.lower() != ".npy":
         raise OptionError(f"{output} cannot hold {len(weights)} images: give an .npy, or add --grid")
     refuse_inputs(output, mask, real)
+    reading = options.reading(axis, fit, slice_number)
     with seggd_rt.load(bundle, engine=engine, precision=precision, device=device, threads=threads) as generator:
         typer.echo(describe(generator.engine), err=True)
-        label_map = read_label_map(mask, generator.manifest)
-        image = read_real(real, generator.manifest.image)
+        label_map = read_label_map(mask, generator.manifest, reading)
+        image = read_real(real, generator.manifest, reading)
         images = generator.interpolate(
             label_map,
             image,

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from seggd_rt.errors import OptionError
+
+if TYPE_CHECKING:
+    from seggd_rt.imaging.contract import Reading
+
+_Kind = TypeVar("_Kind", bound=StrEnum)
+MASK_FORMATS = ".png, .npy, .nii.gz, .nii"
 BundleFolder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle's folder, NAME.seggd.")]
-OneMask = Annotated[Path, typer.Option("--mask", "-m", help="A label map, .png or .npy.")]
-RealImage = Annotated[Path, typer.Option("--real", help="The real image, .png or .npy.")]
+OneMask = Annotated[Path, typer.Option("--mask", "-m", help=f"A label map: {MASK_FORMATS}.")]
+RealImage = Annotated[Path, typer.Option("--real", help=f"The real image: {MASK_FORMATS}.")]
 Steps = Annotated[
     int | None, typer.Option(help="Steps of the sampler.  [default: the bundle's, or the usual of another sampler]")
 ]
@@ -29,6 +37,38 @@ PrecisionName = Annotated[str, typer.Option("--precision", help="fp32, fp16, bf1
 DeviceName = Annotated[str, typer.Option("--device", help="cpu, cuda:0 (and so on), or auto.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads.  [default: the engine's choice]")]
 Batch = Annotated[int, typer.Option(help="Images drawn at a time; they are the same with any.")]
+
+AxisName = Annotated[
+    str | None, typer.Option("--axis", help="Cut volumes along: axial, coronal, sagittal, 0, 1 or 2.  [default: axial]")
+]
+SliceNumber = Annotated[int | None, typer.Option("--slice", help="The slice of a volume, from 0.")]
+FitName = Annotated[
+    str, typer.Option("--fit", help="Masks of another size: resize, letterbox (keeps shapes) or crop-pad.")
+]
+
+
+def reading(axis: str | None, fit: str, index: int | None = None) -> Reading:
+    """Return how files are read, as options say."""
+    from seggd_rt.imaging.contract import Reading
+    from seggd_rt.imaging.fit import Fit
+    from seggd_rt.imaging.geometry import Axis
+
+    return Reading(
+        axis=None if axis is None else member(Axis, axis, "--axis"), index=index, fit=member(Fit, fit, "--fit")
+    )
+
+
+def member(kinds: type[_Kind], name: str, option: str) -> _Kind:
+    """Return the member of a name.
+
+    Raises
+    ------
+    OptionError
+        There is none.
+    """
+    if name not in list(kinds):
+        raise OptionError(f"{option} is {name}; it must be one of {', '.join(kinds)}")
+    return kinds(name)
 
 
 def names(text: str | None) -> list[str] | None:

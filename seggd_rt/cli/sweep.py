@@ -29,6 +29,9 @@ def sweep(
     eta: options.Eta = 0.0,
     sampler: options.SamplerName = None,
     spacing: options.SpacingName = None,
+    axis: options.AxisName = None,
+    fit: options.FitName = "resize",
+    slice_number: options.SliceNumber = None,
     engine: options.EngineName = "auto",
     precision: options.PrecisionName = "auto",
     device: options.DeviceName = "auto",
@@ -49,9 +52,10 @@ def sweep(
     if batch < 1:
         raise OptionError(f"--batch is {batch}; it must be at least 1")
     refuse_inputs(output, mask)
+    reading = options.reading(axis, fit, slice_number)
     with seggd_rt.load(bundle, engine=engine, precision=precision, device=device, threads=threads) as generator:
         typer.echo(describe(generator.engine), err=True)
-        label_map = read_label_map(mask, generator.manifest)
+        label_map = read_label_map(mask, generator.manifest, reading)
         images = generator.sweep(
             label_map, seed=seed, batch=batch, steps=steps, eta=eta, sampler=sampler, spacing=spacing
         )

@@ -1,22 +1,68 @@
-"""The two contracts of a format: reading label maps, and writing images.
+"""The two contracts of a format: reading label maps and real images, and writing images.
 
 A reader opens a file by its header alone and reads its maps one at a time; a writer takes images one at a time. So a
-stack of any length passes through bounded memory. A format with a geometry keeps it in its own label map file, from
-which its writer will take it.
+stack of any length passes through bounded memory; a volume, whose slices belong together, is held whole. A format with
+a geometry states it of its label map files, and its writer puts images there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seggd_rt.errors import LabelMapError
-from seggd_rt.manifest import MAX_PIXELS
+from seggd_rt.errors import DataError, LabelMapError
+from seggd_rt.imaging.fit import Fit, Window
+from seggd_rt.imaging.geometry import Axis, Geometry
+from seggd_rt.labels import LabelClass
+from seggd_rt.manifest import MAX_PIXELS, Manifest
+from seggd_rt.provenance import Provenance
+
+MAX_VOXELS = 1 << 28
+"""Largest volume that is read or written: 1 GiB as float32."""
+
+
+class Format(StrEnum):
+    """What files hold label maps and images."""
+
+    PNG = "png"
+    NPY = "npy"
+    NIFTI = "nifti"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files are read, where there is a choice.
+
+    Attributes
+    ----------
+    axis
+        Along which volumes are cut into slices; None for axial, and for the thin axis of a volume of one slice.
+    index
+        Which slice is meant where one picture is asked for; None for the only one.
+    fit
+        How slices of another size than the bundle's are fitted.
+    classes
+        The bundle's, background first: what segments are matched to by name.
+    segments
+        Names of a segmentation's segments, and of the classes they are; others are matched by name.
+    """
+
+    axis: Axis | None = None
+    index: int | None = None
+    fit: Fit = Fit.RESIZE
+    classes: tuple[LabelClass, ...] = ()
+    segments: Mapping[str, str] = field(default_factory=dict)
+
+
+PLAIN = Reading()
+"""Nothing is chosen."""
 
 
 class LabelMapFile(Protocol):
@@ -29,6 +75,10 @@ class LabelMapFile(Protocol):
     @property
     def stacked(self) -> bool:
         """Whether its maps are told apart by an index, be there but one."""
+
+    @property
+    def geometry(self) -> Geometry | None:
+        """Where its maps lie in the patient, as slices of one volume; None where each is a picture of its own."""
 
     def __len__(self) -> int:
         """Return how many label maps it holds, at least 1."""
@@ -43,13 +93,45 @@ class LabelMapFile(Protocol):
         """
 
 
-class LabelMapReader(Protocol):
-    """Reads the label maps of one format."""
+class RealFile(Protocol):
+    """A file with one real image or a stack of them, known by its header; no file handle stays open."""
 
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+
+    @property
+    def geometry(self) -> Geometry | None:
+        """Where its images lie, as slices of one volume; None where each is a picture of its own."""
+
+    @property
+    def physical(self) -> bool:
+        """Whether values are the modality's own, as Hounsfield units, and not shares of the type's largest."""
+
+    def __len__(self) -> int:
+        """Return how many images it holds, at least 1."""
+
+    def read(self, index: int) -> NDArray[Any]:
+        """Return one image, (H, W[, C]) as it is in the file: bytes, integers or floats.
+
+        Raises
+        ------
+        DataError
+            The file is damaged or cannot be read.
+        """
+
+
+class Reader(Protocol):
+    """Reads the label maps, and the real images, of one format."""
+
+    format: Format
     suffixes: tuple[str, ...]
     """In lower case, with their dots: (".nii", ".nii.gz")."""
 
-    def open(self, path: Path) -> LabelMapFile:
+    def owns(self, folder: Path) -> bool:
+        """Whether a folder is one file of this format: a series of DICOM, say."""
+
+    def open(self, path: Path, reading: Reading) -> LabelMapFile:
         """Open a file by its header.
 
         Raises
@@ -60,22 +142,54 @@ class LabelMapReader(Protocol):
             What it holds cannot be a label map.
         """
 
+    def open_real(self, path: Path, reading: Reading) -> RealFile:
+        """Open a file of real images by its header.
+
+        Raises
+        ------
+        DataError
+            It is not of this format, is damaged, cannot be read, or what it holds cannot be an image.
+        """
+
 
 @dataclass(frozen=True)
 class ImageStack:
-    """The images a file is to hold: how many, and their size."""
+    """The images a file is to hold.
+
+    Attributes
+    ----------
+    count, height, width, channels
+        How many images come, and their size: the bundle's.
+    manifest
+        Of the bundle that draws them: what pixel values mean, and the classes. None where nothing is known.
+    source
+        The label map file whose slices they are drawn from, in its order; None where they have no place in a patient.
+    fit
+        How those slices were fitted to the bundle's size.
+    keep_patient
+        Whether whom the source is of may be written into the file.
+    """
 
     count: int
     height: int
     width: int
     channels: int
+    manifest: Manifest | None = None
+    source: LabelMapFile | None = None
+    fit: Fit = Fit.RESIZE
+    keep_patient: bool = False
+
+    def window(self, size: tuple[int, int]) -> Window:
+        """Return which of a source's pixels, (height, width) of them, an image covers."""
+        spacing = (1.0, 1.0) if self.source is None or self.source.geometry is None else self.source.geometry.spacing_mm
+        return Window.of(self.fit, size, (self.height, self.width), spacing)
 
 
 class ImageFile(Protocol):
     """A file of images being written; it takes its place when its context ends without an error."""
 
-    def append(self, image: NDArray[np.float32]) -> None:
-        """Write the next image, (H, W[, C]) float32 in [0, 1].
+    def append(self, image: NDArray[np.float32], made: Provenance | None = None) -> None:
+        """Write the next image, (H, W[, C]) float32 in [0, 1], and how it was made.
 
         Raises
         ------
@@ -88,9 +202,13 @@ class ImageWriter(Protocol):
     """Writes images in one format."""
 
     suffixes: tuple[str, ...]
-    """In lower case, with their dots; new files get the first."""
+    """In lower case, with their dots: what names of its files end in."""
+    ending: str
+    """What names of new files in a folder end in; nothing where each is a folder."""
     holds_many: bool
     """Whether images are told apart by an index, be there but one."""
+    holds_volume: bool
+    """Whether images are slices that lie where their label maps do."""
 
     def check(self, stack: ImageStack) -> None:
         """Say whether a file of this format can hold these images.
@@ -103,6 +221,20 @@ class ImageWriter(Protocol):
 
     def create(self, path: Path, stack: ImageStack) -> AbstractContextManager[ImageFile]:
         """Start a file that appears at `path` when the context ends, and not at all if an error ends it."""
+
+    def made(self, path: Path) -> tuple[Provenance, ...]:
+        """Return how a file's images were made.
+
+        Raises
+        ------
+        DataError
+            It cannot be read, carries no such record, or one that was changed.
+        """
+
+
+def unmarked(path: Path) -> DataError:
+    """Say that a file carries no record of its making."""
+    return DataError(f"{path} carries no record of its making: seggd-rt did not write it, or something removed it")
 
 
 def check_size(path: Path, height: int, width: int) -> None:

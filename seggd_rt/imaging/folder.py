@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seggd_rt.errors import DataError
-from seggd_rt.imaging.contract import LabelMapFile
+from seggd_rt.imaging.contract import PLAIN, LabelMapFile, Reading
 from seggd_rt.imaging.formats import READERS, find_reader, require_reader
 
 _SHOWN = 3
@@ -29,8 +29,10 @@ class LabelMapSet:
         return sum(len(file) for file in self.files)
 
     @classmethod
-    def open(cls, path: Path) -> LabelMapSet:
+    def open(cls, path: Path, reading: Reading = PLAIN) -> LabelMapSet:
         """Open a file, or all files of a folder whose suffix is that of a label map format.
+
+        A folder that is one file of its format, as a series of DICOM, is opened as such.
 
         Names are ordered by their characters' code points, the same on every machine. Hidden files are left out
         silently, everything else with a warning.
@@ -42,16 +44,16 @@ class LabelMapSet:
         LabelMapError
             What a file holds cannot be a label map.
         """
-        if not path.is_dir():
-            if not path.is_file():
+        if not path.is_dir() or find_reader(path) is not None:
+            if not path.exists():
                 raise DataError(f"{printable(path)} is not there: give a label map, or a folder of them")
-            return cls((_open(path),))
+            return cls((_open(path, reading),))
         try:
             entries = sorted(path.iterdir(), key=lambda entry: entry.name)
         except OSError as error:
             raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
         entries = [e for e in entries if not e.name.startswith(".") and e.name.lower() not in _CLUTTER]
-        files = [entry for entry in entries if find_reader(entry) is not None and entry.is_file()]
+        files = [entry for entry in entries if find_reader(entry) is not None]
         if not files:
             known = ", ".join(suffix for reader in READERS for suffix in reader.suffixes)
             raise DataError(f"{path} has no label map in it: put files there that end in {known}")
@@ -64,15 +66,15 @@ class LabelMapSet:
                 SkippedFilesWarning,
                 stacklevel=2,
             )
-        return cls(tuple(_open(file) for file in files))
+        return cls(tuple(_open(file, reading) for file in files))
 
 
-def _open(path: Path) -> LabelMapFile:
+def _open(path: Path, reading: Reading) -> LabelMapFile:
     try:
         path.name.encode()
     except UnicodeEncodeError as error:
         raise DataError(f"the name of {printable(path)} is not Unicode, as manifest.jsonl needs: rename it") from error
-    return require_reader(path).open(path)
+    return require_reader(path).open(path, reading)
 
 
 def printable(path: Path) -> str:

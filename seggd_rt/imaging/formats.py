@@ -1,24 +1,29 @@
-"""The formats there are, by suffix."""
+"""The formats there are, by suffix and by name."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from seggd_rt.errors import DataError, OptionError
-from seggd_rt.imaging.contract import ImageWriter, LabelMapReader
+from seggd_rt.imaging.contract import Format, ImageWriter, LabelMapFile, Reader
+from seggd_rt.imaging.nifti import NiftiReader, NiftiWriter
 from seggd_rt.imaging.npy import NpyReader, NpyWriter
 from seggd_rt.imaging.png import PngReader, PngWriter
 
-READERS: tuple[LabelMapReader, ...] = (PngReader(), NpyReader())
-WRITERS: tuple[ImageWriter, ...] = (PngWriter(), NpyWriter())
+READERS: tuple[Reader, ...] = (PngReader(), NpyReader(), NiftiReader())
+WRITERS: dict[Format, ImageWriter] = {Format.PNG: PngWriter(), Format.NPY: NpyWriter(), Format.NIFTI: NiftiWriter()}
+"""In the order of names in messages."""
 
 
-def find_reader(path: Path) -> LabelMapReader | None:
-    """Return the reader of a file's suffix, whatever its case, or None."""
+def find_reader(path: Path) -> Reader | None:
+    """Return the reader of a file by its suffix, whatever its case, or of a folder that is one file; or None."""
+    if path.is_dir():
+        return next((reader for reader in READERS if reader.owns(path)), None)
     return next((reader for reader in READERS if path.name.lower().endswith(reader.suffixes)), None)
 
 
-def require_reader(path: Path) -> LabelMapReader:
+def require_reader(path: Path) -> Reader:
     """Return the reader of a file's suffix.
 
     Raises
@@ -40,10 +45,11 @@ def require_writer(path: Path) -> ImageWriter:
     OptionError
         There is none.
     """
-    writer = next((writer for writer in WRITERS if path.name.lower().endswith(writer.suffixes)), None)
+    writer = next((writer for writer in WRITERS.values() if path.name.lower().endswith(writer.suffixes)), None)
     if writer is None:
         raise OptionError(
-            f"images cannot be written as '{path.name}': give {_listed(WRITERS)}, or a folder, its name ending in /"
+            f"images cannot be written as '{path.name}': give {_listed(WRITERS.values())}, or a folder, its name "
+            "ending in /"
         )
     return writer
 
@@ -57,5 +63,10 @@ def stem(path: Path) -> str:
     return path.stem
 
 
-def _listed(formats: tuple[LabelMapReader, ...] | tuple[ImageWriter, ...]) -> str:
+def writer_like(source: LabelMapFile) -> ImageWriter:
+    """Return the writer of the format that a label map file is of; of PNG where that holds pictures."""
+    return WRITERS[Format.PNG if source.geometry is None else require_reader(source.path).format]
+
+
+def _listed(formats: Iterable[Reader | ImageWriter]) -> str:
     return ", ".join(suffix for each in formats for suffix in each.suffixes)

@@ -1,4 +1,7 @@
-"""NumPy's .npy: label maps, one or a stack, and images as a stack of float32."""
+"""NumPy's .npy: label maps, one or a stack, real images, and images as a stack of float32.
+
+A .npy has no room for a record of its making, which lies beside it as NAME.npy.json.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,20 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from seggd_rt.atomic import NewFile
+from seggd_rt.atomic import NewFile, write_file
 from seggd_rt.errors import DataError, LabelMapError
-from seggd_rt.imaging.contract import ImageFile, ImageStack, check_integers, check_size
+from seggd_rt.imaging.contract import (
+    PLAIN,
+    Format,
+    ImageFile,
+    ImageStack,
+    Reading,
+    check_integers,
+    check_size,
+    unmarked,
+)
 from seggd_rt.labels import check_axes
+from seggd_rt.provenance import Provenance, dump, parse
 
 _HEADERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
 
@@ -83,6 +96,7 @@ class NpyLabelMaps:
     """A .npy of one label map, (H, W), or a stack, (N, H, W)."""
 
     array: NpyArray
+    geometry: None = None
 
     @property
     def path(self) -> Path:
@@ -103,13 +117,50 @@ class NpyLabelMaps:
         return self.array.read(index if self.stacked else None)
 
 
-class NpyReader:
-    """Reads label maps from .npy."""
+@dataclass(frozen=True, slots=True)
+class NpyReal:
+    """A .npy of one real image, (H, W[, C]): floats in [0, 1], bytes up to 255, or booleans."""
 
+    array: NpyArray
+    geometry: None = None
+    physical: bool = False
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self.array.path
+
+    def __len__(self) -> int:
+        """Return 1."""
+        return 1
+
+    def read(self, index: int) -> NDArray[Any]:
+        """Return the image: see `RealFile.read`."""
+        return self.array.read()
+
+
+class NpyReader:
+    """Reads label maps and real images from .npy."""
+
+    format = Format.NPY
     suffixes: tuple[str, ...] = (".npy",)
 
-    def open(self, path: Path) -> NpyLabelMaps:
-        """Open a .npy by its header: see `LabelMapReader.open`."""
+    def owns(self, folder: Path) -> bool:
+        """Return False: see `Reader.owns`."""
+        return False
+
+    def open_real(self, path: Path, reading: Reading = PLAIN) -> NpyReal:
+        """Open a real image: see `Reader.open_real`."""
+        array = NpyArray.open(path)
+        if len(array.shape) not in (2, 3) or not (array.dtype in (np.uint8, np.bool_) or array.dtype.kind == "f"):
+            raise DataError(
+                f"{path} holds {array.dtype} {array.shape}; a real image is float in [0, 1] or uint8, (H, W[, C])"
+            )
+        check_size(path, *array.shape[:2])
+        return NpyReal(array)
+
+    def open(self, path: Path, reading: Reading = PLAIN) -> NpyLabelMaps:
+        """Open a .npy by its header: see `Reader.open`."""
         array = NpyArray.open(path)
         check_integers(path, array.dtype)
         if len(array.shape) not in (2, 3):
@@ -128,7 +179,9 @@ class NpyWriter:
     """Writes images as one .npy, (N, H, W) or, with several channels, (N, H, W, C), float32 in [0, 1]."""
 
     suffixes: tuple[str, ...] = (".npy",)
+    ending = ".npy"
     holds_many = True
+    holds_volume = False
 
     def check(self, stack: ImageStack) -> None:
         """Accept all: see `ImageWriter.check`."""
@@ -142,6 +195,23 @@ class NpyWriter:
             images = _NpyImages(file, shape)
             yield images
             images.check_whole()
+        if images.made:
+            write_file(_beside(path), dump(images.made))
+
+    def made(self, path: Path) -> tuple[Provenance, ...]:
+        """Return how a file's images were made, from the .json beside it: see `ImageWriter.made`."""
+        NpyArray.open(path)
+        try:
+            data = _beside(path).read_bytes()
+        except FileNotFoundError as error:
+            raise unmarked(path) from error
+        except OSError as error:
+            raise DataError(f"{_beside(path)} cannot be read ({error.strerror or error})") from error
+        return parse(data, str(_beside(path)))
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
 
 
 class _NpyImages:
@@ -149,8 +219,9 @@ class _NpyImages:
 
     def __init__(self, file: NewFile, shape: tuple[int, ...]) -> None:
         self._file, self._shape, self._written = file, shape, 0
+        self.made: list[Provenance] = []
 
-    def append(self, image: NDArray[np.float32]) -> None:
+    def append(self, image: NDArray[np.float32], made: Provenance | None = None) -> None:
         if not self._written:
             dtype = npy_format.dtype_to_descr(np.dtype("<f4"))
             npy_format.write_array_header_1_0(
@@ -158,6 +229,8 @@ class _NpyImages:
             )
         self._file.write(image.astype("<f4").reshape(self._shape[1:]).tobytes())
         self._written += 1
+        if made is not None:
+            self.made.append(made)
 
     def check_whole(self) -> None:
         if self._written != self._shape[0]:

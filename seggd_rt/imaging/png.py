@@ -1,4 +1,4 @@
-"""PNG: label maps of 1 to 16 bits, grey or palette; images of 8 bits, grey or RGB."""
+"""PNG: label maps of 1 to 16 bits, grey or palette; real images of 8 or 16; images of 8 bits, grey or RGB."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ from numpy.typing import NDArray
 
 from seggd_rt.atomic import NewFile
 from seggd_rt.errors import DataError, LabelMapError, OptionError
-from seggd_rt.imaging.contract import ImageFile, ImageStack, check_size
+from seggd_rt.imaging.contract import PLAIN, Format, ImageFile, ImageStack, Reading, check_size, unmarked
+from seggd_rt.manifest import MAX_PIXELS
+from seggd_rt.provenance import KEY, NOTE, Provenance, dump, parse
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _GREY, _PALETTE = 0, 3
 _COLORS = {2: "an RGB image", 4: "a grey image with transparency", 6: "an RGBA image"}
 _DEPTHS = {_GREY: (1, 2, 4, 8, 16), _PALETTE: (1, 2, 4, 8)}
+_REAL_MODES = ("1", "L", "I;16", "RGB")
+"""Pillow's names of what can be a real image; "I;16" is 16 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,7 @@ class PngLabelMap:
     depth: int
     palette: bool
     stacked: bool = False
+    geometry: None = None
 
     def __len__(self) -> int:
         """Return 1."""
@@ -59,13 +64,51 @@ class PngLabelMap:
         return pixels
 
 
-class PngReader:
-    """Reads label maps from PNG."""
+@dataclass(frozen=True, slots=True)
+class PngReal:
+    """A PNG of one real image, whose type's largest value is white."""
 
+    path: Path
+    geometry: None = None
+    physical: bool = False
+
+    def __len__(self) -> int:
+        """Return 1."""
+        return 1
+
+    def read(self, index: int) -> NDArray[Any]:
+        """Return the image: see `RealFile.read`."""
+        from PIL import Image, UnidentifiedImageError
+
+        try:
+            with Image.open(self.path, formats=("PNG",)) as opened:
+                if opened.width * opened.height > MAX_PIXELS:
+                    raise DataError(f"{self.path} has more than {MAX_PIXELS} pixels")
+                if opened.mode not in _REAL_MODES:
+                    raise DataError(f"{self.path} is a PNG of mode {opened.mode}: save it as grey or RGB")
+                return np.asarray(opened)
+        except UnidentifiedImageError as error:
+            raise DataError(f"{self.path} is not a PNG file: save it again") from error
+        except (OSError, SyntaxError, ValueError, EOFError, zlib.error, Image.DecompressionBombError) as error:
+            raise DataError(f"{self.path} cannot be read ({error})") from error
+
+
+class PngReader:
+    """Reads label maps and real images from PNG."""
+
+    format = Format.PNG
     suffixes: tuple[str, ...] = (".png",)
 
-    def open(self, path: Path) -> PngLabelMap:
-        """Open a PNG by its header: see `LabelMapReader.open`."""
+    def owns(self, folder: Path) -> bool:
+        """Return False: see `Reader.owns`."""
+        return False
+
+    def open_real(self, path: Path, reading: Reading = PLAIN) -> PngReal:
+        """Open a real image: see `Reader.open_real`."""
+        return PngReal(path)
+
+    def open(self, path: Path, reading: Reading = PLAIN) -> PngLabelMap:
+        """Open a PNG by its header: see `Reader.open`."""
         try:
             with path.open("rb") as file:
                 header = file.read(26)
@@ -90,7 +133,9 @@ class PngWriter:
     """Writes one image as PNG of 8 bits: grey, or RGB where it has three channels."""
 
     suffixes: tuple[str, ...] = (".png",)
+    ending = ".png"
     holds_many = False
+    holds_volume = False
 
     def check(self, stack: ImageStack) -> None:
         """Say whether a PNG can hold these images: see `ImageWriter.check`."""
@@ -105,17 +150,36 @@ class PngWriter:
         with NewFile(path) as file:
             yield _PngImage(file)
 
+    def made(self, path: Path) -> tuple[Provenance, ...]:
+        """Return how an image was made: see `ImageWriter.made`."""
+        from PIL import Image
+
+        try:
+            with Image.open(path, formats=("PNG",)) as image:
+                text = image.info.get(KEY)
+        except (OSError, SyntaxError, ValueError, EOFError, zlib.error, Image.DecompressionBombError) as error:
+            raise DataError(f"{path} cannot be read as PNG ({error})") from error
+        if not isinstance(text, str):
+            raise unmarked(path)
+        return parse(text.encode("utf-8", "surrogatepass"), str(path))
+
 
 @dataclass(frozen=True)
 class _PngImage:
     file: NewFile
 
-    def append(self, image: NDArray[np.float32]) -> None:
+    def append(self, image: NDArray[np.float32], made: Provenance | None = None) -> None:
         from PIL import Image
+        from PIL.PngImagePlugin import PngInfo
 
         pixels = np.rint(image * np.float32(255)).astype(np.uint8)
         if pixels.ndim == 3 and pixels.shape[2] == 1:
             pixels = pixels[:, :, 0]
+        texts = PngInfo()
+        if made is not None:
+            texts.add_text("Software", f"seggd-rt {made.version}")
+            texts.add_text("Comment", NOTE)
+            texts.add_itxt(KEY, dump([made]).decode())
         data = io.BytesIO()
-        Image.fromarray(pixels).save(data, format="PNG")
+        Image.fromarray(pixels).save(data, format="PNG", pnginfo=texts)
         self.file.write(data.getbuffer())

@@ -1,0 +1,382 @@
+"""NIfTI, .nii and .nii.gz: label volumes, real volumes, and images that lie where their label volume does.
+
+The file's array is never turned: a `_Cut` is a view of it as slices, (slice, row, column), through which slices are
+read and written, so that what is written has the mask's own shape, affine and zooms.
+"""
+
+from __future__ import annotations
+
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seggd_rt.atomic import NewFile
+from seggd_rt.errors import DataError, LabelMapError, OptionError
+from seggd_rt.imaging.contract import (
+    MAX_VOXELS,
+    PLAIN,
+    Format,
+    ImageFile,
+    ImageStack,
+    LabelMapFile,
+    Reading,
+    check_size,
+    unmarked,
+)
+from seggd_rt.imaging.geometry import Axis, Geometry
+from seggd_rt.optional import require
+from seggd_rt.provenance import KEY, Provenance, dump, parse
+
+if TYPE_CHECKING:
+    import nibabel
+
+_SUFFIXES = (".nii.gz", ".nii")
+_COMMENT = 6
+"""The code of a header extension of text."""
+_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""NIfTI's axes of the patient, x to the right and y to the front, to DICOM's, and back."""
+_MOST_OF_GZIP = 1032
+"""Bytes that one byte of gzip can become at most."""
+_KEPT = 2
+"""Volumes kept in memory between two reads of their slices."""
+_CHUNK = 1 << 24
+_TOLERANCE = 1e-6
+"""Of a label saved as a float, and of the smallest extent of an affine's axes beside the largest."""
+
+
+class MissingAffineWarning(UserWarning):
+    """A NIfTI file does not state where its voxels lie."""
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """How an array is looked at as slices: for slice, row and column, its axis, and whether that runs backwards."""
+
+    axes: tuple[int, int, int]
+    backwards: tuple[bool, bool, bool]
+
+    @classmethod
+    def along(cls, number: int) -> _Cut:
+        """Cut along an axis by number; the others stay in order."""
+        first, second = (axis for axis in range(3) if axis != number)
+        return cls((number, first, second), (False, False, False))
+
+    @classmethod
+    def of_plane(cls, plane: Axis, affine: NDArray[np.float64]) -> _Cut:
+        """Cut into slices of the plane that is nearest to an anatomical one; `affine` is NIfTI's."""
+        nib = _nibabel()
+        to_world = nib.orientations.io_orientation(affine)
+        file_axis = {int(world): axis for axis, (world, _) in enumerate(to_world)}
+        rises = {int(world): sign > 0 for world, sign in to_world}
+        left, back = (file_axis[0], rises[0]), (file_axis[1], rises[1])
+        head, feet = (file_axis[2], not rises[2]), (file_axis[2], rises[2])
+        chosen = {Axis.AXIAL: (head, back, left), Axis.CORONAL: (back, feet, left), Axis.SAGITTAL: (left, feet, back)}
+        (a, i), (b, j), (c, k) = chosen[plane]
+        return cls((a, b, c), (i, j, k))
+
+    def view(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return an array's view as (slice, row, column)."""
+        turned = array.transpose(self.axes)
+        return turned[tuple(slice(None, None, -1 if back else 1) for back in self.backwards)]
+
+    def to_array(self, shape: tuple[int, ...]) -> NDArray[np.float64]:
+        """Return the (4, 4) matrix from (column, row, slice, 1) to indices of an array of a shape."""
+        matrix = np.zeros((4, 4))
+        matrix[3, 3] = 1
+        for place, (axis, back) in enumerate(zip(self.axes, self.backwards, strict=True)):
+            matrix[axis, 2 - place] = -1 if back else 1
+            matrix[axis, 3] = shape[axis] - 1 if back else 0
+        return matrix
+
+
+@dataclass(frozen=True)
+class _Stamp:
+    """When a file was last written, and how long it is: what changes when it does."""
+
+    mtime_ns: int
+    size: int
+
+    @classmethod
+    def of(cls, path: Path) -> _Stamp:
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
+        return cls(status.st_mtime_ns, status.st_size)
+
+
+@dataclass(frozen=True)
+class NiftiVolume:
+    """A NIfTI volume as slices, known by its header: label maps, (H, W) integers, or real images, (H, W) float32."""
+
+    path: Path
+    shape: tuple[int, int, int]
+    geometry: Geometry
+    _cut: _Cut
+    _stamp: _Stamp
+    _labels: bool
+    physical: bool = True
+
+    @property
+    def stacked(self) -> bool:
+        """Whether it has several slices."""
+        return len(self) > 1
+
+    def __len__(self) -> int:
+        """Return how many slices it has."""
+        return self.shape[self._cut.axes[0]]
+
+    def read(self, index: int) -> NDArray[Any]:
+        """Return one slice: see `LabelMapFile.read` and `RealFile.read`."""
+        if _Stamp.of(self.path) != self._stamp:
+            raise DataError(f"{self.path} was changed while it was in use: start again")
+        return np.ascontiguousarray(self._cut.view(_load(self.path, self._stamp, self._labels))[index])
+
+    def empty_like(self) -> tuple[NDArray[np.float32], NDArray[Any], nibabel.Nifti1Image]:
+        """Return an array of zeros in the file's shape, its view as slices, and the file, opened."""
+        array = np.zeros(self.shape, np.float32)
+        return array, self._cut.view(array), _open(self.path)
+
+
+class NiftiReader:
+    """Reads label volumes and real volumes from NIfTI."""
+
+    format = Format.NIFTI
+    suffixes: tuple[str, ...] = _SUFFIXES
+
+    def owns(self, folder: Path) -> bool:
+        """Return False: see `Reader.owns`."""
+        return False
+
+    def open(self, path: Path, reading: Reading = PLAIN) -> NiftiVolume:
+        """Open a label volume by its header: see `Reader.open`."""
+        return self._volume(path, reading, labels=True)
+
+    def open_real(self, path: Path, reading: Reading = PLAIN) -> NiftiVolume:
+        """Open a real volume by its header: see `Reader.open_real`."""
+        return self._volume(path, reading, labels=False)
+
+    def _volume(self, path: Path, reading: Reading, *, labels: bool) -> NiftiVolume:
+        stamp = _Stamp.of(path)
+        image = _open(path)
+        shape = _shape(path, image.shape)
+        dtype = image.get_data_dtype()
+        if dtype.kind not in "iuf":
+            raise LabelMapError(f"{path} holds {dtype}; a volume must hold numbers, one a voxel")
+        needed, there = int(np.prod(shape)) * dtype.itemsize, stamp.size
+        if needed > there * (_MOST_OF_GZIP if path.name.lower().endswith(".gz") else 1):
+            raise DataError(f"{path} states {dtype} {shape} and is too short for it: copy it again")
+        cut, geometry = _place(path, image, shape, reading.axis)
+        rows, columns = (shape[axis] for axis in cut.axes[1:])
+        check_size(path, rows, columns)
+        return NiftiVolume(path, shape, geometry, cut, stamp, labels)
+
+
+class NiftiWriter:
+    """Writes images of one channel as a volume, float32 in the bundle's intensity range, else in [0, 1]."""
+
+    suffixes: tuple[str, ...] = _SUFFIXES
+    ending = ".nii.gz"
+    holds_many = True
+    holds_volume = True
+
+    def check(self, stack: ImageStack) -> None:
+        """Say whether a NIfTI volume can hold these images: see `ImageWriter.check`."""
+        if stack.channels != 1:
+            raise OptionError(
+                f"NIfTI holds grey volumes, and this bundle draws {stack.channels} channels: write a .npy"
+            )
+        if stack.source is None or stack.source.geometry is None:
+            raise OptionError(
+                "images in NIfTI lie where their label map does, and this one is a picture: write a .png or .npy, or "
+                "give label maps in NIfTI or DICOM"
+            )
+        require("nibabel", extra="nifti", feature="NIfTI")
+
+    @contextmanager
+    def create(self, path: Path, stack: ImageStack) -> Iterator[ImageFile]:
+        """Start a volume: see `ImageWriter.create`."""
+        if stack.source is None or stack.source.geometry is None:
+            raise OptionError("images in NIfTI need a label map file that states where they lie")
+        volume = _NiftiImages(stack, stack.source, stack.source.geometry)
+        with NewFile(path) as file:
+            yield volume
+            data = memoryview(volume.to_bytes())
+            packer = zlib.compressobj(wbits=31) if path.name.lower().endswith(".gz") else None
+            for start in range(0, len(data), _CHUNK):
+                chunk = data[start : start + _CHUNK]
+                file.write(chunk if packer is None else packer.compress(chunk))
+            if packer is not None:
+                file.write(packer.flush())
+
+    def made(self, path: Path) -> tuple[Provenance, ...]:
+        """Return how a volume's slices were made: see `ImageWriter.made`."""
+        for extension in _open(path).header.extensions:
+            content = extension.get_content()
+            data = content.encode() if isinstance(content, str) else bytes(content)
+            if extension.get_code() == _COMMENT and data.startswith(_MARK):
+                return parse(data[len(_MARK) :].rstrip(b"\0"), str(path))
+        raise unmarked(path)
+
+
+_MARK = f"{KEY} ".encode()
+
+
+class _NiftiImages:
+    """Puts images into the volume of their label maps."""
+
+    def __init__(self, stack: ImageStack, source: LabelMapFile, geometry: Geometry) -> None:
+        nib = _nibabel()
+        self._stack, self._size = stack, source.read(0).shape
+        window = None if stack.manifest is None else stack.manifest.intensity_range
+        self._black, self._white = (0.0, 1.0) if window is None else window
+        if isinstance(source, NiftiVolume):
+            self._array, self._slices, like = source.empty_like()
+            self._image = _new_image(type(like), self._array, None, like.header)
+        else:
+            rows, columns = self._size
+            self._array = np.zeros((columns, rows, len(source)), np.float32)
+            self._slices = self._array.transpose(2, 1, 0)
+            self._image = _new_image(nib.Nifti1Image, self._array, _LPS @ geometry.affine, None)
+        self._made: list[Provenance] = []
+        self._count = 0
+
+    def append(self, image: NDArray[np.float32], made: Provenance | None = None) -> None:
+        pixels = image[..., 0] if image.ndim == 3 else image
+        placed = self._stack.window((self._size[0], self._size[1])).put(pixels)
+        self._slices[self._count] = self._black + placed * np.float32(self._white - self._black)
+        self._count += 1
+        if made is not None:
+            self._made.append(made)
+
+    def to_bytes(self) -> bytes:
+        if self._count != len(self._slices):
+            raise ValueError(f"{self._count} images were written of {len(self._slices)}")
+        if self._made:
+            nib = _nibabel()
+            self._image.header["descrip"] = f"Synthetic, by seggd-rt {self._made[0].version}"[:79].encode()
+            self._image.header.extensions.append(nib.nifti1.Nifti1Extension(_COMMENT, _MARK + dump(self._made)))
+        data: bytes = self._image.to_bytes()
+        return data
+
+
+def _new_image(
+    kind: type[nibabel.Nifti1Image],
+    array: NDArray[np.float32],
+    affine: NDArray[np.float64] | None,
+    like: nibabel.Nifti1Header | None,
+) -> nibabel.Nifti1Image:
+    """Return an image of an array; of another's header only what says where voxels lie is taken."""
+    nib = _nibabel()
+    header = kind.header_class()
+    header.set_data_shape(array.shape)
+    header.set_data_dtype(np.float32)
+    if like is None:
+        header.set_xyzt_units("mm")
+        image = kind(array, affine, header)
+        image.set_sform(affine, nib.nifti1.xform_codes.code["scanner"])
+        image.set_qform(affine, nib.nifti1.xform_codes.code["scanner"])
+        return image
+    fields = ("pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d")
+    for field in (*fields, "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"):
+        header[field] = like[field]
+    return kind(array, None, header)
+
+
+def _place(
+    path: Path, image: nibabel.Nifti1Image, shape: tuple[int, int, int], axis: Axis | None
+) -> tuple[_Cut, Geometry]:
+    """Return how a volume is cut, and where its slices lie."""
+    known = int(image.header["sform_code"]) > 0 or int(image.header["qform_code"]) > 0
+    affine = np.asarray(image.affine, np.float64)
+    extents = np.linalg.svd(affine[:3, :3], compute_uv=False) if np.isfinite(affine).all() else np.zeros(3)
+    if not extents[2] > _TOLERANCE * extents[0]:
+        raise DataError(f"{path} has an affine that lets voxels fall together: set its sform, or its pixdim")
+    thin = [number for number in range(3) if shape[number] == 1]
+    if axis is None and len(thin) == 1:
+        cut = _Cut.along(thin[0])
+        if known:
+            world = int(_nibabel().orientations.io_orientation(affine)[thin[0], 0])
+            cut = _Cut.of_plane((Axis.SAGITTAL, Axis.CORONAL, Axis.AXIAL)[world], affine)
+    elif axis in (Axis.FIRST, Axis.SECOND, Axis.THIRD):
+        cut = _Cut.along(int(axis))
+    elif known:
+        cut = _Cut.of_plane(axis or Axis.AXIAL, affine)
+    elif axis is not None:
+        raise DataError(f"{path} has no affine, so which axis is {axis} is not known: give --axis 0, 1 or 2")
+    else:
+        cut = _Cut.along(2)
+    if not known:
+        warnings.warn(
+            f"{path} has no affine (its sform and qform codes are 0): it is cut along its axis {cut.axes[0]}, and "
+            "which side of its images is left is not known",
+            MissingAffineWarning,
+            stacklevel=2,
+        )
+        affine = np.diag([*np.abs(image.header["pixdim"][1:4].astype(np.float64)), 1.0])
+    return cut, Geometry(_LPS @ affine @ cut.to_array(shape), is_known=known)
+
+
+def _shape(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return a volume's three axes; axes of one after them are no matter."""
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) == 2:
+        shape = (*shape, 1)
+    if len(shape) != 3:
+        raise LabelMapError(f"{path} has shape {shape}; a volume has three axes: split it, or take one of its volumes")
+    if min(shape) < 1 or int(np.prod(np.array(shape, object))) > MAX_VOXELS:
+        raise DataError(f"{path} states a volume of {shape}: it must have 1 to {MAX_VOXELS} voxels")
+    return shape[0], shape[1], shape[2]
+
+
+def _open(path: Path) -> nibabel.Nifti1Image:
+    nib = _nibabel()
+    try:
+        image = nib.load(path)
+    except (nib.filebasedimages.ImageFileError, *_damage()) as error:
+        raise DataError(f"{path} cannot be read as NIfTI ({error}): save it again") from error
+    if not isinstance(image, nib.Nifti1Image):
+        raise DataError(f"{path} is no NIfTI file of one part, but {type(image).__name__}: save it as .nii.gz")
+    return image
+
+
+@lru_cache(_KEPT)
+def _load(path: Path, stamp: _Stamp, labels: bool) -> NDArray[Any]:
+    """Return a volume's array, (X, Y, Z): integers of labels, float32 of real images."""
+    image = _open(path)
+    try:
+        array = np.asanyarray(image.dataobj).reshape(_shape(path, image.shape))
+    except _damage() as error:
+        raise DataError(f"{path} is damaged, or not whole ({error}): copy it again") from error
+    if not labels:
+        return np.asarray(array, np.float32)
+    if array.dtype.kind == "f":
+        whole = np.rint(array)
+        if not (np.abs(array - whole) <= _TOLERANCE).all():  # NaN, and infinity, are not either
+            raise LabelMapError(f"{path} holds fractions; a label volume has one class id a voxel: is it an image?")
+        return np.asarray(whole.clip(-1, 1 << 20), np.int32)
+    return np.asarray(array)
+
+
+def _damage() -> tuple[type[Exception], ...]:
+    """What nibabel raises for files that are damaged."""
+    nib = _nibabel()
+    errors: tuple[type[Exception], ...] = (
+        OSError, EOFError, ValueError, OverflowError, zlib.error, nib.spatialimages.HeaderDataError,
+    )  # fmt: skip
+    return errors
+
+
+def _nibabel() -> Any:
+    module = require("nibabel", extra="nifti", feature="NIfTI")
+    require("nibabel.orientations", extra="nifti", feature="NIfTI")
+    return module

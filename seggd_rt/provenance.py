@@ -1,0 +1,117 @@
+"""How an image was made: what every output carries with it, so that it can be told from a patient's for ever.
+
+It names no file and no person: a file's name may be a patient's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from seggd_rt.errors import DataError
+
+KEY = "seggd-rt"
+"""Under which formats that name their texts keep it."""
+NOTE = "Synthetic image, drawn by a network: it shows no patient."
+_FORMAT = "seggd-provenance/1"
+
+
+class Provenance(msgspec.Struct, frozen=True, kw_only=True):
+    """How one image was made: with its mask, enough to make it again.
+
+    Attributes
+    ----------
+    seed
+        The image's own seed.
+    classes
+        Names of the classes that were kept.
+    mask_sha256
+        Of the label map as it was drawn from: (H, W) uint8 in the bundle's size.
+    noise_sha256
+        Of the starting noise that was given in the seed's place, (C, H, W) float32; None without one.
+    sampler, steps, eta, spacing, guidance, against
+        How it was drawn: see `seggd_rt.drawing.HowToDraw`.
+    real_sha256, at
+        Of the real image it was drawn from, float32 in [0, 1] in the bundle's size, and how far that was noised; None
+        without one.
+    weight, then_classes
+        Of the real image in an interpolation, and the classes kept after the mixing; None elsewhere.
+    region_sha256
+        Of the region drawn anew, (H, W) float32 in the bundle's size; None where all was drawn.
+    fit
+        How the label map was fitted: see `seggd_rt.imaging.fit.Fit`.
+    engine, precision
+        What computed it.
+    bundle
+        SHA-256 of the bundle.
+    version
+        Of seggd-rt.
+    """
+
+    seed: int
+    classes: tuple[str, ...]
+    mask_sha256: str
+    noise_sha256: str | None = None
+    sampler: str
+    steps: int
+    eta: float
+    spacing: str
+    guidance: float
+    against: tuple[str, ...] | None
+    real_sha256: str | None = None
+    at: float | None
+    weight: float | None = None
+    then_classes: tuple[str, ...] | None = None
+    region_sha256: str | None = None
+    fit: str = "resize"
+    engine: str
+    precision: str
+    bundle: str
+    version: str
+
+
+class _Document(msgspec.Struct, frozen=True, kw_only=True):
+    """What one file carries: of each image what differs, and once what all share."""
+
+    format: str
+    note: str
+    all: dict[str, msgspec.Raw]
+    images: tuple[dict[str, msgspec.Raw], ...]
+
+
+def dump(made: Sequence[Provenance]) -> bytes:
+    """Return the JSON that a file of these images carries: the same bytes for the same images.
+
+    Parameters
+    ----------
+    made
+        At least one, in the file's order.
+    """
+    rows = [{name: msgspec.json.encode(getattr(each, name)) for name in Provenance.__struct_fields__} for each in made]
+    shared = {name: value for name, value in rows[0].items() if all(row[name] == value for row in rows)}
+    images = tuple({n: msgspec.Raw(v) for n, v in row.items() if n not in shared} for row in rows)
+    alike = {name: msgspec.Raw(value) for name, value in shared.items()}
+    return msgspec.json.encode(_Document(format=_FORMAT, note=NOTE, all=alike, images=images))
+
+
+def parse(data: bytes, where: str) -> tuple[Provenance, ...]:
+    """Read what `dump` wrote; `where` names it in errors.
+
+    Raises
+    ------
+    DataError
+        It is of another form, or of a newer seggd-rt's.
+    """
+    try:
+        document = msgspec.json.decode(data, type=_Document)
+        if document.format != _FORMAT:
+            raise DataError(f"{where} states its making as {document.format}: a newer seggd-rt may read it")
+        if not document.images:
+            raise DataError(f"{where} states the making of no image: it was changed")
+        return tuple(
+            msgspec.json.decode(msgspec.json.encode({**document.all, **image}), type=Provenance)
+            for image in document.images
+        )
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DataError(f"{where} has a record of its making that cannot be read ({error}): it was changed") from error
