@@ -43,9 +43,10 @@ class Record(Provenance, frozen=True, kw_only=True):
 
     def to_json(self) -> str:
         """Return the record as one line of JSON."""
-        return msgspec.json.encode(self).decode()
+        return msgspec.json.encode({name: getattr(self, name) for name in _WHERE_THEN_HOW}).decode()
 
 
+_WHERE_THEN_HOW = sorted(Record.__struct_fields__, key=lambda name: name in Provenance.__struct_fields__)
 _SETTINGS = tuple(name for name in Record.__struct_fields__ if name not in ("file", "file_index", "version"))
 
 

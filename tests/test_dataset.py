@@ -52,7 +52,8 @@ def plan(masks: Path, output: Path, **options: object) -> Plan:
 
 
 def test_items_are_in_order_with_seeds_of_their_own(masks: Path, tmp_path: Path) -> None:
-    items = list(plan(masks, tmp_path / "out", seed=9, count=2))
+    planned = plan(masks, tmp_path / "out", seed=9, count=2)
+    items = list(planned)
     assert [(item.number, item.file.path.name, item.index) for item in items] == [
         (0, "a.npy", 0),
         (1, "a.npy", 0),
@@ -62,13 +63,14 @@ def test_items_are_in_order_with_seeds_of_their_own(masks: Path, tmp_path: Path)
         (5, "b.png", 0),
     ]
     assert [item.seed for item in items] == [derive_seed(9, place, copy) for place in range(3) for copy in range(2)]
-    assert items[3].name == f"a_1_{derive_seed(9, 1, 1)}"
-    assert len({item.name for item in items}) == 6
+    names = [target.name for target in planned.targets()]
+    assert names[3] == f"a_1_{derive_seed(9, 1, 1)}"
+    assert len(set(names)) == 6
 
 
 def test_the_only_image_has_the_seed_itself(masks: Path, tmp_path: Path) -> None:
-    (item,) = plan(masks / "b.png", tmp_path / "out", seed=9)
-    assert (item.seed, item.name) == (9, "b_9")
+    (target,) = plan(masks / "b.png", tmp_path / "out", seed=9).targets()
+    assert (target.items[0].seed, target.name) == (9, "b_9")
     assert next(iter(plan(masks / "b.png", tmp_path / "out", seed=9, count=2))).seed == derive_seed(9, 0, 0)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -19,6 +20,7 @@ RECORD = Record(
     mask_sha256="c" * 64,
     seed=(1 << 53) - 1,
     noise=None,
+    noise_sha256="d" * 64,
     classes=("cavity", "myocardium"),
     sampler="ddim",
     steps=50,
@@ -27,7 +29,12 @@ RECORD = Record(
     guidance=0.0,
     against=None,
     real=None,
+    real_sha256=None,
     at=None,
+    weight=None,
+    then_classes=None,
+    region_sha256=None,
+    fit="letterbox",
     engine="onnxruntime",
     precision="fp32",
     bundle="0" * 64,
@@ -46,6 +53,7 @@ def test_a_line_is_json_with_these_keys() -> None:
         "mask_sha256": "c" * 64,
         "seed": 9007199254740991,
         "noise": None,
+        "noise_sha256": "d" * 64,
         "classes": ["cavity", "myocardium"],
         "sampler": "ddim",
         "steps": 50,
@@ -54,7 +62,12 @@ def test_a_line_is_json_with_these_keys() -> None:
         "guidance": 0.0,
         "against": None,
         "real": None,
+        "real_sha256": None,
         "at": None,
+        "weight": None,
+        "then_classes": None,
+        "region_sha256": None,
+        "fit": "letterbox",
         "engine": "onnxruntime",
         "precision": "fp32",
         "bundle": "0" * 64,
@@ -62,23 +75,39 @@ def test_a_line_is_json_with_these_keys() -> None:
     }
 
 
+def test_what_the_file_itself_carries_names_no_file() -> None:
+    carried = msgspec.to_builtins(RECORD.provenance)
+    assert not {"file", "file_index", "mask", "mask_index", "noise", "real"} & set(carried)
+    assert all(carried[name] == getattr(RECORD, name) for name in ("seed", "fit", "mask_sha256", "steps"))
+
+
+def test_a_volume_of_which_a_slice_has_no_record_is_not_finished(tmp_path: Path) -> None:
+    manifest = ManifestFile(tmp_path)
+    slices = [replace(RECORD, file="v.nii.gz", file_index=index) for index in range(3)]
+    (tmp_path / "v.nii.gz").write_bytes(b"")
+    manifest.append(slices[:2])
+    assert manifest.finished(slices) == set()
+    manifest.append(slices[2:])
+    assert manifest.finished(slices) == {"v.nii.gz"}
+
+
 def test_lines_are_added_and_read_back(tmp_path: Path) -> None:
     manifest = ManifestFile(tmp_path)
     assert manifest.records() == []
     records = [RECORD, replace(RECORD, file="b.png")]
     for record in records:
-        manifest.append(record)
+        manifest.append([record])
     assert manifest.records() == records
 
 
 def test_an_unfinished_line_is_left_out_and_then_removed(tmp_path: Path) -> None:
     manifest = ManifestFile(tmp_path)
-    manifest.append(RECORD)
+    manifest.append([RECORD])
     with manifest.path.open("a") as file:
         file.write(RECORD.to_json()[:40])
     assert manifest.records() == [RECORD]
     manifest.forget([])
-    manifest.append(replace(RECORD, file="b.png"))
+    manifest.append([replace(RECORD, file="b.png")])
     assert [record.file for record in manifest.records()] == ["a_7.png", "b.png"]
 
 
@@ -107,6 +136,6 @@ def test_a_file_of_another_kind_is_not_touched(line: str, tmp_path: Path) -> Non
 def test_a_manifest_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "manifest.jsonl").mkdir()
     with pytest.raises(OutputError, match=r"manifest.jsonl cannot be written"):
-        ManifestFile(tmp_path).append(RECORD)
+        ManifestFile(tmp_path).append([RECORD])
     with pytest.raises(DataError, match="cannot be read"):
         ManifestFile(tmp_path).records()

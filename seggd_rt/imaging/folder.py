@@ -45,7 +45,7 @@ class LabelMapSet:
             What a file holds cannot be a label map.
         """
         if not path.is_dir() or find_reader(path) is not None:
-            if not path.exists():
+            if not path.is_file() and not path.is_dir():
                 raise DataError(f"{printable(path)} is not there: give a label map, or a folder of them")
             return cls((_open(path, reading),))
         try:
@@ -53,7 +53,7 @@ class LabelMapSet:
         except OSError as error:
             raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
         entries = [e for e in entries if not e.name.startswith(".") and e.name.lower() not in _CLUTTER]
-        files = [entry for entry in entries if find_reader(entry) is not None]
+        files = [entry for entry in entries if (entry.is_file() or entry.is_dir()) and find_reader(entry) is not None]
         if not files:
             known = ", ".join(suffix for reader in READERS for suffix in reader.suffixes)
             raise DataError(f"{path} has no label map in it: put files there that end in {known}")

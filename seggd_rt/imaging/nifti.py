@@ -343,7 +343,7 @@ def _open(path: Path) -> nibabel.Nifti1Image:
     try:
         image = nib.load(path)
     except (nib.filebasedimages.ImageFileError, *_damage()) as error:
-        raise DataError(f"{path} cannot be read as NIfTI ({error}): save it again") from error
+        raise DataError(f"{path} cannot be read as NIfTI ({_line(error)}): save it again") from error
     if not isinstance(image, nib.Nifti1Image):
         raise DataError(f"{path} is no NIfTI file of one part, but {type(image).__name__}: save it as .nii.gz")
     return image
@@ -356,12 +356,12 @@ def _load(path: Path, stamp: _Stamp, labels: bool) -> NDArray[Any]:
     try:
         array = np.asanyarray(image.dataobj).reshape(_shape(path, image.shape))
     except _damage() as error:
-        raise DataError(f"{path} is damaged, or not whole ({error}): copy it again") from error
+        raise DataError(f"{path} is damaged, or not whole ({_line(error)}): copy it again") from error
     if not labels:
         return np.asarray(array, np.float32)
     if array.dtype.kind == "f":
         whole = np.rint(array)
-        if not (np.abs(array - whole) <= _TOLERANCE).all():  # NaN, and infinity, are not either
+        if not np.isfinite(array).all() or np.abs(array - whole).max() > _TOLERANCE:
             raise LabelMapError(f"{path} holds fractions; a label volume has one class id a voxel: is it an image?")
         return np.asarray(whole.clip(-1, 1 << 20), np.int32)
     return np.asarray(array)
@@ -374,6 +374,11 @@ def _damage() -> tuple[type[Exception], ...]:
         OSError, EOFError, ValueError, OverflowError, zlib.error, nib.spatialimages.HeaderDataError,
     )  # fmt: skip
     return errors
+
+
+def _line(error: Exception) -> str:
+    """Return what nibabel says, which may have several lines, as one."""
+    return " ".join(str(error).split())
 
 
 def _nibabel() -> Any:
