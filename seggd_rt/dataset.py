@@ -7,7 +7,6 @@ draws what is missing.
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections import abc, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -15,9 +14,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from msgspec.structs import asdict
 from numpy.typing import NDArray
 
-import seggd_rt
 from seggd_engines.network import OnStep, Step
 from seggd_rt.atomic import make_folder
 from seggd_rt.drawing import AblationWarning, HowToDraw
@@ -26,7 +25,7 @@ from seggd_rt.generator import EmptyMaskWarning, Generator
 from seggd_rt.imaging.real import read_real
 from seggd_rt.labels import OneHotWarning
 from seggd_rt.plan import Item, Plan, Target
-from seggd_rt.records import ManifestFile, Record
+from seggd_rt.records import ManifestFile, Record, record_making
 from seggd_rt.wording import counted
 
 
@@ -272,40 +271,30 @@ class _Recorder:
     """Says how images of a run are made."""
 
     def __init__(self, plan: Plan, generator: Generator) -> None:
-        self._plan, self._engine, settings = plan, generator.engine, plan.settings
-        self._real = None
-        if settings.real is not None:
-            self._real = _digest(read_real(settings.real, plan.bundle.manifest, plan.reading))
+        self._plan, self._generator = plan, generator
+        real = plan.settings.real
+        self._real = None if real is None else read_real(real, plan.bundle.manifest, plan.reading)
 
     def of(self, item: Item, label_map: Maps, file: str, place: int, start: NDArray[np.floating] | None) -> Record:
         """Return the record of an image that is at a place of its file."""
         plan, settings = self._plan, self._plan.settings
+        made = record_making(
+            self._generator,
+            settings,
+            label_map,
+            seed=item.seed,
+            classes=item.classes,
+            fit=plan.reading.fit,
+            start=start,
+            real=self._real,
+            at=settings.at,
+        )
         return Record(
+            **asdict(made),
             file=file,
             file_index=place if plan.output.writer.holds_many else None,
             mask=item.file.path.name,
             mask_index=item.index if item.file.stacked else None,
-            mask_sha256=_digest(label_map),
-            seed=item.seed,
             noise=None if plan.noise is None else plan.noise.path.name,
-            noise_sha256=None if start is None else _digest(start.astype(np.float32)),
-            classes=item.classes,
-            sampler=settings.sampler,
-            steps=settings.steps,
-            eta=settings.eta,
-            spacing=settings.spacing,
-            guidance=settings.guidance,
-            against=settings.against,
             real=None if settings.real is None else settings.real.name,
-            real_sha256=self._real,
-            at=settings.at,
-            fit=plan.reading.fit,
-            engine=self._engine.engine,
-            precision=self._engine.precision,
-            bundle=plan.bundle.sha256,
-            version=seggd_rt.__version__,
         )
-
-
-def _digest(array: NDArray[np.generic]) -> str:
-    return hashlib.sha256(array.tobytes()).hexdigest()

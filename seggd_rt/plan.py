@@ -8,45 +8,28 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seggd_rt.atomic import check_writable, make_folder
+from seggd_rt.atomic import check_writable
 from seggd_rt.bundle import Bundle
 from seggd_rt.drawing import AblationWarning, Drawing, HowToDraw
-from seggd_rt.errors import DataError, LabelMapError, OptionError
-from seggd_rt.generator import EmptyMaskWarning
+from seggd_rt.errors import DataError, OptionError
 from seggd_rt.imaging.contract import PLAIN, Format, ImageStack, ImageWriter, LabelMapFile, Reading
-from seggd_rt.imaging.fit import Fit, Window
 from seggd_rt.imaging.folder import LabelMapSet, printable
 from seggd_rt.imaging.formats import WRITERS, require_writer, stem, writer_like
-from seggd_rt.imaging.geometry import Geometry
 from seggd_rt.imaging.npy import NpyArray
-from seggd_rt.imaging.real import choose
-from seggd_rt.labels import (
-    AspectRatioWarning,
-    OneHotWarning,
-    aspect_change,
-    check_label_map,
-    looks_one_hot,
-    one_hot_note,
-)
 from seggd_rt.manifest import Manifest
+from seggd_rt.mask_checks import check_label_maps, checked, fitted
 from seggd_rt.noise import check_seed, derive_seed, draw_subset
-from seggd_rt.samplers import Sampler, entry_step
+from seggd_rt.samplers import Sampler, entry_step, sampler_rows
 from seggd_rt.schedule import Spacing
-from seggd_rt.wording import counted, either, some_of
-
-
-class ResizedMaskWarning(UserWarning):
-    """Label maps of another size than the bundle's are resized by nearest neighbour."""
 
 
 class SliceNoise(StrEnum):
@@ -123,6 +106,27 @@ class Settings:
     real: Path | None = None
     at: float | None = None
     slice_noise: SliceNoise = SliceNoise.INDEPENDENT
+
+    @classmethod
+    def resolve(cls, manifest: Manifest, how: HowToDraw) -> Settings:
+        """Check how images are drawn, and fill in what is left out.
+
+        Raises
+        ------
+        OptionError
+            A setting is unknown or outside its range.
+        """
+        drawing = Drawing.resolve(manifest, how)
+        against, spacing = how.get("against"), how.get("spacing")
+        return cls(
+            sampler=drawing.sampler,
+            steps=len(drawing.table),
+            eta=how.get("eta") or 0.0,
+            spacing=manifest.schedule.spacing if spacing is None else Spacing(spacing),
+            guidance=how.get("guidance") or 0.0,
+            against=None if against is None else ((against,) if isinstance(against, str) else tuple(against)),
+            classes=tuple(manifest.classes[i].name for i in drawing.kept),
+        )
 
 
 @dataclass(frozen=True)
@@ -214,13 +218,15 @@ class Plan:
                 for copy in range(self.count):
                     seed = self.seed if single else derive_seed(self.seed, place, copy)
                     if not is_volume:
-                        item = self._item(number, file, first, seed)
+                        item = Item(number, file, first, seed, self._classes(seed))
                         yield Target(_named(file, first, seed), (item,))
                         number += 1
                         continue
+                    # A volume shows one patient: its slices keep the same classes.
+                    classes, count = self._classes(seed), len(file)
                     items = tuple(
-                        self._item(number + index, file, index, self._slice_seed(seed, index, len(file)))
-                        for index in range(len(file))
+                        Item(number + index, file, index, self._slice_seed(seed, index, count), classes)
+                        for index in range(count)
                     )
                     number += len(items)
                     if self.output.writer.holds_volume:
@@ -229,11 +235,10 @@ class Plan:
                         yield from (Target(_named(file, item.index, item.seed), (item,)) for item in items)
                 place += 1
 
-    def _item(self, number: int, file: LabelMapFile, index: int, seed: int) -> Item:
+    def _classes(self, seed: int) -> tuple[str, ...]:
+        """Return the names of the classes that a picture, or volume, of a seed keeps."""
         kept, classes = self.settings.classes, self.bundle.manifest.classes
-        if kept is None:
-            kept = tuple(classes[i].name for i in draw_subset(seed, len(classes) - 1))
-        return Item(number, file, index, seed, kept)
+        return tuple(classes[i].name for i in draw_subset(seed, len(classes) - 1)) if kept is None else kept
 
     def _slice_seed(self, seed: int, index: int, count: int) -> int:
         alike = count == 1 or self.settings.slice_noise is SliceNoise.SHARED
@@ -247,8 +252,8 @@ class Plan:
         DataError
             It was changed since it was checked.
         """
-        label_map = _checked(item.file, item.index, self.bundle.manifest)
-        return _fitted(item.file, label_map, self.bundle.manifest, self.reading.fit)
+        label_map = checked(item.file, item.index, self.bundle.manifest)
+        return fitted(item.file, label_map, self.bundle.manifest, self.reading.fit)
 
     def start(self, item: Item) -> NDArray[np.floating] | None:
         """Return the noise given for an image, (C, H, W), or None."""
@@ -332,7 +337,12 @@ def plan_run(
     check_seed(seed)
     if count < 1:
         raise OptionError(f"count is {count}; it must be at least 1")
-    settings = _settings(manifest, how, random_classes=random_classes, real=real, at=at, slice_noise=slice_noise)
+    settings = replace(Settings.resolve(manifest, how), slice_noise=SliceNoise(slice_noise))
+    if random_classes:
+        _check_random_classes(manifest, how)
+        settings = replace(settings, classes=None)
+    if real is not None or at is not None:
+        settings = _from_real(settings, manifest, real, 0.6 if at is None else at)
     reading = replace(reading, classes=manifest.classes)
     found = LabelMapSet.open(Path(masks), reading)
     total = len(found) * count
@@ -347,87 +357,10 @@ def plan_run(
     if not target.is_folder and target.writer.holds_volume and (len(found.files), count) != (1, 1):
         raise OptionError(f"{target.path} is one volume, and this run draws several: give a folder with -o")
     _check_apart(Path(masks), bundle.path, target.path)
-    _check_label_maps(found, manifest, settings.classes, reading.fit)
+    check_label_maps(found, manifest, settings.classes, reading.fit)
     start = None if noise is None else _open_noise(Path(noise), manifest, total)
     check_writable(target.path if target.is_folder else target.path.parent)
     return Plan(bundle, found, seed, count, settings, target, start, reading, shard)
-
-
-def read_label_map(path: Path, manifest: Manifest, reading: Reading = PLAIN) -> NDArray[np.uint8]:
-    """Return one label map of a file in the bundle's size, (H, W) uint8; warns as `plan_run` does.
-
-    Raises
-    ------
-    LabelMapError
-        It has the wrong type or labels.
-    DataError
-        The file is missing or damaged, or a folder of several.
-    OptionError
-        It holds several, and `reading` names none of them.
-    """
-    masks = LabelMapSet.open(path, replace(reading, classes=manifest.classes))
-    if len(masks.files) != 1:
-        raise DataError(f"{path} holds {len(masks.files)} label maps; give one")
-    file = masks.files[0]
-    index = choose(file, reading)
-    one = LabelMapSet((_Slice(file, index),))
-    _check_label_maps(one, manifest, None, reading.fit)
-    return _fitted(file, _checked(file, index, manifest), manifest, reading.fit)
-
-
-@dataclass(frozen=True)
-class _Slice:
-    """One label map of a file."""
-
-    file: LabelMapFile
-    index: int
-    stacked: bool = False
-
-    @property
-    def path(self) -> Path:
-        return self.file.path
-
-    @property
-    def geometry(self) -> Geometry | None:
-        return self.file.geometry
-
-    def __len__(self) -> int:
-        return 1
-
-    def read(self, index: int) -> NDArray[Any]:
-        return self.file.read(self.index)
-
-
-def refuse_inputs(output: Path, *inputs: Path) -> None:
-    """Refuse to write over what is read.
-
-    Raises
-    ------
-    OptionError
-        The output is one of the inputs.
-    """
-    for path in inputs:
-        if output.exists() and path.exists() and output.samefile(path):
-            raise OptionError(f"{output} is an input: give another file with -o")
-
-
-def write_images(path: Path, images: Sequence[NDArray[np.float32]]) -> None:
-    """Write images, (H, W[, C]) float32 in [0, 1], to one file in the format of its suffix.
-
-    Raises
-    ------
-    OptionError
-        There is no such format, or it cannot hold these images.
-    OutputError
-        It cannot be written.
-    """
-    height, width, *channels = images[0].shape
-    stack, writer = ImageStack(len(images), height, width, *(channels or [1])), require_writer(path)
-    writer.check(stack)
-    make_folder(path.parent)
-    with writer.create(path, stack) as file:
-        for image in images:
-            file.append(image)
 
 
 def _output(output: str | Path, masks: LabelMapSet, images_as: Format | None) -> Output:
@@ -451,40 +384,23 @@ def _output(output: str | Path, masks: LabelMapSet, images_as: Format | None) ->
     return Output(path, writer, is_folder=False)
 
 
-def _settings(
-    manifest: Manifest,
-    how: HowToDraw,
-    *,
-    random_classes: bool,
-    real: str | Path | None,
-    at: float | None,
-    slice_noise: SliceNoise,
-) -> Settings:
-    drawing = Drawing.resolve(manifest, how)
-    if random_classes and manifest.mask.trained_with_ablation is False:
+def _check_random_classes(manifest: Manifest, how: HowToDraw) -> None:
+    """Say whether each image may keep a random subset of the classes."""
+    if manifest.mask.trained_with_ablation is False:
         warnings.warn(
             "this network was trained on whole masks: random subsets are guesses", AblationWarning, stacklevel=3
         )
-    if random_classes and (how.get("keep") is not None or how.get("drop") is not None):
+    if how.get("keep") is not None or how.get("drop") is not None:
         raise OptionError("classes are kept at random: give neither keep nor drop")
-    if at is not None and real is None:
+
+
+def _from_real(settings: Settings, manifest: Manifest, real: str | Path | None, at: float) -> Settings:
+    """Return settings of images that are drawn from a real one."""
+    if real is None:
         raise OptionError("at says how far a real image is noised: give that too")
-    if real is not None:
-        at = 0.6 if at is None else at
-        entry_step(drawing.table, manifest.schedule, at)
-    against, spacing = how.get("against"), how.get("spacing")
-    return Settings(
-        sampler=drawing.sampler,
-        steps=len(drawing.table),
-        eta=how.get("eta") or 0.0,
-        spacing=manifest.schedule.spacing if spacing is None else Spacing(spacing),
-        guidance=how.get("guidance") or 0.0,
-        against=None if against is None else ((against,) if isinstance(against, str) else tuple(against)),
-        classes=None if random_classes else tuple(manifest.classes[i].name for i in drawing.kept),
-        real=None if real is None else Path(real),
-        at=at,
-        slice_noise=SliceNoise(slice_noise),
-    )
+    rows = sampler_rows(settings.sampler, manifest.schedule, settings.steps, eta=settings.eta, spacing=settings.spacing)
+    entry_step(rows, manifest.schedule, at)
+    return replace(settings, real=Path(real), at=at)
 
 
 def _check_apart(masks: Path, bundle: Path, output: Path) -> None:
@@ -494,62 +410,6 @@ def _check_apart(masks: Path, bundle: Path, output: Path) -> None:
         raise OptionError(f"{output} is where the label maps are: give images another place with -o")
     if any(bundle.samefile(place) for place in places):
         raise OptionError(f"{output} is the bundle's own folder: give images another place with -o")
-
-
-def _check_label_maps(
-    masks: LabelMapSet, manifest: Manifest, classes: tuple[str, ...] | None, fit: Fit = Fit.RESIZE
-) -> None:
-    """Read every label map, and say once what is unusual in how many."""
-    size = (manifest.image.height, manifest.image.width)
-    kept = [c.id for c in manifest.classes[1:] if classes is None or c.name in classes]
-    sizes: Counter[tuple[int, int]] = Counter()
-    empty: list[str] = []
-    for file in masks.files:
-        for index in range(len(file)):
-            label_map = _checked(file, index, manifest)
-            sizes[label_map.shape[0], label_map.shape[1]] += 1
-            if not np.isin(_fitted(file, label_map, manifest, fit), kept).any():
-                empty.append(_place(file, index))
-        if file.stacked and file.geometry is None and len(file) <= len(manifest.classes):
-            stack = np.stack([_checked(file, index, manifest) for index in range(len(file))])
-            if looks_one_hot(stack, len(manifest.classes)):
-                warnings.warn(f"{file.path}: {one_hot_note(len(file))}", OneHotWarning, stacklevel=3)
-    del sizes[size]
-    if sizes and fit is Fit.RESIZE:
-        listed = [f"{height}x{width}: {number}" for (height, width), number in sizes.most_common()]
-        which, verb = _of_all(sizes.total(), len(masks)), either(sizes.total(), "is", "are")
-        warnings.warn(
-            f"{which} {verb} not {size[0]}x{size[1]}, which this bundle draws, and {verb} resized to it by nearest "
-            f"neighbour ({some_of(listed)})",
-            ResizedMaskWarning,
-            stacklevel=3,
-        )
-        changes = {old: note for old in sizes if (note := aspect_change(old, size)) is not None}
-        if changes:
-            number = sum(sizes[old] for old in changes)
-            commonest = max(changes, key=lambda old: sizes[old])
-            warnings.warn(
-                f"{_of_all(number, len(masks))} {either(number, 'is', 'are')} distorted: {changes[commonest]}",
-                AspectRatioWarning,
-                stacklevel=3,
-            )
-    if empty:
-        unseen = "" if manifest.mask.trained_with_empty_mask else ", which this network was not trained with"
-        which, verb = _of_all(len(empty), len(masks)), either(len(empty), "has", "have")
-        warnings.warn(f"{which} {verb} no foreground{unseen}: {some_of(empty)}", EmptyMaskWarning, stacklevel=3)
-
-
-def _checked(file: LabelMapFile, index: int, manifest: Manifest) -> NDArray[np.uint8]:
-    try:
-        return check_label_map(file.read(index), manifest.classes)
-    except LabelMapError as error:
-        raise LabelMapError(f"{_place(file, index)}: {error}") from error
-
-
-def _fitted(file: LabelMapFile, label_map: NDArray[np.uint8], manifest: Manifest, fit: Fit) -> NDArray[np.uint8]:
-    size = (manifest.image.height, manifest.image.width)
-    spacing = (1.0, 1.0) if file.geometry is None else file.geometry.spacing_mm
-    return Window.of(fit, (label_map.shape[0], label_map.shape[1]), size, spacing).take(label_map, size)
 
 
 def _open_noise(path: Path, manifest: Manifest, count: int) -> NpyArray:
@@ -581,11 +441,3 @@ def _named(file: LabelMapFile, index: int, seed: int) -> str:
     """Return what a picture's file is named after: label map and seed."""
     place = f"_{index}" if file.stacked else ""
     return f"{stem(file.path)}{place}_{seed}"
-
-
-def _place(file: LabelMapFile, index: int) -> str:
-    return f"{file.path}[{index}]" if file.stacked else str(file.path)
-
-
-def _of_all(number: int, total: int) -> str:
-    return f"{number} of {counted(total, 'mask')}" if total > 1 else "the mask"

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
+import seggd_rt
 from seggd_rt.atomic import unwritable, write_file
 from seggd_rt.errors import DataError, OptionError
+from seggd_rt.generator import Generator
+from seggd_rt.imaging.fit import Fit
+from seggd_rt.plan import Settings
 from seggd_rt.provenance import Provenance
 
 MANIFEST = "manifest.jsonl"
@@ -48,6 +55,66 @@ class Record(Provenance, frozen=True, kw_only=True):
 
 _WHERE_THEN_HOW = sorted(Record.__struct_fields__, key=lambda name: name in Provenance.__struct_fields__)
 _SETTINGS = tuple(name for name in Record.__struct_fields__ if name not in ("file", "file_index", "version"))
+
+
+def record_making(
+    generator: Generator,
+    settings: Settings,
+    label_map: NDArray[np.uint8],
+    *,
+    seed: int,
+    classes: tuple[str, ...] | None = None,
+    fit: Fit = Fit.RESIZE,
+    start: NDArray[np.floating] | None = None,
+    real: NDArray[np.float32] | None = None,
+    at: float | None = None,
+    weight: float | None = None,
+    then_classes: tuple[str, ...] | None = None,
+    region: NDArray[np.float32] | None = None,
+) -> Provenance:
+    """Say how an image was made.
+
+    Parameters
+    ----------
+    generator, settings
+        What drew it, and how.
+    label_map
+        (H, W) uint8 in the bundle's size, before classes are left out.
+    classes
+        The classes kept; those of the settings if None.
+    start, real, region
+        Noise, (C, H, W), real image, (H, W[, C]) float32, and region, (H, W) float32, that it was drawn from.
+    seed, fit, at, weight, then_classes
+        See `Provenance`.
+    """
+    kept = settings.classes if classes is None else classes
+    return Provenance(
+        seed=seed,
+        classes=() if kept is None else kept,
+        mask_sha256=digest(label_map),
+        noise_sha256=None if start is None else digest(start.astype(np.float32)),
+        sampler=settings.sampler,
+        steps=settings.steps,
+        eta=settings.eta,
+        spacing=settings.spacing,
+        guidance=settings.guidance,
+        against=settings.against,
+        real_sha256=None if real is None else digest(real),
+        at=at,
+        weight=weight,
+        then_classes=then_classes,
+        region_sha256=None if region is None else digest(region),
+        fit=fit,
+        engine=generator.engine.engine,
+        precision=generator.engine.precision,
+        bundle=generator.bundle.sha256,
+        version=seggd_rt.__version__,
+    )
+
+
+def digest(array: NDArray[np.generic]) -> str:
+    """Return the SHA-256 of an array's bytes, row after row."""
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 class ManifestFile:

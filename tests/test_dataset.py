@@ -22,8 +22,9 @@ from seggd_rt.dataset import FinishedImagesWarning, Progress, run
 from seggd_rt.errors import DataError, EngineError, LabelMapError, OptionError, OutputError
 from seggd_rt.imaging.folder import SkippedFilesWarning
 from seggd_rt.labels import AspectRatioWarning, OneHotWarning, resize_nearest
+from seggd_rt.mask_checks import ResizedMaskWarning
 from seggd_rt.noise import derive_seed
-from seggd_rt.plan import Plan, ResizedMaskWarning, Shard, plan_run
+from seggd_rt.plan import Plan, Shard, plan_run
 from seggd_rt.records import ManifestFile
 
 BUNDLE = Bundle.open(TINY)

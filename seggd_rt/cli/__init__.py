@@ -29,6 +29,7 @@ from seggd_rt.cli import (
     slim,
     sweep,
     train,
+    verify,
 )
 from seggd_rt.errors import SeggdError
 
@@ -49,6 +50,7 @@ for _command in (
     interpolate.interpolate,
     inpaint.inpaint,
     sweep.sweep,
+    verify.verify,
     evaluate.evaluate,
     bench.bench,
     doctor.doctor,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from seggd_rt.cli.run_progress import RunProgress
     from seggd_rt.dataset import Draw
     from seggd_rt.plan import Plan, Shard
+    from seggd_rt.records import Record
 
 
 def generate(
@@ -92,6 +94,7 @@ def generate(
     from seggd_rt.cli.several_devices import run_on_each
     from seggd_rt.imaging.contract import Format
     from seggd_rt.plan import SliceNoise, plan_run
+    from seggd_rt.provenance import dump
 
     if batch < 1:
         raise OptionError(f"--batch is {batch}; it must be at least 1")
@@ -132,12 +135,12 @@ def generate(
             typer.echo(describe(generator.engine), err=True)
             with LiveImage(preview) as live, RunProgress(len(plan), hidden=live.can_show) as progress:
                 draw = draw_watched(plan, generator, every, live)
-                _draw(plan, generator, batch, progress, as_json=as_json, force=force, draw=draw)
+                drawn = _draw(plan, generator, batch, progress, as_json=as_json, force=force, draw=draw)
             if gif is not None and not live.frames:
                 raise OptionError(f"the image is there already, so {gif} has nothing to show: --force draws it again")
             if gif is not None:
                 make_folder(gif.parent)
-                write_file(gif, gif_bytes(live.frames))
+                write_file(gif, gif_bytes(live.frames, dump([record.provenance for record in drawn])))
             return
         with RunProgress(len(plan)) as progress:
             progress.say(describe(generator.engine))
@@ -153,15 +156,18 @@ def _draw(
     as_json: bool,
     force: bool,
     draw: Draw | None = None,
-) -> None:
+) -> deque[Record]:
+    """Draw a plan's images, and return the record of the last."""
     from seggd_rt.dataset import run
 
     started, finished = time.perf_counter(), 0
+    last: deque[Record] = deque(maxlen=1)
     try:
         # Closed at once when anything ends the loop, so that nothing unfinished is left in the output.
         with closing(run(plan, generator, batch=batch, force=force, on_progress=progress.show, draw=draw)) as records:
             for record in records:
                 finished += 1
+                last.append(record)
                 path = plan.output.path / record.file if plan.output.is_folder else plan.output.path
                 if as_json:
                     progress.result(replace(record, file=str(path)).to_json())
@@ -171,6 +177,7 @@ def _draw(
         progress.say(f"interrupted: {finished} of {len(plan)} images are finished and kept")
         raise
     progress.say(f"{finished} image{'s' * (finished != 1)} in {time.perf_counter() - started:.1f} s")
+    return last
 
 
 def describe(info: EngineInfo) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from seggd_rt.cli import options
 from seggd_rt.errors import OptionError
+
+if TYPE_CHECKING:
+    from seggd_rt.drawing import HowToDraw
 
 
 def inpaint(
@@ -40,7 +43,9 @@ def inpaint(
     from seggd_rt.imaging.grid import png_bytes, render_titled, rgb
     from seggd_rt.imaging.real import read_real, read_region
     from seggd_rt.labels import colorize
-    from seggd_rt.plan import read_label_map, refuse_inputs, write_images
+    from seggd_rt.one_mask import OneMask, refuse_inputs
+    from seggd_rt.plan import Settings
+    from seggd_rt.records import record_making
 
     if grid and output.suffix.lower() != ".png":
         raise OptionError(f"{output} must end in .png for a --grid")
@@ -48,31 +53,30 @@ def inpaint(
     reading = options.reading(axis, fit, slice_number)
     with seggd_rt.load(bundle, engine=engine, precision=precision, device=device, threads=threads) as generator:
         typer.echo(describe(generator.engine), err=True)
-        label_map = read_label_map(mask, generator.manifest, reading)
+        one = OneMask.read(mask, generator.manifest, reading)
         image = read_real(real, generator.manifest, reading)
         where = read_region(region, generator.manifest, reading)
-        drawn = generator.inpaint(
-            image,
-            where,
-            label_map,
-            seed=seed,
-            steps=steps,
-            eta=eta,
-            sampler=sampler,
-            spacing=spacing,
-            keep=options.names(keep),
-            drop=options.names(drop),
-        )
+        how: HowToDraw = {
+            "steps": steps,
+            "eta": eta,
+            "sampler": sampler,
+            "spacing": spacing,
+            "keep": options.names(keep),
+            "drop": options.names(drop),
+        }
+        drawn = generator.inpaint(image, where, one.label_map, seed=seed, **how)
+        settings = Settings.resolve(generator.manifest, how)
+        made = record_making(generator, settings, one.label_map, seed=seed, fit=reading.fit, real=image, region=where)
         if grid:
             classes = generator.manifest.classes
             cells = [
-                ("mask", colorize(label_map, classes)),
+                ("mask", colorize(one.label_map, classes)),
                 ("real", rgb(image)),
                 ("region", rgb(where)),
                 ("drawn anew", rgb(drawn)),
             ]
             make_folder(output.parent)
-            write_file(output, png_bytes(render_titled(cells, columns=len(cells), legend=classes)))
+            write_file(output, png_bytes(render_titled(cells, columns=len(cells), legend=classes), [made]))
         else:
-            write_images(output, [drawn])
+            one.write(output, [drawn], [made])
     typer.echo(str(output))

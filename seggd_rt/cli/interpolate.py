@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from seggd_rt.cli import options
 from seggd_rt.errors import OptionError
+
+if TYPE_CHECKING:
+    from seggd_rt.drawing import HowToDraw
 
 
 def interpolate(
@@ -43,7 +46,9 @@ def interpolate(
     from seggd_rt.imaging.grid import png_bytes, render_titled, rgb
     from seggd_rt.imaging.real import read_real
     from seggd_rt.labels import colorize
-    from seggd_rt.plan import read_label_map, refuse_inputs, write_images
+    from seggd_rt.one_mask import OneMask, refuse_inputs
+    from seggd_rt.plan import Settings
+    from seggd_rt.records import record_making
 
     weights = _weights(weight)
     if grid and output.suffix.lower() != ".png":
@@ -54,31 +59,47 @@ def interpolate(
     reading = options.reading(axis, fit, slice_number)
     with seggd_rt.load(bundle, engine=engine, precision=precision, device=device, threads=threads) as generator:
         typer.echo(describe(generator.engine), err=True)
-        label_map = read_label_map(mask, generator.manifest, reading)
+        one = OneMask.read(mask, generator.manifest, reading)
         image = read_real(real, generator.manifest, reading)
+        how: HowToDraw = {"steps": steps, "eta": eta, "sampler": sampler, "spacing": spacing}
+        first: HowToDraw = {**how, "keep": options.names(keep), "drop": options.names(drop)}
+        then: HowToDraw = {"keep": options.names(then_keep), "drop": options.names(then_drop)}
         images = generator.interpolate(
-            label_map,
+            one.label_map,
             image,
             weight=weights,
             at=at,
             seed=seed,
-            steps=steps,
-            eta=eta,
-            sampler=sampler,
-            spacing=spacing,
-            keep=options.names(keep),
-            drop=options.names(drop),
-            then_keep=options.names(then_keep),
-            then_drop=options.names(then_drop),
+            then_keep=then["keep"],
+            then_drop=then["drop"],
+            **first,
         )
+        settings = Settings.resolve(generator.manifest, first)
+        then_classes = (
+            None if then == {"keep": None, "drop": None} else Settings.resolve(generator.manifest, then).classes
+        )
+        made = [
+            record_making(
+                generator,
+                settings,
+                one.label_map,
+                seed=seed,
+                fit=reading.fit,
+                real=image,
+                at=at,
+                weight=value,
+                then_classes=then_classes,
+            )
+            for value in weights
+        ]
         if grid:
             classes = generator.manifest.classes
-            cells = [("mask", colorize(label_map, classes)), ("real", rgb(image))]
+            cells = [("mask", colorize(one.label_map, classes)), ("real", rgb(image))]
             cells += [(f"weight {value:g}", rgb(drawn)) for value, drawn in zip(weights, images, strict=True)]
             make_folder(output.parent)
-            write_file(output, png_bytes(render_titled(cells, columns=len(cells), legend=classes)))
+            write_file(output, png_bytes(render_titled(cells, columns=len(cells), legend=classes), made))
         else:
-            write_images(output, list(images))
+            one.write(output, list(images), made)
     typer.echo(str(output))
 
 

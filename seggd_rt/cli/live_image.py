@@ -98,12 +98,19 @@ def draw_watched(plan: Plan, generator: Generator, every: int, live: LiveImage) 
     return draw
 
 
-def gif_bytes(frames: list[NDArray[np.float32]]) -> bytes:
-    """Return previews, (H, W[, C]) float32 in [0, 1], as an animated GIF that repeats."""
+def gif_bytes(frames: list[NDArray[np.float32]], comment: bytes = b"") -> bytes:
+    """Return previews, (H, W[, C]) float32 in [0, 1], as an animated GIF that repeats and holds a comment."""
     pictures = [Image.fromarray(rgb(frame)) for frame in frames]
     durations = [_FRAME_MS] * (len(pictures) - 1) + [_LAST_MS]
     data = io.BytesIO()
     pictures[0].save(
-        data, format="GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0, disposal=1
+        data,
+        format="GIF",
+        save_all=True,
+        append_images=pictures[1:],
+        duration=durations,
+        loop=0,
+        disposal=1,
+        comment=comment,
     )
     return data.getvalue()

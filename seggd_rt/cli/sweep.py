@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from seggd_rt import Generator
+    from seggd_rt.drawing import HowToDraw
+    from seggd_rt.provenance import Provenance
 
 _COLUMNS = 4
 
@@ -45,7 +47,9 @@ def sweep(
     import seggd_rt
     from seggd_rt.atomic import make_folder, write_file
     from seggd_rt.cli.generate import describe
-    from seggd_rt.plan import read_label_map, refuse_inputs, write_images
+    from seggd_rt.one_mask import OneMask, refuse_inputs
+    from seggd_rt.plan import Settings
+    from seggd_rt.records import record_making
 
     if output.suffix.lower() not in (".png", ".npy"):
         raise OptionError(f"{output} must end in .png, for a grid, or .npy, for the images")
@@ -55,15 +59,19 @@ def sweep(
     reading = options.reading(axis, fit, slice_number)
     with seggd_rt.load(bundle, engine=engine, precision=precision, device=device, threads=threads) as generator:
         typer.echo(describe(generator.engine), err=True)
-        label_map = read_label_map(mask, generator.manifest, reading)
-        images = generator.sweep(
-            label_map, seed=seed, batch=batch, steps=steps, eta=eta, sampler=sampler, spacing=spacing
-        )
+        one = OneMask.read(mask, generator.manifest, reading)
+        how: HowToDraw = {"steps": steps, "eta": eta, "sampler": sampler, "spacing": spacing}
+        images = generator.sweep(one.label_map, seed=seed, batch=batch, **how)
+        settings = Settings.resolve(generator.manifest, how)
+        made = [
+            record_making(generator, settings, one.label_map, seed=seed, classes=kept, fit=reading.fit)
+            for kept in images
+        ]
         if output.suffix.lower() == ".npy":
-            write_images(output, list(images.values()))
+            one.write(output, list(images.values()), made)
         else:
             make_folder(output.parent)
-            write_file(output, _grid(generator, label_map, images))
+            write_file(output, _grid(generator, one.label_map, images, made))
         about = {
             "bundle": generator.bundle.sha256,
             "mask": mask.name,
@@ -79,7 +87,10 @@ def sweep(
 
 
 def _grid(
-    generator: Generator, label_map: NDArray[np.uint8], images: dict[tuple[str, ...], NDArray[np.float32]]
+    generator: Generator,
+    label_map: NDArray[np.uint8],
+    images: dict[tuple[str, ...], NDArray[np.float32]],
+    made: list[Provenance],
 ) -> bytes:
     """Return a PNG: under each subset's names its mask above its image."""
     import numpy as np
@@ -101,4 +112,4 @@ def _grid(
         )
         for kept, image in images.items()
     ]
-    return png_bytes(render_titled(cells, columns=_COLUMNS, legend=classes))
+    return png_bytes(render_titled(cells, columns=_COLUMNS, legend=classes), made)

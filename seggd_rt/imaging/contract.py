@@ -181,8 +181,8 @@ class ImageStack:
 
     def window(self, size: tuple[int, int]) -> Window:
         """Return which of a source's pixels, (height, width) of them, an image covers."""
-        spacing = (1.0, 1.0) if self.source is None or self.source.geometry is None else self.source.geometry.spacing_mm
-        return Window.of(self.fit, size, (self.height, self.width), spacing)
+        geometry = None if self.source is None else self.source.geometry
+        return Window.of(self.fit, size, (self.height, self.width), geometry)
 
 
 class ImageFile(Protocol):

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from seggd_rt.imaging.geometry import Geometry
 from seggd_rt.labels import resize_nearest
 
 Pixel = TypeVar("Pixel", bound=np.generic)
@@ -51,7 +52,7 @@ class Window:
     width: int
 
     @classmethod
-    def of(cls, fit: Fit, size: Size, drawn: Size, spacing_mm: tuple[float, float] = (1.0, 1.0)) -> Window:
+    def of(cls, fit: Fit, size: Size, drawn: Size, geometry: Geometry | None = None) -> Window:
         """Return the window of a way to fit.
 
         Parameters
@@ -60,10 +61,11 @@ class Window:
             The way.
         size, drawn
             (height, width) of the file's slices, and of what the network draws.
-        spacing_mm
-            Distance of the file's rows, and of its columns: where they differ, pixels are no squares.
+        geometry
+            Of the file: pixels need not be squares. They are taken for such where there is none.
         """
         height, width = size
+        spacing_mm = (1.0, 1.0) if geometry is None else geometry.spacing_mm
         if fit is Fit.CROP_PAD:
             height, width = drawn
         elif fit is Fit.LETTERBOX:

@@ -45,13 +45,31 @@ def require_writer(path: Path) -> ImageWriter:
     OptionError
         There is none.
     """
-    writer = next((writer for writer in WRITERS.values() if path.name.lower().endswith(writer.suffixes)), None)
+    writer = _find_writer(path)
     if writer is None:
         raise OptionError(
             f"images cannot be written as '{path.name}': give {_listed(WRITERS.values())}, or a folder, its name "
             "ending in /"
         )
     return writer
+
+
+def writer_of(path: Path) -> ImageWriter:
+    """Return the writer of a file that is there.
+
+    Raises
+    ------
+    OptionError
+        There is none.
+    """
+    writer = _find_writer(path)
+    if writer is None:
+        raise OptionError(f"{path} is no image of seggd-rt, which writes {_listed(WRITERS.values())}")
+    return writer
+
+
+def _find_writer(path: Path) -> ImageWriter | None:
+    return next((writer for writer in WRITERS.values() if path.name.lower().endswith(writer.suffixes)), None)
 
 
 def stem(path: Path) -> str:

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from seggd_rt.imaging.png import png_texts
 from seggd_rt.labels import LabelClass
+from seggd_rt.provenance import Provenance
 
 _CELL = 128
 """Smallest side of a picture in the grid, in pixels: smaller ones are enlarged by a whole factor."""
@@ -121,10 +123,10 @@ def rgb(image: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.repeat(grey[..., None], 3, axis=2)
 
 
-def png_bytes(image: Image.Image) -> bytes:
-    """Return an image as PNG."""
+def png_bytes(image: Image.Image, made: Sequence[Provenance] = ()) -> bytes:
+    """Return an image as PNG, with how the images in it were made."""
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
+    image.save(buffer, format="PNG", optimize=True, pnginfo=png_texts(made))
     return buffer.getvalue()
 
 

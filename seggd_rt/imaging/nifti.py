@@ -199,7 +199,9 @@ class NiftiWriter:
                 "images in NIfTI lie where their label map does, and this one is a picture: write a .png or .npy, or "
                 "give label maps in NIfTI or DICOM"
             )
-        require("nibabel", extra="nifti", feature="NIfTI")
+        if stack.count != len(stack.source):
+            raise OptionError(f"a volume of {len(stack.source)} slices cannot hold {stack.count} images: write an .npy")
+        _nibabel()
 
     @contextmanager
     def create(self, path: Path, stack: ImageStack) -> Iterator[ImageFile]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from seggd_rt.errors import DataError, LabelMapError, OptionError
 from seggd_rt.imaging.contract import PLAIN, Format, ImageFile, ImageStack, Reading, check_size, unmarked
 from seggd_rt.manifest import MAX_PIXELS
 from seggd_rt.provenance import KEY, NOTE, Provenance, dump, parse
+
+if TYPE_CHECKING:
+    from PIL.PngImagePlugin import PngInfo
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _GREY, _PALETTE = 0, 3
@@ -129,6 +132,18 @@ class PngReader:
         return PngLabelMap(path, height, width, depth, color == _PALETTE)
 
 
+def png_texts(made: Sequence[Provenance]) -> PngInfo:
+    """Return the texts of a PNG that say how what is in it was made."""
+    from PIL.PngImagePlugin import PngInfo
+
+    texts = PngInfo()
+    if made:
+        texts.add_text("Software", f"seggd-rt {made[0].version}")
+        texts.add_text("Comment", NOTE)
+        texts.add_itxt(KEY, dump(made).decode())
+    return texts
+
+
 class PngWriter:
     """Writes one image as PNG of 8 bits: grey, or RGB where it has three channels."""
 
@@ -170,16 +185,11 @@ class _PngImage:
 
     def append(self, image: NDArray[np.float32], made: Provenance | None = None) -> None:
         from PIL import Image
-        from PIL.PngImagePlugin import PngInfo
 
         pixels = np.rint(image * np.float32(255)).astype(np.uint8)
         if pixels.ndim == 3 and pixels.shape[2] == 1:
             pixels = pixels[:, :, 0]
-        texts = PngInfo()
-        if made is not None:
-            texts.add_text("Software", f"seggd-rt {made.version}")
-            texts.add_text("Comment", NOTE)
-            texts.add_itxt(KEY, dump([made]).decode())
+        texts = png_texts([] if made is None else [made])
         data = io.BytesIO()
         Image.fromarray(pixels).save(data, format="PNG", pnginfo=texts)
         self.file.write(data.getbuffer())

@@ -51,7 +51,7 @@ def read_real(path: Path, manifest: Manifest, reading: Reading = PLAIN) -> NDArr
         It holds several images and no index is given, or one that is not there.
     """
     file = require_reader(path).open_real(path, reading)
-    pixels = _in_range(file, file.read(choose(file, reading)), manifest)
+    pixels = _in_range(file, file.read(_chosen(file, reading)), manifest)
     return _fitted(file, pixels, manifest.image, reading.fit)
 
 
@@ -73,7 +73,7 @@ def read_region(path: Path, manifest: Manifest, reading: Reading = PLAIN) -> NDA
         See `read_real`.
     """
     file = require_reader(path).open_real(path, reading)
-    pixels = file.read(choose(file, reading))
+    pixels = file.read(_chosen(file, reading))
     pixels = (pixels != 0).astype(np.float32) if file.physical else _in_range(file, pixels, manifest)
     region = _fitted(file, pixels, msgspec.structs.replace(manifest.image, channels=1), reading.fit)
     if 0 < region.max() <= _ALMOST_BLACK:
@@ -95,6 +95,11 @@ def choose(file: LabelMapFile | RealFile, reading: Reading) -> int:
     if index is not None and not 0 <= index < count:
         raise OptionError(f"{file.path} has no slice {index}: it has 0 to {count - 1}")
     return index or 0
+
+
+def _chosen(file: RealFile, reading: Reading) -> int:
+    """Return which slice is meant: of a picture beside a mask's volume the only one."""
+    return 0 if len(file) == 1 else choose(file, reading)
 
 
 def _in_range(file: RealFile, pixels: NDArray[Any], manifest: Manifest) -> NDArray[np.float32]:
@@ -129,8 +134,7 @@ def _fitted(file: RealFile, pixels: NDArray[np.float32], image: ImageSpec, fit: 
             ResizedImageWarning,
             stacklevel=3,
         )
-    spacing = (1.0, 1.0) if file.geometry is None else file.geometry.spacing_mm
-    pixels = Window.of(fit, (pixels.shape[0], pixels.shape[1]), size, spacing).cut(pixels)
+    pixels = Window.of(fit, (pixels.shape[0], pixels.shape[1]), size, file.geometry).cut(pixels)
     if pixels.shape[:2] == size:
         return pixels
     planes = pixels[..., None] if pixels.ndim == 2 else pixels

@@ -142,4 +142,4 @@ def test_a_stack_of_masks_is_too_many(tiny_bundle: Path, golden_mask: NDArray[np
     np.save(tmp_path / "two.npy", np.stack([golden_mask, golden_mask]))
     done = run_command("sweep", tiny_bundle, "-m", tmp_path / "two.npy", "-o", tmp_path / "s.png", *ORT)
     assert done.code == 2
-    assert "holds 2 label maps; give one" in done.err
+    assert "holds 2 slices: say which with --slice, from 0 to 1" in done.err

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seggd_rt.imaging.fit import Fit, Window
+from seggd_rt.imaging.geometry import Geometry
 from seggd_rt.labels import resize_nearest
 
 SIDES = st.integers(1, 40)
@@ -41,7 +42,7 @@ def test_crop_and_pad_keep_every_pixel_that_both_have(size: tuple[int, int], dra
 def test_a_letterbox_holds_all_of_it_and_keeps_millimetres_alike(
     size: tuple[int, int], drawn: tuple[int, int], rows: float, columns: float
 ) -> None:
-    window = Window.of(Fit.LETTERBOX, size, drawn, (rows, columns))
+    window = Window.of(Fit.LETTERBOX, size, drawn, Geometry(np.diag([columns, rows, 1.0, 1.0])))
     assert window.height >= size[0]
     assert window.width >= size[1]
     assert (window.height == size[0]) or (window.width == size[1])

@@ -1,0 +1,105 @@
+"""`seggd-rt verify`: how an image was made, and whether it is what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from seggd_rt.cli import options
+from seggd_rt.errors import OptionError
+from seggd_rt.wording import counted, some_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from seggd_rt.provenance import Provenance
+
+
+def verify(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An image that seggd-rt wrote.")],
+    bundle: Annotated[
+        Path | None, typer.Argument(metavar="[BUNDLE]", help="The bundle that drew it, to see whether it did.")
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option("--mask", "-m", help="Its label map, or a folder with it, to draw it again and compare."),
+    ] = None,
+    real: Annotated[Path | None, typer.Option(help="The real image that it was drawn from.")] = None,
+    region: Annotated[Path | None, typer.Option(help="The region that was drawn anew.")] = None,
+    noise: Annotated[Path | None, typer.Option(help="The .npy of noise that it was drawn from.")] = None,
+    axis: options.AxisName = None,
+    slice_number: options.SliceNumber = None,
+    engine: options.EngineName = "auto",
+    precision: options.PrecisionName = "auto",
+    device: options.DeviceName = "auto",
+    threads: options.Threads = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print how each image was made, as JSON.")] = False,
+) -> None:
+    """Tell how an image was made; with a bundle, whether that drew it; with its label map, whether it draws it again.
+
+    Ends with 1 where it is not what it says.
+    """
+    from seggd_rt.verify import making_as_json, read_making
+
+    if mask is not None and bundle is None:
+        raise OptionError("drawing it again needs the bundle: seggd-rt verify FILE BUNDLE --mask MASK")
+    if mask is None and not (real is None and region is None and noise is None):
+        raise OptionError("real image, region and noise are for drawing it again: give --mask too")
+    made = read_making(file)
+    if as_json:
+        typer.echo(making_as_json(made))
+    else:
+        for line in _lines(made):
+            typer.echo(line)
+    if bundle is not None:
+        _hold_against(file, made, bundle)
+    if bundle is not None and mask is not None:
+        import seggd_rt
+        from seggd_rt.cli.generate import describe
+        from seggd_rt.verify import ALIKE_DB, Inputs, compare
+
+        reading = options.reading(axis, made[0].fit, slice_number)
+        with seggd_rt.load(bundle, engine=engine, precision=precision, device=device, threads=threads) as generator:
+            typer.echo(describe(generator.engine), err=True)
+            found = compare(file, generator, Inputs(mask, reading, real, region, noise))
+        if found.max_error == 0:
+            typer.echo(f"drawn again: {counted(found.images, 'image')}, equal in every pixel", err=True)
+        elif found.alike:
+            typer.echo(f"drawn again: the same, PSNR {found.psnr_db:.1f} dB", err=True)
+        else:
+            typer.echo(
+                f"{file} is not what it says: drawn again it differs, PSNR {found.psnr_db:.1f} dB where "
+                f"{ALIKE_DB:g} dB is the same image",
+                err=True,
+            )
+            raise typer.Exit(1)
+
+
+def _hold_against(file: Path, made: Sequence[Provenance], path: Path) -> None:
+    """End with 1 unless a bundle drew a file."""
+    from seggd_rt.bundle import Bundle
+
+    bundle = Bundle.open(path)
+    bundle.verify()
+    if any(each.bundle != bundle.sha256 for each in made):
+        typer.echo(f"{file} was drawn by the bundle {made[0].bundle}, and {path} is {bundle.sha256}", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"drawn by {path}: its SHA-256 is the one that the file names", err=True)
+
+
+def _lines(made: Sequence[Provenance]) -> list[str]:
+    """Return how images were made, a line for each thing; of several images, what differs is listed."""
+    lines = [f"images         {len(made)}, synthetic"]
+    for name in made[0].__struct_fields__:
+        values = list(dict.fromkeys(_shown(getattr(each, name)) for each in made))
+        if values != ["-"]:
+            lines.append(f"{name.replace('_', ' '):<15}{values[0] if len(values) == 1 else some_of(values)}")
+    return lines
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "-"
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,181 @@
+"""`seggd-rt verify`: every output says how it was made, and is drawn again from that."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from bundles import TINY, copy_bundle, edit_manifest
+from commands import run_command
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+STEPS = ("--steps", "3", "--engine", "onnxruntime")
+
+
+@pytest.fixture
+def mask(tmp_path: Path, golden_mask: NDArray[np.uint8]) -> Path:
+    path = tmp_path / "mask.png"
+    Image.fromarray(golden_mask).save(path)
+    return path
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Path:
+    np.save(tmp_path / "real.npy", np.random.default_rng(0).uniform(0, 1, (24, 32)).astype(np.float32))
+    return tmp_path / "real.npy"
+
+
+def test_it_tells_how_an_image_was_made(mask: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.png"
+    run_command("generate", TINY, "-m", mask, "-o", out, "--seed", "7", "--drop", "cavity", *STEPS)
+    told = run_command("verify", out)
+    assert told.code == 0
+    assert "1, synthetic" in told.out
+    assert "seed           7" in told.out
+    assert "classes        myocardium, right ventricle" in told.out
+    (made,) = json.loads(run_command("verify", out, "--json").out)
+    assert (made["seed"], made["steps"], made["fit"]) == (7, 3, "resize")
+    assert not {"file", "mask"} & set(made)
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "given"),
+    [
+        ("generate", ["-o", "a.png", "--seed", "7", "--keep", "cavity"], []),
+        ("generate", ["-o", "a.npy", "--count", "3"], []),
+        ("generate", ["-o", "a.png", "--eta", "0.5", "--sampler", "ddim", "--spacing", "trailing"], []),
+        ("generate", ["-o", "a.png", "--from", "real.npy", "--at", "0.5"], ["--real", "real.npy"]),
+        ("generate", ["-o", "a.png", "--noise", "noise.npy"], ["--noise", "noise.npy"]),
+        ("interpolate", ["-o", "a.npy", "--real", "real.npy", "--weight", "0,0.5,1"], ["--real", "real.npy"]),
+        ("interpolate", ["-o", "a.png", "--real", "real.npy", "--then-drop", "cavity"], ["--real", "real.npy"]),
+        (
+            "inpaint",
+            ["-o", "a.png", "--real", "real.npy", "--region", "region.npy"],
+            ["--real", "real.npy", "--region", "region.npy"],
+        ),
+        ("sweep", ["-o", "a.npy"], []),
+    ],
+)
+def test_every_output_is_drawn_again(
+    command: str,
+    options: list[str],
+    given: list[str],
+    mask: Path,
+    real: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("noise.npy", np.random.default_rng(1).standard_normal((1, 24, 32)).astype(np.float32))
+    np.save("region.npy", np.arange(768).reshape(24, 32) % 2 == 0)
+    drawn = run_command(command, TINY, "-m", mask, *options, *STEPS)
+    assert drawn.code == 0, drawn.err
+    again = run_command("verify", options[1], TINY, "-m", mask, *given, "--engine", "onnxruntime")
+    assert again.code == 0, again.err
+    assert "equal in every pixel" in again.err
+    if given:
+        lacking = run_command("verify", options[1], TINY, "-m", mask, "--engine", "onnxruntime")
+        assert lacking.code == 2
+        assert f"give it with {given[0]}" in lacking.error_lines[-1]
+        name = given[-1]
+        np.save(name, np.load(name)[..., ::-1])
+        other = run_command("verify", options[1], TINY, "-m", mask, *given, "--engine", "onnxruntime")
+        assert other.code == 2
+        assert name in other.error_lines[-1]
+
+
+def test_a_changed_image_is_found(mask: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.png"
+    run_command("generate", TINY, "-m", mask, "-o", out, *STEPS)
+    with Image.open(out) as image:
+        pixels, texts = np.array(image), PngInfo()
+        for key, text in image.info.items():
+            texts.add_itxt(key, text)
+    pixels[4:12, 4:12] = 255 - pixels[4:12, 4:12]
+    Image.fromarray(pixels).save(out, pnginfo=texts)
+    found = run_command("verify", out, TINY, "-m", mask, "--engine", "onnxruntime")
+    assert found.code == 1
+    assert "is not what it says: drawn again it differs" in found.err
+    assert run_command("verify", out, TINY).code == 0
+
+
+def test_another_bundle_or_label_map_is_found(mask: Path, tmp_path: Path, golden_mask: NDArray[np.uint8]) -> None:
+    out = tmp_path / "a.png"
+    run_command("generate", TINY, "-m", mask, "-o", out, *STEPS)
+    other = copy_bundle(TINY, tmp_path)
+    edit_manifest(other, {"modality": "MR"})
+    found = run_command("verify", out, other)
+    assert (found.code, "was drawn by the bundle" in found.err) == (1, True)
+    Image.fromarray(golden_mask[::-1]).save(mask)
+    found = run_command("verify", out, TINY, "-m", mask, "--engine", "onnxruntime")
+    assert (found.code, "has no label map of which 1 of these images" in found.err) == (2, True)
+
+
+def test_a_mask_is_found_in_its_folder(mask: Path, tmp_path: Path, golden_mask: NDArray[np.uint8]) -> None:
+    (tmp_path / "masks").mkdir()
+    np.save(tmp_path / "masks" / "a.npy", np.stack([golden_mask[::-1], golden_mask, golden_mask[:, ::-1]]))
+    run_command("generate", TINY, "-m", tmp_path / "masks", "-o", tmp_path / "out.npy", *STEPS)
+    found = run_command("verify", tmp_path / "out.npy", TINY, "-m", tmp_path / "masks", "--engine", "onnxruntime")
+    assert (found.code, "3 images, equal in every pixel" in found.err) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.png"], "none.png is not there"),
+        (["mask.png"], "carries no record of its making"),
+        (["real.npy"], "carries no record of its making"),
+        (["notes.txt"], "is no image of seggd-rt"),
+        (["mask.png", "--mask", "mask.png"], "needs the bundle"),
+        (["mask.png", str(TINY), "--real", "real.npy"], "give --mask too"),
+    ],
+)
+def test_what_cannot_be_verified(
+    arguments: list[str], message: str, mask: Path, real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("notes.txt").write_text("notes")
+    found = run_command("verify", *arguments)
+    assert (found.code, len(found.error_lines)) == (2, 1)
+    assert message in found.err
+
+
+def test_a_grid_is_read_and_not_drawn_again(mask: Path, real: Path, tmp_path: Path) -> None:
+    out = tmp_path / "grid.png"
+    run_command("interpolate", TINY, "-m", mask, "--real", real, "--weight", "0,1", "--grid", "-o", out, *STEPS)
+    told = run_command("verify", out, TINY)
+    assert told.code == 0
+    assert "2, synthetic" in told.out
+    assert "weight         0.0, 1.0" in told.out
+    again = run_command("verify", out, TINY, "-m", mask, "--real", real, "--engine", "onnxruntime")
+    assert (again.code, "is a grid of 2 images" in again.err) == (2, True)
+
+
+def test_volumes_are_drawn_again(tmp_path: Path, golden_mask: NDArray[np.uint8]) -> None:
+    nib: Any = pytest.importorskip("nibabel", reason="NIfTI needs the extra nifti")
+    slices = np.stack([np.roll(golden_mask, index, axis=0) for index in range(3)])
+    nib.save(nib.Nifti1Image(slices.transpose(2, 1, 0), np.diag([-1.0, -1.0, 2.0, 1.0])), tmp_path / "mask.nii.gz")
+    for extra in (["--seed", "3"], ["--slice-noise", "shared"], ["--axis", "2", "--fit", "crop-pad"]):
+        out = tmp_path / "out.nii.gz"
+        drawn = run_command("generate", TINY, "-m", tmp_path / "mask.nii.gz", "-o", out, *extra, *STEPS)
+        assert drawn.code == 0, drawn.err
+        axis = ["--axis", "2"] if "--axis" in extra else []
+        found = run_command("verify", out, TINY, "-m", tmp_path / "mask.nii.gz", *axis, "--engine", "onnxruntime")
+        assert "3 images, equal in every pixel" in found.err
+    one = tmp_path / "one.nii.gz"
+    np.save(tmp_path / "real.npy", np.zeros((24, 32), np.float32))
+    drawn = run_command(
+        "interpolate", TINY, "-m", tmp_path / "mask.nii.gz", "--slice", "1", "--real", tmp_path / "real.npy", "-o", one,
+        *STEPS,
+    )  # fmt: skip
+    assert drawn.code == 0, drawn.err
+    assert nib.load(one).affine[2, 3] == 2.0  # where the slice lies
+    found = run_command(
+        "verify", one, TINY, "-m", tmp_path / "mask.nii.gz", "--real", tmp_path / "real.npy", "--engine", "onnxruntime"
+    )
+    assert "1 image, equal in every pixel" in found.err
