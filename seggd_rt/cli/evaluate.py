@@ -9,6 +9,7 @@ import typer
 
 from seggd_rt.cli.command_line import portable_command
 from seggd_rt.cli.options import (
+    AxisName,
     BundleFolder,
     DeviceName,
     EngineName,
@@ -17,6 +18,7 @@ from seggd_rt.cli.options import (
     SpacingName,
     Steps,
     Threads,
+    axis_of,
 )
 from seggd_rt.errors import OptionError
 from seggd_rt.optional import require
@@ -29,6 +31,7 @@ def evaluate(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for report, sheet and segmenter.")],
     split: Annotated[str, typer.Option(help="Whose masks are drawn: val or test.")] = "val",
+    axis: AxisName = None,
     segmenter: Annotated[
         Path | None, typer.Option(help="A segmenter of an earlier run, in place of training one.")
     ] = None,
@@ -83,6 +86,7 @@ def evaluate(
         data=data,
         output=output,
         split=Split(split),
+        axis=axis_of(axis),
         segmenter=segmenter,
         segmenter_steps=segmenter_steps,
         sampler=sampler,

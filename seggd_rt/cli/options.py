@@ -12,6 +12,7 @@ from seggd_rt.errors import OptionError
 
 if TYPE_CHECKING:
     from seggd_rt.imaging.contract import Reading
+    from seggd_rt.imaging.geometry import Axis
 
 _Kind = TypeVar("_Kind", bound=StrEnum)
 MASK_FORMATS = ".png, .npy, .nii.gz, .nii"
@@ -51,11 +52,15 @@ def reading(axis: str | None, fit: str, index: int | None = None) -> Reading:
     """Return how files are read, as options say."""
     from seggd_rt.imaging.contract import Reading
     from seggd_rt.imaging.fit import Fit
+
+    return Reading(axis=axis_of(axis), index=index, fit=member(Fit, fit, "--fit"))
+
+
+def axis_of(name: str | None) -> Axis | None:
+    """Return the axis of a name, None for None."""
     from seggd_rt.imaging.geometry import Axis
 
-    return Reading(
-        axis=None if axis is None else member(Axis, axis, "--axis"), index=index, fit=member(Fit, fit, "--fit")
-    )
+    return None if name is None else member(Axis, name, "--axis")
 
 
 def member(kinds: type[_Kind], name: str, option: str) -> _Kind:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from seggd_rt.cli.command_line import portable_command
+from seggd_rt.cli.options import AxisName, axis_of
 from seggd_rt.errors import OptionError
 from seggd_rt.labels import MaskEncoding
 from seggd_rt.optional import require
@@ -24,6 +25,7 @@ def train(
     intensity_range: Annotated[
         str | None, typer.Option(help="LO,HI: the values in the files that are black and white; others are clipped.")
     ] = None,
+    axis: AxisName = None,
     network: Annotated[str, typer.Option(help="tiny, small, reference, or a JSON file.")] = "small",
     mask_encoding: Annotated[
         MaskEncoding, typer.Option(help="How labels become mask channels.")
@@ -68,6 +70,7 @@ def train(
         classes=tuple(classes.split(",")) if classes is not None else None,
         image_size=_parse_size(image_size),
         intensity_range=_parse_range(intensity_range),
+        axis=axis_of(axis),
         network=network,
         encoding=mask_encoding,
         ablation=ablation,

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from scenes import CLASSES, draw_scenes, npz_arrays
 
 from seggd_rt.errors import DataError, LabelMapError, OptionError
+from seggd_rt.imaging.geometry import Axis
 from seggd_rt.labels import AspectRatioWarning
 from seggd_training.data import Dataset, Split, load_dataset
 from seggd_training.intensity import DarkImagesWarning, to_8_bit, to_unit
@@ -49,6 +51,61 @@ def test_folder_of_png(folder: Path) -> None:
     np.testing.assert_array_equal(data.images[..., 0], images)
     np.testing.assert_array_equal(data.label_maps, labels)
     assert data.names == ("0.png", "1.png", "2.png")
+
+
+def save_volumes(root: Path, split: str = "train", patients: tuple[str, ...] = ("p1", "p2")) -> NDArray[np.int16]:
+    """Write volumes of Hounsfield units with their label volumes; return the first patient's, (X, Y, Z)."""
+    nib: Any = pytest.importorskip("nibabel", reason="NIfTI needs the extra nifti")
+    images, labels = draw_scenes(6, 16, 12)
+    affine = np.diag([-2.0, -2.0, 5.0, 1.0])
+    for folder in ("images", "masks/all"):
+        (root / folder / split).mkdir(parents=True)
+    for index, patient in enumerate(patients):
+        picked = slice(3 * index, 3 * index + 3)
+        units = (images[picked].astype(np.int16) * 4 - 500).transpose(2, 1, 0)
+        nib.save(nib.Nifti1Image(units, affine), root / "images" / split / f"{patient}.nii.gz")
+        classes = labels[picked].transpose(2, 1, 0).astype(np.uint8)
+        nib.save(nib.Nifti1Image(classes, affine), root / "masks/all" / split / f"{patient}.nii")
+        if index == 0:
+            first = units
+    return first
+
+
+def test_folder_of_volumes(tmp_path: Path) -> None:
+    save_volumes(tmp_path)
+    data = load_dataset(tmp_path, split=Split.TRAIN, classes=CLASSES, intensity_range=(-500, 520))
+    images, labels = draw_scenes(6, 16, 12)
+    np.testing.assert_array_equal(data.label_maps, labels)
+    np.testing.assert_allclose(data.images[..., 0] / 65535, images / 255, atol=1e-4)
+    assert data.names[:2] == ("p1.nii.gz[0]", "p1.nii.gz[1]")
+    assert data.patients is not None
+    assert data.patients.tolist() == ["p1"] * 3 + ["p2"] * 3
+    coronal = load_dataset(tmp_path, split=Split.TRAIN, classes=CLASSES, intensity_range=(-500, 520), axis=Axis.CORONAL)
+    assert coronal.label_maps.shape == (32, 3, 12)
+
+
+def test_faults_of_volumes_are_named(tmp_path: Path) -> None:
+    nib: Any = pytest.importorskip("nibabel", reason="NIfTI needs the extra nifti")
+    units = save_volumes(tmp_path)
+    mask = tmp_path / "masks/all/train/p2.nii"
+
+    def load() -> Dataset:
+        return load_dataset(tmp_path, split=Split.TRAIN, classes=CLASSES, intensity_range=(-500, 520))
+
+    with pytest.raises(DataError, match=r"p1\.nii\.gz\[0\] .*--intensity-range"):
+        load_dataset(tmp_path, split=Split.TRAIN, classes=CLASSES)
+    nib.save(nib.Nifti1Image(np.zeros(units.shape, np.uint8), np.diag([-2.0, -2.0, 4.0, 1.0])), mask)
+    with pytest.raises(DataError, match=r"p2\.nii lie 1 mm apart"):
+        load()
+    nib.save(nib.Nifti1Image(np.zeros((*units.shape[:2], 4), np.uint8), np.diag([-2.0, -2.0, 5.0, 1.0])), mask)
+    with pytest.raises(DataError, match=r"has 3 slices, its mask .*p2\.nii 4"):
+        load()
+    nib.save(nib.Nifti1Image(np.full(units.shape, 77, np.uint8), np.diag([-2.0, -2.0, 5.0, 1.0])), mask)
+    with pytest.raises(LabelMapError, match=r"p2\.nii, slice 0: label 77"):
+        load()
+    mask.unlink()
+    with pytest.raises(DataError, match=r"p2\.nii\.gz has no mask"):
+        load()
 
 
 @pytest.mark.parametrize(
@@ -159,7 +216,11 @@ FOLDER_FAULTS: dict[str, tuple[Callable[[Path], object], type[Exception], str]] 
         DataError,
         r"images/train/1\.png cannot be read",
     ),
-    "other file": (lambda r: (r / "images/train/a.txt").touch(), DataError, r"a\.txt is neither \.png nor \.npy"),
+    "other file": (
+        lambda r: (r / "images/train/a.txt").touch(),
+        DataError,
+        r"a\.txt is neither \.png, \.npy nor a volume",
+    ),
 }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from seggd_rt.errors import OptionError
+from seggd_rt.imaging.geometry import Axis
 from seggd_rt.labels import MaskEncoding
 from seggd_rt.schedule import NoiseSchedule, Prediction
 
@@ -45,6 +46,7 @@ class TrainOptions(msgspec.Struct, frozen=True, kw_only=True):
     classes: tuple[str, ...] | None = None
     image_size: tuple[int, int] | None = None
     intensity_range: tuple[float, float] | None = None
+    axis: Axis | None = None
     network: str = "small"
     encoding: MaskEncoding = MaskEncoding.ONE_HOT
     ablation: bool = True

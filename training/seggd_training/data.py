@@ -2,8 +2,8 @@
 
 Two layouts are read:
 
-    ROOT/images/{train,val,test}/NAME       the SegGuidedDiff reference's folders: PNG (grey of 8 or 16 bit, RGB)
-    ROOT/masks/all/{train,val,test}/NAME    or .npy images; masks are PNG or .npy of integer labels, same names
+    ROOT/images/{train,val,test}/NAME       the SegGuidedDiff reference's folders: see `pairs.py`
+    ROOT/masks/all/{train,val,test}/NAME
 
     FILE.npz    image (N, H, W[, C]) uint8, uint16, or float in [0, 1]; label (N, H, W) integers; split (N,)
                 0 train, 1 val, 2 test; class_names; optional patient (N,)
@@ -23,9 +23,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from seggd_rt.errors import DataError, LabelMapError, OptionError
+from seggd_rt.imaging.contract import Reading
+from seggd_rt.imaging.geometry import Axis
 from seggd_rt.labels import (
     AspectRatioWarning,
     LabelClass,
@@ -37,11 +39,7 @@ from seggd_rt.labels import (
 )
 from seggd_rt.wording import counted, either
 from seggd_training.intensity import Levels, Window, check_use, natural_white, stack_levels, to_levels
-
-_SUFFIXES = {".png", ".npy"}
-_IMAGE_MODES = frozenset({"L", "RGB", "I", "I;16"})
-_MASK_MODES = frozenset({"1", "L", "P", "I", "I;16"})
-"""PIL's names: a palette's indices are labels, but no intensities; 16-bit grey is either of the last two."""
+from seggd_training.pairs import read_pairs
 
 
 class Split(StrEnum):
@@ -94,6 +92,7 @@ def load_dataset(
     image_size: tuple[int, int] | None = None,
     classes: Sequence[str] | None = None,
     intensity_range: Window | None = None,
+    axis: Axis | None = None,
 ) -> Dataset:
     """Load one split of a folder or an `.npz`.
 
@@ -110,6 +109,8 @@ def load_dataset(
         Names of all labels from 0, background first. Folders need them; an `.npz` brings its own.
     intensity_range
         The values of the files that are black and white; the type's own range if None.
+    axis
+        Along which a folder's volumes are cut: see `seggd_rt.imaging.contract.Reading`.
 
     Raises
     ------
@@ -129,7 +130,7 @@ def load_dataset(
     if image_size is not None and min(image_size) < 1:
         raise OptionError(f"image size is {image_size[0]}x{image_size[1]}; both must be positive")
     if path.is_dir():
-        return _load_folder(path, split, image_size, classes, intensity_range)
+        return _load_folder(path, split, image_size, classes, intensity_range, axis)
     if not path.exists():
         raise DataError(f"{path} does not exist: give a folder with images/ and masks/all/, or an .npz file")
     if path.suffix.lower() != ".npz":
@@ -143,30 +144,35 @@ def _load_folder(
     image_size: tuple[int, int] | None,
     names: Sequence[str] | None,
     window: Window | None,
+    axis: Axis | None,
 ) -> Dataset:
     if names is None:
         raise OptionError(f"{root} is a folder, which does not name its classes: give --classes background,...")
     classes = _name_classes(names)
-    pairs = _find_pairs(root, split)
     images: list[Levels] = []
     label_maps: list[NDArray[np.uint8]] = []
-    white = 0.0
+    shown: list[str] = []
+    patients: list[str] = []
+    white, first = 0.0, ""
     sizes: Counter[tuple[int, int]] = Counter()
-    for image_path, mask_path in pairs:
-        read, label_map = _read_image(image_path), _read_mask(mask_path, classes)
-        white = max(white, natural_white(read))
-        image = to_levels(read, str(image_path), window)
+    for pair in read_pairs(root / "images" / split, root / "masks" / "all" / split, classes, Reading(axis=axis)):
+        white = max(white, natural_white(pair.image))
+        image, label_map = to_levels(pair.image, pair.where, window), pair.label_map
         sizes[label_map.shape[0], label_map.shape[1]] += 1
         if image.shape[:2] != label_map.shape:
             raise DataError(
-                f"{mask_path} is {_size(label_map.shape)}, its image {image_path} is {_size(image.shape)}: "
+                f"{pair.mask_path} is {_size(label_map.shape)}, its image {pair.where} is {_size(image.shape)}: "
                 "both must have one size"
             )
         image, label_map = _resize(image, label_map, image_size)
         if images and image.shape != images[0].shape:
-            raise DataError(_unlike(image_path, image.shape, pairs[0][0], images[0].shape))
+            raise DataError(_unlike(pair.where, image.shape, first, images[0].shape))
+        first = first or pair.where
         images.append(image)
         label_maps.append(label_map)
+        shown.append(pair.name)
+        if pair.patient is not None:
+            patients.append(pair.patient)
     where = f"{root}, {split}"
     _warn_of_aspect(sizes, image_size, where)
     levels = stack_levels(images)
@@ -175,12 +181,13 @@ def _load_folder(
         images=levels,
         label_maps=np.stack(label_maps),
         classes=classes,
-        names=tuple(image.name for image, _ in pairs),
+        names=tuple(shown),
+        patients=np.array(patients) if len(patients) == len(images) else None,
         split=split,
     )
 
 
-def _unlike(path: Path, shape: tuple[int, ...], other: Path, expected: tuple[int, ...]) -> str:
+def _unlike(path: str, shape: tuple[int, ...], other: str, expected: tuple[int, ...]) -> str:
     if shape[2] != expected[2]:
         return (
             f"{path} has {counted(shape[2], 'channel')} and {other} has {expected[2]}: "
@@ -201,26 +208,6 @@ def _warn_of_aspect(sizes: Counter[tuple[int, int]], new: tuple[int, int] | None
             AspectRatioWarning,
             stacklevel=4,
         )
-
-
-def _find_pairs(root: Path, split: Split) -> list[tuple[Path, Path]]:
-    image_dir, mask_dir = root / "images" / split, root / "masks" / "all" / split
-    for folder in (image_dir, mask_dir):
-        if not folder.is_dir():
-            raise DataError(f"{folder} is not there: images lie in images/{split}/, masks in masks/all/{split}/")
-    images, masks = (
-        {p.name: p for p in folder.iterdir() if not p.name.startswith(".")} for folder in (image_dir, mask_dir)
-    )
-    for path in (*images.values(), *masks.values()):
-        if path.suffix.lower() not in _SUFFIXES:
-            raise DataError(f"{path} is neither .png nor .npy: convert it or take it out")
-    if not images:
-        raise DataError(f"{image_dir} holds no image")
-    if lone := sorted(images.keys() - masks.keys()):
-        raise DataError(f"{images[lone[0]]} has no mask: {mask_dir / lone[0]} is missing ({len(lone)} such images)")
-    if lone := sorted(masks.keys() - images.keys()):
-        raise DataError(f"{masks[lone[0]]} has no image: {image_dir / lone[0]} is missing ({len(lone)} such masks)")
-    return [(images[name], masks[name]) for name in sorted(images)]
 
 
 def _load_npz(
@@ -281,42 +268,6 @@ def _name_classes(names: Sequence[str]) -> tuple[LabelClass, ...]:
     except ValueError as error:
         raise OptionError(f"classes cannot be {', '.join(names)}: {error}") from error
     return classes
-
-
-def _read_image(path: Path) -> NDArray[np.generic]:
-    """Read (H, W, C) of the file's own type."""
-    array = _read_array(path, _IMAGE_MODES)
-    if array.ndim == 2:
-        array = array[..., None]
-    if array.ndim != 3 or array.size == 0:
-        raise DataError(f"{path} has shape {array.shape}: an image is (H, W) or (H, W, C)")
-    return array
-
-
-def _read_mask(path: Path, classes: Sequence[LabelClass]) -> NDArray[np.uint8]:
-    array = _read_array(path, _MASK_MODES)
-    if array.ndim != 2:
-        raise LabelMapError(f"{path} has shape {array.shape}: a mask is (H, W), one label a pixel")
-    try:
-        return check_label_map(array, classes)
-    except LabelMapError as error:
-        raise LabelMapError(f"{path}: {error}") from error
-
-
-def _read_array(path: Path, modes: frozenset[str]) -> NDArray[np.generic]:
-    try:
-        if path.suffix.lower() == ".npy":
-            array: NDArray[np.generic] = np.load(path, allow_pickle=False)
-            return array
-        with Image.open(path) as image:
-            if image.mode not in modes:
-                raise DataError(f"{path} is a PNG of mode {image.mode}; it must be one of {', '.join(sorted(modes))}")
-            pixels: NDArray[np.generic] = np.asarray(image)  # of a palette image, its indices
-            return pixels.astype(np.uint16) if image.mode == "I" else pixels
-    except DataError:
-        raise
-    except (ValueError, OSError, EOFError, SyntaxError, UnidentifiedImageError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
 
 
 def _resize(

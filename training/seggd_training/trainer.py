@@ -99,6 +99,7 @@ def train(options: TrainOptions, *, command: str | None = None) -> Outcome:
             image_size=options.image_size,
             classes=options.classes,
             intensity_range=options.intensity_range,
+            axis=options.axis,
         )
         for split in (Split.TRAIN, Split.VAL)
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from seggd_rt.errors import OptionError
+from seggd_rt.imaging.geometry import Axis
 from seggd_rt.noise import check_seed
 from seggd_training.data import Split
 from seggd_training.evaluation.cost import parse_grid
@@ -35,6 +36,7 @@ class EvaluateOptions(msgspec.Struct, frozen=True, kw_only=True):
     data: Path
     output: Path
     split: Split = Split.VAL
+    axis: Axis | None = None
     parts: frozenset[Part] = frozenset()
     segmenter: Path | None = None
     segmenter_steps: int | None = None

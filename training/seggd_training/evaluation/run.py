@@ -14,6 +14,7 @@ import torch
 from seggd_rt.bundle import Bundle
 from seggd_rt.drawing import Drawing, HowToDraw
 from seggd_rt.errors import DataError, OptionError, OutputError
+from seggd_rt.imaging.geometry import Axis
 from seggd_rt.manifest import Manifest
 from seggd_rt.wording import counted
 from seggd_training.data import Dataset, Split, load_dataset
@@ -60,7 +61,9 @@ def evaluate(options: EvaluateOptions, *, command: str = "", say: Say = lambda l
     drawing = Drawing.resolve(bundle.manifest, {**how, "steps": options.steps})
     for sampler, steps in parse_grid(options.grid) if options.grid is not None else ():
         Drawing.resolve(bundle.manifest, {"sampler": sampler, "steps": steps})
-    measured, train_set = (_load(options.data, split, bundle.manifest) for split in (options.split, Split.TRAIN))
+    measured, train_set = (
+        _load(options.data, split, bundle.manifest, options.axis) for split in (options.split, Split.TRAIN)
+    )
     leak = check_apart(train_set, measured)
     cases = choose_cases(measured, options.limit)
     if not cases.label_maps.any():
@@ -94,7 +97,7 @@ def evaluate(options: EvaluateOptions, *, command: str = "", say: Say = lambda l
         return evaluation.measure(origin, before, graph, leak)
 
 
-def _load(path: Path, split: Split, manifest: Manifest) -> Dataset:
+def _load(path: Path, split: Split, manifest: Manifest, axis: Axis | None) -> Dataset:
     """Load a split at the bundle's size, and check that it is what the bundle draws."""
     names = tuple(c.name for c in manifest.classes)
     image = manifest.image
@@ -104,6 +107,7 @@ def _load(path: Path, split: Split, manifest: Manifest) -> Dataset:
         image_size=(image.height, image.width),
         classes=names if path.is_dir() else None,
         intensity_range=manifest.intensity_range,
+        axis=axis,
     )
     own = tuple(c.name for c in dataset.classes)
     if own != names:
