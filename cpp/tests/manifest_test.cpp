@@ -109,7 +109,7 @@ TEST(Manifest, ASegmenterIsRead) {
                                 {"/segmenter/files", "[]", "names no file"},
                                 {"/segmenter/files/0/path", "\"unet.fp32.onnx\"", "differ"},
                                 {"/segmenter/classes/1", "\"lake\"", "the bundle's"},
-                                {"/segmenter/classes/3", "", "the bundle's"},
+                                {"/segmenter/classes", "[\"background\"]", "the bundle's"},
                                 {"/segmenter/intensities/0/low", "0.97", "cavity must rise"},
                                 {"/segmenter/intensities/0/high", "1.5", "cavity must rise"},
                                 {"/segmenter/intensities/0/name", "\"background\"", "another foreground class"},

@@ -25,10 +25,14 @@ from seggd_rt.bundle import file_ref
 from seggd_rt.errors import ExportError
 from seggd_rt.manifest import ClassIntensity, Meaning, RealDice, SegmenterGraph, SegmenterParity
 from seggd_rt.noise import normal
-from seggd_rt.precision import PARITY_LIMIT, Precision, relative_errors
+from seggd_rt.precision import relative_errors
 
-SCORE_LIMIT = PARITY_LIMIT[Precision.FP32]
-"""Largest error of its scores against PyTorch in fp32: |d|_2 / |o|_2, and max|d| / max|o|."""
+SCORE_LIMIT = 1e-4
+"""Largest error of its scores against PyTorch in fp32: |d|_2 / |o|_2, and max|d| / max|o|.
+
+A small one has 4e-6: more than a diffusion network, as images are standardised first. What counts is which score is the
+largest.
+"""
 LABEL_LIMIT = 1e-4
 """Largest part of the pixels that may get another class: those whose two best scores differ by rounding alone."""
 

@@ -1,8 +1,8 @@
 """From the network to an ONNX graph, by torch's dynamo exporter, with names that can be read in a viewer.
 
 A UNet's inputs are `sample` (batch, image + mask channels, H, W) and `timestep` (batch,), the output is `out` (batch,
-image channels, H, W), all float32. Nodes and values are named MODULE/OPERATOR, such as `down_blocks.0.resnets.1.conv1/Conv`;
-weights have the names they have in the state dict.
+image channels, H, W), all float32. Nodes and values are named MODULE/OPERATOR, such as
+`down_blocks.0.resnets.1.conv1/Conv`; weights have the names they have in the state dict.
 """
 
 from __future__ import annotations
