@@ -32,6 +32,7 @@ _PLOTS = {
     "faithfulness": "Dice by class",
     "ablation": "Dice by size of subset",
     "interpolation": "Similarity and Dice by weight",
+    "memorisation": "Distance to the nearest training image",
     "use": "Dice of segmenters by what they were trained on",
     "cost": "Quality against time",
 }

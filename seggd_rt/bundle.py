@@ -16,7 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seggd_rt.errors import BundleError, IntegrityError, ManifestError
-from seggd_rt.manifest import MANIFEST, MAX_MANIFEST_BYTES, MEANING_KEY, FileRef, Graph, Manifest, parse_manifest
+from seggd_rt.manifest import (
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    MEANING_KEY,
+    FileRef,
+    Graph,
+    Manifest,
+    SegmenterGraph,
+    parse_manifest,
+)
 from seggd_rt.onnx_data import external_locations
 from seggd_rt.precision import Precision
 
@@ -132,6 +141,8 @@ class Bundle:
             self.graph_file(graph)
         if self.manifest.sampler_graph is not None:
             self.sampler_file()
+        if self.manifest.segmenter is not None:
+            self.segmenter_file()
         _ = self.golden
 
     def graph(self, precision: Precision) -> Graph:
@@ -174,6 +185,34 @@ class Bundle:
         if loop is None:
             raise BundleError(f"{self.path.name} has no sampling loop as one graph: export it with --loop STEPS")
         return self._onnx_file(loop.files)
+
+    @property
+    def segmenter(self) -> SegmenterGraph:
+        """The segmenter that the bundle has.
+
+        Raises
+        ------
+        BundleError
+            It has none.
+        """
+        if self.manifest.segmenter is None:
+            raise BundleError(
+                f"{self.path.name} has no segmenter to check images by: export it with --segmenter SEGMENTER.pt and "
+                "--data DATA, the training images"
+            )
+        return self.manifest.segmenter
+
+    def segmenter_file(self) -> Path:
+        """Return the path of `segmenter.onnx`, which finds the classes in images, after verifying all its files.
+
+        Raises
+        ------
+        BundleError
+            The bundle has none.
+        IntegrityError
+            A file is missing or changed, or the graph names external data that the manifest does not.
+        """
+        return self._onnx_file(self.segmenter.files)
 
     def _onnx_file(self, files: tuple[FileRef, ...]) -> Path:
         """Return the path of the first file, an ONNX graph, after verifying it and the others, its external data."""

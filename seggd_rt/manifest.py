@@ -121,6 +121,85 @@ class SamplerGraph(_Record, frozen=True):
             raise ValueError("it names no file")
 
 
+class SegmenterParity(_Record, frozen=True):
+    """How a segmenter's graph compares with PyTorch in fp32 on images made for it."""
+
+    images: int
+    rel_l2: float
+    """|d|_2 / |o|_2 of its scores."""
+    rel_max: float
+    """max|d| / max|o| of its scores."""
+    limit: float
+    labels_changed: float
+    """Part, in [0, 1], of the pixels to which it gives another class."""
+    labels_limit: float
+
+
+class RealDice(_Record, frozen=True):
+    """The Dice that a segmenter reaches on real images it was not trained on, against their own label maps."""
+
+    data: str
+    """Which images: file and split."""
+    images: int
+    patients: int | None
+    per_patient: float
+    """Mean over the classes of their means over patients, as `seggd-rt evaluate` states it."""
+    per_image: float
+    """Mean over images of the mean over the classes that an image's label map shows."""
+    per_image_low: float
+    """What 95 % of the images reach: a `--min-dice` far above it also rejects real images."""
+
+    def __post_init__(self) -> None:
+        """Check every field's range."""
+        for name in ("per_patient", "per_image", "per_image_low"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; a Dice lies in [0, 1]")
+
+
+class ClassIntensity(_Record, frozen=True):
+    """Between what bounds, in [0, 1], the median intensity of a class's pixels lies in training images."""
+
+    name: str
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        """Check the order."""
+        if not 0 <= self.low <= self.high <= 1:
+            raise ValueError(f"intensities of {self.name} are {self.low} to {self.high}; both must rise in [0, 1]")
+
+
+class SegmenterGraph(_Record, frozen=True):
+    """`segmenter.onnx`, which finds the classes in images: `image` to `scores`.
+
+    `image` is (batch, channels, H, W) float32 in [0, 1], of the network's size; `scores` is (batch, classes, H, W)
+    float32, of which a pixel's largest is its class.
+    """
+
+    files: tuple[FileRef, ...]
+    """Its own first, then its external data."""
+    opset: int
+    classes: tuple[str, ...]
+    """In the order of its output: the bundle's own."""
+    parity: SegmenterParity
+    percentiles: tuple[float, float]
+    """Of the training images' medians: what the bounds in `intensities` are, in [0, 100]."""
+    intensities: tuple[ClassIntensity, ...]
+    """Of the foreground classes that the training images show."""
+    real: RealDice | None = None
+    """None where it is not known."""
+
+    def __post_init__(self) -> None:
+        """Check that there is a file, and what fields say of each other."""
+        if not self.files:
+            raise ValueError("the segmenter names no file")
+        if not 0 <= self.percentiles[0] <= self.percentiles[1] <= 100:
+            raise ValueError(f"percentiles are {self.percentiles}; they must rise in [0, 100]")
+        names = [each.name for each in self.intensities]
+        if len(set(names)) != len(names) or not set(names) <= set(self.classes[1:]):
+            raise ValueError(f"intensities are of {names}; each must be of another foreground class")
+
+
 class Check(_Record, frozen=True):
     """The golden run: a DDIM run in PyTorch fp32 whose states and image lie in `file`."""
 
@@ -181,7 +260,7 @@ class Manifest(_Record, frozen=True):
     spacing_mm: tuple[float, float] | None = None
     """Between rows, then between columns, as DICOM's Pixel Spacing."""
     intensity_range: tuple[float, float] | None = None
-    segmenter: dict[str, Any] | None = None
+    segmenter: SegmenterGraph | None = None
     dicom: dict[str, Any] | None = None
     evaluation: dict[str, Any] | None = None
     extensions: dict[str, Any] | None = None
@@ -199,6 +278,9 @@ class Manifest(_Record, frozen=True):
             raise ValueError(f"spacing_mm is {self.spacing_mm}; both must be positive")
         if self.intensity_range is not None and not self.intensity_range[0] < self.intensity_range[1]:
             raise ValueError(f"intensity_range is {self.intensity_range}; the first must be less than the second")
+        own = tuple(c.name for c in self.classes)
+        if self.segmenter is not None and self.segmenter.classes != own:
+            raise ValueError(f"segmenter.classes are {self.segmenter.classes}; they must be the bundle's, {own}")
         for owner, steps in (("check", self.check.steps), ("defaults", self.defaults.steps)):
             if not 1 <= steps <= self.schedule.train_steps:
                 raise ValueError(f"{owner}.steps is {steps}; it must lie in [1, {self.schedule.train_steps}]")
@@ -215,7 +297,8 @@ class Manifest(_Record, frozen=True):
     @property
     def files(self) -> tuple[FileRef, ...]:
         """Every file of the bundle but `bundle.json`."""
-        refs = (*(ref for graph in self.graphs for ref in graph.files), self.check.file)
+        segmenter = () if self.segmenter is None else self.segmenter.files
+        refs = (*(ref for graph in self.graphs for ref in graph.files), self.check.file, *segmenter)
         loop = () if self.sampler_graph is None else self.sampler_graph.files
         return (*refs, *(ref for ref in loop if ref not in refs))
 

@@ -17,6 +17,8 @@ TINY = GOLDEN / "tiny.seggd"
 """1x24x32, three foreground classes one-hot, epsilon."""
 TINY_RGB = GOLDEN / "tiny-rgb.seggd"
 """3x16x20, three foreground classes as label / 255, v."""
+TINY_CHECKED = GOLDEN / "tiny-checked.seggd"
+"""As tiny, with a segmenter that reaches a mean Dice of 0.78 to 0.82 on its images, by seed."""
 
 
 def copy_bundle(bundle: Path, folder: Path) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from bundles import TINY_CHECKED
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -116,6 +117,44 @@ def test_what_the_manifest_refuses(tiny_bundle: Path, change: dict[str, Any], me
         parse_manifest(edited(tiny_bundle, change))
 
 
+REAL = {"data": "a.npz, val", "images": 9, "patients": None, "per_patient": 0.9, "per_image": 0.8, "per_image_low": 0}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"segmenter.more": 1}, "more"),
+        ({"segmenter.files": []}, "names no file"),
+        ({"segmenter.files.0.path": "unet.fp32.onnx"}, "differ"),
+        ({"segmenter.classes.1": "lake"}, "segmenter.classes are .* they must be the bundle's|intensities are of"),
+        ({"classes.1.name": "lake"}, "segmenter.classes are .* they must be the bundle's"),
+        ({"segmenter.intensities.0.low": 0.97}, "intensities of cavity are 0.97 to 0.963"),
+        ({"segmenter.intensities.0.high": 1.5}, "intensities of cavity are 0.888 to 1.5"),
+        ({"segmenter.intensities.0.name": "background"}, "another foreground class"),
+        ({"segmenter.intensities.0.name": "myocardium"}, "another foreground class"),
+        ({"segmenter.percentiles": [99, 1]}, r"percentiles are \(99.0, 1.0\)"),
+        ({"segmenter.percentiles": ...}, "percentiles"),
+        ({"segmenter.parity.images": ...}, "images"),
+        ({"segmenter.real": {**REAL, "per_image": 80.0}}, r"per_image is 80.0; a Dice lies in \[0, 1\]"),
+        ({"segmenter": {}}, r"\$.segmenter"),
+    ],
+)
+def test_what_a_segmenter_refuses(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ManifestError, match=message):
+        parse_manifest(edited(TINY_CHECKED, change))
+
+
+def test_a_segmenter_is_read(tiny_bundle: Path) -> None:
+    manifest = parse_manifest(edited(TINY_CHECKED, {"segmenter.real": REAL}))
+    assert manifest.segmenter is not None and manifest.segmenter.real is not None
+    assert manifest.segmenter.real.images == 9
+    data = (TINY_CHECKED / MANIFEST).read_bytes()
+    assert parse_manifest(data).to_json() == data
+    assert [ref.path for ref in parse_manifest(data).files][-1] == "segmenter.onnx"
+    with pytest.raises(BundleError, match=r"tiny\.seggd has no segmenter .* --segmenter SEGMENTER.pt"):
+        _ = Bundle.open(tiny_bundle).segmenter
+
+
 def test_an_unknown_extension_is_left_alone(tiny_bundle: Path) -> None:
     manifest = parse_manifest(edited(tiny_bundle, {"extensions": {"unheard": {"of": [1]}}}))
     assert manifest.extensions == {"unheard": {"of": [1]}}
@@ -195,6 +234,19 @@ def test_a_sampler_graph_is_verified_as_any_file(copy: Path) -> None:
     Bundle.open(copy).check_sizes()
     (copy / "sampler.onnx").unlink()
     with pytest.raises(IntegrityError, match=r"sampler\.onnx is missing"):
+        Bundle.open(copy).check_sizes()
+
+
+def test_a_segmenter_is_verified_as_any_file(tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(TINY_CHECKED, tmp_path / "checked.seggd"))
+    Bundle.open(copy).verify()
+    with (copy / "segmenter.onnx").open("r+b") as file:
+        file.write(b"x")
+    for check in (lambda: Bundle.open(copy).segmenter_file(), lambda: Bundle.open(copy).verify()):
+        with pytest.raises(IntegrityError, match=r"segmenter\.onnx was changed"):
+            check()
+    (copy / "segmenter.onnx").unlink()
+    with pytest.raises(IntegrityError, match=r"segmenter\.onnx is missing"):
         Bundle.open(copy).check_sizes()
 
 

@@ -155,6 +155,7 @@ Golden Bundle::golden() const {
 void Bundle::verify() const {
   for (const Graph& graph : manifest_.graphs) graph_file(graph);
   if (!manifest_.sampler_files.empty()) onnx_file(manifest_.sampler_files);
+  if (!manifest_.segmenter_files.empty()) onnx_file(manifest_.segmenter_files);
   golden();
 }
 

@@ -162,11 +162,74 @@ std::vector<FileRef> read_sampler(const Json* extensions) {
   return files;
 }
 
+void check_range(double low, double high, int most, const std::string& what) {
+  if (!(0 <= low && low <= high && high <= most))
+    throw std::invalid_argument(what + " must rise in [0, " + std::to_string(most) + "]");
+}
+
 std::optional<std::pair<double, double>> read_pair(Fields& fields, const std::string& key) {
   const Json* json = fields.given(key);
   if (!json) return std::nullopt;
   if (Fields::list_of(*json, key).size() != 2) throw std::invalid_argument(key + " must be of length 2");
   return std::pair(Fields::number_of((*json)[0], key), Fields::number_of((*json)[1], key));
+}
+
+// The grey levels that the segmenter's classes have in training images, by name.
+void check_intensities(const Json& json, const std::vector<LabelClass>& classes) {
+  std::set<std::string> names;
+  for (const Json& one : Fields::list_of(json, "segmenter.intensities")) {
+    Fields fields(one, "segmenter.intensities");
+    const std::string name = fields.text("name");
+    check_range(fields.number("low"), fields.number("high"), 1, "intensities of " + name);
+    fields.finish();
+    const auto is_it = [&name](const LabelClass& known) { return known.name == name; };
+    if (std::none_of(classes.begin() + 1, classes.end(), is_it) || !names.insert(name).second)
+      throw std::invalid_argument("segmenter.intensities must each be of another foreground class, and '" + name +
+                                  "' is not");
+  }
+}
+
+void check_segmenter_parity(const Json& json) {
+  Fields fields(json, "segmenter.parity");
+  fields.whole("images");
+  for (const char* key : {"rel_l2", "rel_max", "limit", "labels_changed", "labels_limit"}) fields.number(key);
+  fields.finish();
+}
+
+void check_real_dice(const Json& json) {
+  Fields fields(json, "segmenter.real");
+  fields.text("data");
+  fields.whole("images");
+  if (!fields.require("patients").is_null()) fields.whole("patients");
+  for (const char* key : {"per_patient", "per_image", "per_image_low"}) {
+    const double dice = fields.number(key);
+    if (!(0 <= dice && dice <= 1)) throw std::invalid_argument(fields.at(key) + " is no Dice, which lies in [0, 1]");
+  }
+  fields.finish();
+}
+
+// The segmenter that images may be checked by, which this library only verifies.
+std::vector<FileRef> read_segmenter(const Json* json, const std::vector<LabelClass>& classes) {
+  if (!json) return {};
+  Fields fields(*json, "segmenter");
+  std::vector<FileRef> files;
+  for (const Json& file : Fields::list_of(fields.require("files"), "files")) files.push_back(read_file(file, "files"));
+  if (files.empty()) throw std::invalid_argument("the segmenter names no file");
+  fields.whole("opset");
+  std::vector<std::string> names;
+  for (const Json& name : Fields::list_of(fields.require("classes"), "segmenter.classes"))
+    names.push_back(Fields::text_of(name, "segmenter.classes"));
+  const auto same = [](const LabelClass& known, const std::string& name) { return known.name == name; };
+  if (!std::equal(classes.begin(), classes.end(), names.begin(), names.end(), same))
+    throw std::invalid_argument("segmenter.classes must be the bundle's");
+  check_segmenter_parity(fields.require("parity"));
+  const auto percentiles = read_pair(fields, "percentiles");
+  if (!percentiles) throw std::invalid_argument("segmenter lacks 'percentiles'");
+  check_range(percentiles->first, percentiles->second, 100, "segmenter.percentiles");
+  check_intensities(fields.require("intensities"), classes);
+  if (const Json* real = fields.given("real")) check_real_dice(*real);
+  fields.finish();
+  return files;
 }
 
 void check_names(const Manifest& manifest) {
@@ -178,6 +241,7 @@ void check_names(const Manifest& manifest) {
   };
   for (const Graph& graph : manifest.graphs) std::for_each(graph.files.begin(), graph.files.end(), add);
   add(manifest.check_file);
+  std::for_each(manifest.segmenter_files.begin(), manifest.segmenter_files.end(), add);
   for (const FileRef& ref : manifest.sampler_files) {
     // Its weights may be the fp32 graph's own file.
     const auto same = [&ref](const FileRef& other) { return other == ref; };
@@ -215,7 +279,8 @@ Manifest read(const Json& json) {
   if (fields.given("modality")) fields.text("modality");
   const auto spacing_mm = read_pair(fields, "spacing_mm");
   manifest.intensity_range = read_pair(fields, "intensity_range");
-  for (const char* key : {"segmenter", "dicom", "evaluation", "extensions"}) fields.reserved(key);
+  manifest.segmenter_files = read_segmenter(fields.given("segmenter"), manifest.classes);
+  for (const char* key : {"dicom", "evaluation", "extensions"}) fields.reserved(key);
   manifest.sampler_files = read_sampler(fields.given("extensions"));
   fields.finish();
   check_names(manifest);

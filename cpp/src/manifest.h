@@ -62,7 +62,8 @@ struct Manifest {
   int check_steps = 0;
   Defaults defaults;
   std::optional<std::pair<double, double>> intensity_range;
-  std::vector<FileRef> sampler_files;  // of the sampling loop as one graph, its own first; none where there is none
+  std::vector<FileRef> sampler_files;    // of the sampling loop as one graph, its own first; none where there is none
+  std::vector<FileRef> segmenter_files;  // of the segmenter, likewise
 
   int mask_channels() const { return core::mask_channels(mask.encoding, classes.size()); }
 };

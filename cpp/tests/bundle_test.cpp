@@ -23,7 +23,7 @@ void expect_refused(const Copy& copy, seggd_status status, const std::string& me
 }
 
 TEST(Bundle, IsVerified) {
-  for (const char* name : {"tiny", "tiny-rgb"}) EXPECT_EQ(verified(golden::bundle(name)).message, "");
+  for (const char* name : {"tiny", "tiny-rgb", "tiny-checked"}) EXPECT_EQ(verified(golden::bundle(name)).message, "");
   const seggd::core::Golden golden = Bundle(golden::bundle("tiny")).golden();
   EXPECT_EQ(golden.timesteps.size(), 3u);
   EXPECT_EQ(golden.states.size(), 3u * 24 * 32);
@@ -62,6 +62,16 @@ TEST(Bundle, TheSamplingLoopIsVerifiedToo) {
   expect_refused(copy, SEGGD_INTEGRITY, "was changed after export");
   copy.edit([](Json& manifest) { manifest["extensions"]["sampler"]["more"] = 1; });
   expect_refused(copy, SEGGD_MANIFEST, "unknown key 'more'");
+}
+
+TEST(Bundle, TheSegmenterIsVerifiedToo) {
+  const Copy copy("tiny-checked");
+  std::string data = golden::read(copy.file("segmenter.onnx"));
+  data[data.size() / 2] ^= 1;
+  golden::write(copy.file("segmenter.onnx"), data);
+  expect_refused(copy, SEGGD_INTEGRITY, "segmenter.onnx was changed after export");
+  fs::remove(copy.file("segmenter.onnx"));
+  expect_refused(copy, SEGGD_INTEGRITY, "segmenter.onnx is missing");
 }
 
 TEST(Bundle, AMissingFileIsNoticed) {

@@ -87,6 +87,45 @@ TEST(Manifest, WhatItRefusesInWords) {
   }
 }
 
+// As tests/test_bundle.py: the segmenter of tiny-checked, edited.
+TEST(Manifest, ASegmenterIsRead) {
+  const auto with = [](const std::string& place, const std::string& value) {
+    Json manifest = Json::parse(golden::read(golden::bundle("tiny-checked") + "/bundle.json"));
+    const Json::json_pointer at(place);
+    if (value.empty()) {
+      manifest[at.parent_pointer()].erase(at.back());
+    } else {
+      manifest[at] = Json::parse(value);
+    }
+    return manifest.dump();
+  };
+  const std::string real =
+      R"({"data": "a.npz, val", "images": 188, "patients": null, "per_patient": 0.88, "per_image": 0.8,
+          "per_image_low": 0.5})";
+  const Manifest manifest = parse_manifest(with("/segmenter/real", real), "bundle.json");
+  EXPECT_EQ(manifest.segmenter_files.at(0).path, "segmenter.onnx");
+  EXPECT_TRUE(parse_manifest(tiny().dump(), "bundle.json").segmenter_files.empty());
+  const std::vector<Broken> all{{"/segmenter/more", "1", "more"},
+                                {"/segmenter/files", "[]", "names no file"},
+                                {"/segmenter/files/0/path", "\"unet.fp32.onnx\"", "differ"},
+                                {"/segmenter/classes/1", "\"lake\"", "the bundle's"},
+                                {"/segmenter/classes", "[\"background\"]", "the bundle's"},
+                                {"/segmenter/intensities/0/low", "0.97", "cavity must rise"},
+                                {"/segmenter/intensities/0/high", "1.5", "cavity must rise"},
+                                {"/segmenter/intensities/0/name", "\"background\"", "another foreground class"},
+                                {"/segmenter/intensities/0/name", "\"myocardium\"", "another foreground class"},
+                                {"/segmenter/percentiles", "[99, 1]", "percentiles must rise"},
+                                {"/segmenter/percentiles", "", "percentiles"},
+                                {"/segmenter/parity/images", "", "images"},
+                                {"/segmenter/real", "{\"images\": 1}", "lacks 'data'"},
+                                {"/segmenter", "3", "an object"}};
+  for (const auto& [place, value, message] : all) {
+    const golden::Outcome found = parsed(with(place, value));
+    EXPECT_EQ(found.status, SEGGD_MANIFEST) << place;
+    EXPECT_NE(found.message.find(message), std::string::npos) << found.message;
+  }
+}
+
 TEST(Manifest, ANewerSchemaAsksForAnUpgrade) {
   for (const std::string& number : {std::string("2"), std::string("10"), "1" + std::string(5000, '0')}) {
     Json manifest = tiny();

@@ -29,6 +29,7 @@ from seggd_export.half import OPSETS, to_half
 from seggd_export.network import Network
 from seggd_export.sampler_graph import sampler_graph
 from seggd_export.sampler_parity import IMAGE_LIMIT, prove_sampler
+from seggd_export.segmenter_graph import MakeSegmenter, write_segmenter
 from seggd_export.spec import ScheduleOptions, Spec, settle
 from seggd_export.trace import trace
 from seggd_export.unet import build_unet
@@ -50,6 +51,7 @@ from seggd_rt.manifest import (
     Parity,
     Provenance,
     SamplerGraph,
+    SegmenterGraph,
 )
 from seggd_rt.precision import IMAGE_PSNR_DB, Precision
 from seggd_rt.rows import RowTable
@@ -58,6 +60,7 @@ from seggd_rt.wording import either
 
 CHECK_FILE = "check.safetensors"
 SAMPLER_FILE = "sampler.onnx"
+SEGMENTER_FILE = "segmenter.onnx"
 DEFAULT_PRECISIONS = (Precision.FP32, Precision.FP16)
 DEFAULT_STEPS = 50
 INLINE_BYTES = (1 << 31) - (1 << 24)
@@ -97,6 +100,7 @@ def export_bundle(
     unet_config: Mapping[str, Any] | None = None,
     schedule: ScheduleOptions | None = None,
     loop: int | None = None,
+    segmenter: MakeSegmenter | None = None,
     training_data: str | None = None,
     licence: str | None = None,
     intended_use: str | None = None,
@@ -128,6 +132,8 @@ def export_bundle(
         What is known of the noise schedule, where the checkpoint does not tell.
     loop
         Also write `sampler.onnx`, the whole DDIM loop of so many steps as one fp32 graph; needs fp32 in `precisions`.
+    segmenter
+        Makes the segmenter to write as `segmenter.onnx`, by which images may be checked.
     training_data, licence, intended_use
         For the manifest; the checkpoint's own by default.
     force
@@ -149,7 +155,7 @@ def export_bundle(
     OptionError
         An option is missing, contradicts the checkpoint, or is outside its range.
     ExportError
-        The export failed, or a graph or the loop missed its parity limit.
+        The export failed, or a graph, the loop or the segmenter missed its parity limit.
     OutputError
         The bundle cannot be written, or there is one already.
     """
@@ -185,6 +191,7 @@ def export_bundle(
         manifest = writer.write(
             tuple(precisions),
             loop,
+            segmenter,
             name=target.stem,
             training_data=training_data or source.training_data,
             licence=licence or source.licence,
@@ -232,10 +239,19 @@ class _Writer:
         self.mask = golden.encoded(self.label_map, encode_table(spec.encoding, len(spec.classes)))
 
     def write(
-        self, precisions: Sequence[Precision], loop: int | None, *, name: str, **provenance: str | None
+        self,
+        precisions: Sequence[Precision],
+        loop: int | None,
+        segmenter: MakeSegmenter | None,
+        *,
+        name: str,
+        **provenance: str | None,
     ) -> Manifest:
-        """Write graphs, golden run and loop, and return the manifest."""
+        """Write segmenter, graphs, golden run and loop, and return the manifest."""
         table = None if loop is None else sampler_rows(Sampler.DDIM, self.spec.schedule, loop)
+        meaning = self._meaning()
+        # First, as what was given for it may not fit.
+        segmenter_graph = None if segmenter is None else self._write_segmenter(segmenter, meaning)
         self.progress(Progress("tracing the network"))
         network = Network(self.unet, self.spec.schedule.train_steps)
         traced = trace(network, self.spec.height, self.spec.width)
@@ -254,13 +270,20 @@ class _Writer:
             proven = self._prove(files[0], precision, run)
             refs = tuple(file_ref(file) for file in files)
             graphs.append(Graph(precision=precision, files=refs, opset=OPSETS[precision], parity=proven))
-        meaning = self._meaning()
         (self.folder / CHECK_FILE).write_bytes(save(asdict(run.golden(self.label_map)), meaning.metadata()))
         extensions = None
         if table is not None:
             fp32 = next(graph for graph in graphs if graph.precision is Precision.FP32)
             extensions = {SAMPLER_EXTENSION: msgspec.to_builtins(self._write_loop(fp32, meaning, table))}
-        return self._manifest(name, meaning, tuple(graphs), extensions, provenance)
+        return self._manifest(name, meaning, tuple(graphs), segmenter_graph, extensions, provenance)
+
+    def _write_segmenter(self, make: MakeSegmenter, meaning: Meaning) -> SegmenterGraph:
+        self.progress(Progress("reading the segmenter and its data"))
+        shipped = make(meaning)
+        self.progress(Progress(f"writing and proving {SEGMENTER_FILE}"))
+        graph = write_segmenter(shipped, meaning, self.folder / SEGMENTER_FILE)
+        _check_graph(self.folder / SEGMENTER_FILE)
+        return graph
 
     def _save(self, model: ir.Model, precision: Precision) -> list[Path]:
         """Write a graph, its weights beside it where they are too many, and return the files."""
@@ -323,6 +346,7 @@ class _Writer:
         name: str,
         meaning: Meaning,
         graphs: tuple[Graph, ...],
+        segmenter: SegmenterGraph | None,
         extensions: dict[str, Any] | None,
         provenance: Mapping[str, str | None],
     ) -> Manifest:
@@ -346,6 +370,7 @@ class _Writer:
                 training=None if source.training is None else dict(source.training),
                 **provenance,
             ),
+            segmenter=segmenter,
             extensions=extensions,
         )
 

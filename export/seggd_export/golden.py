@@ -105,7 +105,7 @@ def record(
         return output[0].numpy()
 
     noise = normal(SEED, (image_channels, *mask.shape[1:]))
-    with torch.inference_mode(), _true_float32():
+    with torch.inference_mode(), true_float32():
         return sample_run(evaluate, table, noise)
 
 
@@ -130,7 +130,7 @@ def encoded(label_map: NDArray[np.uint8], table: Array) -> Array:
 
 
 @contextmanager
-def _true_float32() -> Iterator[None]:
+def true_float32() -> Iterator[None]:
     """Forbid TF32 and bfloat16 products, whatever this process allowed before."""
     convolution: Any = getattr(torch.backends.mkldnn, "conv", None)  # since torch 2.9
     products = torch.get_float32_matmul_precision()

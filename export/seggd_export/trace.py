@@ -1,8 +1,8 @@
 """From the network to an ONNX graph, by torch's dynamo exporter, with names that can be read in a viewer.
 
-Inputs are `sample` (batch, image + mask channels, H, W) and `timestep` (batch,), the output is `out` (batch, image
-channels, H, W), all float32. Nodes and values are named MODULE/OPERATOR, such as `down_blocks.0.resnets.1.conv1/Conv`;
-weights have the names they have in the state dict.
+A UNet's inputs are `sample` (batch, image + mask channels, H, W) and `timestep` (batch,), the output is `out` (batch,
+image channels, H, W), all float32. Nodes and values are named MODULE/OPERATOR, such as
+`down_blocks.0.resnets.1.conv1/Conv`; weights have the names they have in the state dict.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import ast
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import onnx_ir as ir
 import torch
+from torch import nn
 
 from seggd_export.network import Network
 from seggd_rt.errors import ExportError
@@ -36,29 +37,39 @@ def trace(network: Network, height: int, width: int) -> ir.Model:
     ExportError
         torch's exporter fails, or leaves an operator that ONNX does not have.
     """
-    channels = network.conv_in.in_channels
-    sample, timestep = torch.zeros(_TRACED_BATCH, channels, height, width), torch.zeros(_TRACED_BATCH)
+    sample = torch.zeros(_TRACED_BATCH, network.conv_in.in_channels, height, width)
+    return trace_module(network, "unet", {"sample": sample, "timestep": torch.zeros(_TRACED_BATCH)}, "out")
+
+
+def trace_module(module: nn.Module, name: str, inputs: Mapping[str, torch.Tensor], output: str) -> ir.Model:
+    """Return a module's float32 graph, called `name`, for any batch and the other sizes of the inputs given.
+
+    Raises
+    ------
+    ExportError
+        As for `trace`.
+    """
     with _quiet_exporter(), torch.no_grad():
         try:
             program = torch.onnx.export(
-                network,
-                (sample, timestep),
+                module,
+                tuple(inputs.values()),
                 dynamo=True,
                 opset_version=OPSET,
-                input_names=["sample", "timestep"],
-                output_names=["out"],
-                dynamic_shapes=({0: "batch"}, {0: "batch"}),
+                input_names=list(inputs),
+                output_names=[output],
+                dynamic_shapes=tuple({0: "batch"} for _ in inputs),
                 verbose=False,
             )
         except torch.onnx.OnnxExporterError as error:
             reason = str(error.__cause__ or error).strip().splitlines()[0]
-            raise ExportError(f"torch could not export the network: {reason}") from error
+            raise ExportError(f"torch could not export the network {name}: {reason}") from error
     if program is None:
         raise ExportError("torch's exporter returned nothing")
     model: ir.Model = program.model
     _require_plain_onnx(model)
     _name(model.graph)
-    _strip(model)
+    _strip(model, name)
     return model
 
 
@@ -126,11 +137,11 @@ def _constant_name(tensor: ir.TensorProtocol) -> str:
     return f"constant.{'x'.join(map(str, array.shape))}"
 
 
-def _strip(model: ir.Model) -> None:
+def _strip(model: ir.Model, name: str) -> None:
     """Drop what depends on this machine (stack traces with paths, torch's notes), and attributes at their defaults."""
     model.metadata_props.clear()
     model.producer_name, model.producer_version = "seggd-rt", None
-    model.graph.name, model.graph.doc_string = "unet", None
+    model.graph.name, model.graph.doc_string = name, None
     model.graph.metadata_props.clear()
     values = [*model.graph.inputs, *model.graph.initializers.values()]
     for node in model.graph:

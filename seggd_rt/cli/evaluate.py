@@ -52,13 +52,17 @@ def evaluate(
     interpolation: Annotated[
         bool, typer.Option("--interpolation", help="Also mix every mask's real image in, by several weights.")
     ] = False,
+    memorisation: Annotated[
+        bool,
+        typer.Option("--memorisation", help="Also look for copies of training images, beside held-out real ones."),
+    ] = False,
     use: Annotated[
         bool, typer.Option("--use", help="Also train segmenters on synthetic pairs and on both, and test them.")
     ] = False,
     cost: Annotated[
         bool, typer.Option("--cost", help="Also compare samplers, steps and engines, as --grid says.")
     ] = False,
-    everything: Annotated[bool, typer.Option("--all", help="Also all four of these.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also all five of these.")] = False,
     grid: Annotated[
         str | None, typer.Option(help="What --cost compares: SAMPLER:STEPS,STEPS ...  [default: 15 settings]")
     ] = None,
@@ -80,7 +84,13 @@ def evaluate(
 
     if split not in list(Split):
         raise OptionError(f"--split is '{split}'; it must be val or test")
-    asked = {Part.ABLATION: ablation, Part.INTERPOLATION: interpolation, Part.USE: use, Part.COST: cost}
+    asked = {
+        Part.ABLATION: ablation,
+        Part.INTERPOLATION: interpolation,
+        Part.MEMORISATION: memorisation,
+        Part.USE: use,
+        Part.COST: cost,
+    }
     options = EvaluateOptions(
         bundle=bundle,
         data=data,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from seggd_export import Progress
+    from seggd_export.segmenter_graph import MakeSegmenter
 
 
 def export(
@@ -61,6 +62,17 @@ def export(
             "language.",
         ),
     ] = None,
+    segmenter: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SEGMENTER",
+            help="A segmenter.pt of seggd-rt evaluate, to check images by. Needs --data.",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="With --segmenter: the real images, a folder or an .npz, whose grey levels are expected."),
+    ] = None,
     training_data: Annotated[str | None, typer.Option(help="What it was trained on, for the manifest.")] = None,
     licence: Annotated[str | None, typer.Option(help="Licence of the weights, for the manifest.")] = None,
     intended_use: Annotated[str | None, typer.Option(help="What the model is meant for, for the manifest.")] = None,
@@ -73,10 +85,11 @@ def export(
     for module in ("torch", "diffusers", "onnx", "onnxscript"):
         require(module, extra="export", feature="seggd-rt export")
     require("onnxruntime", extra="cpu", feature="seggd-rt export, which proves its graphs,")
+    make_segmenter = _segmenter_to_ship(segmenter, data)
     from seggd_export import ScheduleOptions, export_bundle
     from seggd_rt.bundle import Bundle
     from seggd_rt.cli.build import build_bundle, choose_flavour, gpu_to_build_on
-    from seggd_rt.cli.inspect import graphs_table
+    from seggd_rt.cli.inspect import graphs_table, segmenter_table
 
     precisions = _parse_precisions(precision)
     options = None
@@ -98,6 +111,7 @@ def export(
                 prediction=prediction, beta_schedule=beta_schedule, beta_start=beta_start, beta_end=beta_end
             ),
             loop=loop,
+            segmenter=make_segmenter,
             training_data=training_data,
             licence=licence,
             intended_use=intended_use,
@@ -107,7 +121,10 @@ def export(
     from rich.console import Console
 
     typer.echo(bundle)
-    Console().print(graphs_table(Bundle.open(bundle).manifest))
+    console, manifest = Console(), Bundle.open(bundle).manifest
+    console.print(graphs_table(manifest))
+    if manifest.segmenter is not None:
+        console.print(segmenter_table(manifest.segmenter))
     if options is not None:
         typer.echo(build_bundle(bundle, options))
 
@@ -136,6 +153,20 @@ def _shown_progress() -> Iterator[Callable[[Progress], None]]:
         except BaseException:
             bars.live.transient = True  # an error leaves no bar behind that stands still
             raise
+
+
+def _segmenter_to_ship(segmenter: Path | None, data: Path | None) -> MakeSegmenter | None:
+    if segmenter is None and data is None:
+        return None
+    if segmenter is None or data is None:
+        raise OptionError(
+            "--segmenter and --data belong together: a segmenter.pt of seggd-rt evaluate, and the real images that "
+            "tell which grey levels its classes have"
+        )
+    require("monai", extra="eval", feature="seggd-rt export --segmenter")
+    from seggd_training.evaluation.shipped import segmenter_to_ship
+
+    return segmenter_to_ship(segmenter, data)
 
 
 def _parse_precisions(text: str) -> tuple[Precision, ...]:

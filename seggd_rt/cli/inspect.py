@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from seggd_rt.bundle import Bundle
-    from seggd_rt.manifest import Manifest
+    from seggd_rt.manifest import Manifest, SegmenterGraph
 
 
 def inspect(
@@ -45,6 +45,7 @@ def inspect(
         _summary(opened),
         _classes(opened.manifest),
         graphs_table(opened.manifest),
+        *([] if (segmenter := opened.manifest.segmenter) is None else [segmenter_table(segmenter)]),
         _provenance(opened.manifest),
     ):
         console.print(table)
@@ -81,6 +82,31 @@ def graphs_table(manifest: Manifest) -> Table:
             f"its image: {error} the runtime's (limit {loop.limit:.0e})"
         )
     return table
+
+
+def segmenter_table(segmenter: SegmenterGraph) -> Table:
+    """Return the segmenter that images may be checked by: how good it is, and what grey levels it expects."""
+    parity, real = segmenter.parity, segmenter.real
+    low, high = segmenter.percentiles
+    of_whom = "" if real is None or real.patients is None else f" of {counted(real.patients, 'patient')}"
+    rows = {
+        "File": f"{segmenter.files[0].path}, {sum(file.size for file in segmenter.files) / 1e6:.1f} MB, opset "
+        f"{segmenter.opset}",
+        "Classes": ", ".join(segmenter.classes),
+        "Against PyTorch fp32": f"|d|/|o| {parity.rel_l2:.1e}, max|d|/max|o| {parity.rel_max:.1e} (limit "
+        f"{parity.limit:.0e}), {parity.labels_changed:.2%} of the pixels of another class (limit "
+        f"{parity.labels_limit:.2%})",
+        "Dice on real images": "unknown"
+        if real is None
+        else f"{real.per_patient:.3f} by patient, {real.per_image:.3f} by image, 95 % of the images reach "
+        f"{real.per_image_low:.3f}: {counted(real.images, 'image')}{of_whom}, {real.data}",
+        **{
+            f"Median grey of {each.name}": f"{each.low:.3f} to {each.high:.3f} (percentiles {low:g} to {high:g} of "
+            "training images)"
+            for each in segmenter.intensities
+        },
+    }
+    return _facts("Segmenter, for checks of images", rows)
 
 
 def _summary(bundle: Bundle) -> Table:

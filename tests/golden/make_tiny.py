@@ -1,4 +1,4 @@
-"""Make the two tiny bundles the tests run on, without PyTorch: `python tests/golden/make_tiny.py`.
+"""Make the tiny bundles the tests run on, without PyTorch: `python tests/golden/make_tiny.py`.
 
 Their network is a few hundred hand-made weights around the exact answer for pixels drawn from N(mu(mask), S^2):
 
@@ -8,7 +8,8 @@ Their network is a few hundred hand-made weights around the exact answer for pix
 
 with a = alpha_bar(t) of the linear schedule, its sum of log(1 - beta) taken as a polynomial in t. So images follow
 their masks, differ by seed, and do not amplify rounding. The golden run is computed with NumPy in float64, apart from
-any engine. It needs `onnx` (to write the graph) and `onnxruntime` (to state its parity); the tests need neither onnx
+any engine. One bundle also has a segmenter: a pixel is of the class whose grey level is nearest to that of it and its
+neighbours. It needs `onnx` (to write the graphs) and `onnxruntime` (to state their parity); the tests need neither onnx
 nor this file.
 """
 
@@ -30,6 +31,7 @@ from seggd_rt.labels import MaskEncoding, encode, encode_table, mask_channels, n
 from seggd_rt.manifest import (
     MANIFEST,
     Check,
+    ClassIntensity,
     Defaults,
     Graph,
     ImageSpec,
@@ -38,6 +40,8 @@ from seggd_rt.manifest import (
     Meaning,
     Parity,
     Provenance,
+    SegmenterGraph,
+    SegmenterParity,
 )
 from seggd_rt.noise import normal
 from seggd_rt.precision import PARITY_LIMIT, Precision, psnr_db, relative_errors
@@ -55,6 +59,8 @@ FEATURES = 8
 CHECK_STEPS = 20
 OPSET = 20
 IR_VERSION = 10
+BLUR = np.outer([0.25, 0.5, 0.25], [0.25, 0.5, 0.25])
+"""What the segmenter takes of a pixel's neighbours."""
 
 Array = NDArray[np.float64]
 
@@ -69,6 +75,7 @@ class Variant:
     width: int
     encoding: MaskEncoding
     prediction: Prediction
+    segmenter: bool = False
 
     @property
     def schedule(self) -> NoiseSchedule:
@@ -79,6 +86,7 @@ class Variant:
 VARIANTS = (
     Variant("tiny", 1, 24, 32, MaskEncoding.ONE_HOT, Prediction.EPSILON),
     Variant("tiny-rgb", 3, 16, 20, MaskEncoding.LABEL_OVER_255, Prediction.V),
+    Variant("tiny-checked", 1, 24, 32, MaskEncoding.ONE_HOT, Prediction.EPSILON, segmenter=True),
 )
 
 
@@ -262,6 +270,63 @@ def measured_parity(variant: Variant, path: Path, golden: dict[str, NDArray[np.g
     )
 
 
+def segmenter_model(variant: Variant, levels: NDArray[np.float32]) -> onnx.ModelProto:
+    """Return what gives a pixel the class whose grey level is nearest to the weighted mean of 3x3 pixels."""
+    initializers = [
+        numpy_helper.from_array(BLUR.astype(np.float32)[None, None], "blur"),
+        numpy_helper.from_array(levels.reshape(1, -1, 1, 1), "levels"),
+    ]
+    nodes = [
+        helper.make_node("Conv", ["image", "blur"], ["smooth"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        helper.make_node("Sub", ["smooth", "levels"], ["difference"]),
+        helper.make_node("Mul", ["difference", "difference"], ["square"]),
+        helper.make_node("Neg", ["square"], ["scores"]),
+    ]
+    size = (variant.height, variant.width)
+    graph = helper.make_graph(
+        nodes,
+        "segmenter",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 1, *size])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", len(NAMES), *size])],
+        initializers,
+    )
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="make_tiny.py"
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def write_segmenter(variant: Variant, path: Path, image: NDArray[np.generic]) -> SegmenterGraph:
+    """Write the segmenter, and compare ONNX Runtime with NumPy on the golden image, (1, H, W)."""
+    label_map = golden_label_map(variant.height, variant.width)
+    levels = np.array([np.median(image[0][label_map == k]) for k in range(len(NAMES))], np.float32)
+    path.write_bytes(segmenter_model(variant, levels).SerializeToString(deterministic=True))
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (scores,) = session.run(["scores"], {"image": image[None].astype(np.float32)})
+    smooth = conv3x3(image.astype(np.float64), BLUR[None, None], np.zeros(1))
+    expected = -((smooth - levels.astype(np.float64)[:, None, None]) ** 2)
+    rel_l2, rel_max = relative_errors(scores[0], expected.astype(np.float32))
+    return SegmenterGraph(
+        files=(file_ref(path),),
+        opset=OPSET,
+        classes=NAMES,
+        parity=SegmenterParity(
+            images=1,
+            rel_l2=rel_l2,
+            rel_max=rel_max,
+            limit=PARITY_LIMIT[Precision.FP32],
+            labels_changed=float((scores[0].argmax(0) != expected.argmax(0)).mean()),
+            labels_limit=1e-4,
+        ),
+        percentiles=(0.0, 100.0),
+        intensities=tuple(
+            ClassIntensity(name=name, low=round(level - STD / 4, 3), high=round(level + STD / 4, 3))
+            for name, level in zip(NAMES[1:], levels[1:].tolist(), strict=True)
+        ),
+    )
+
+
 def make(variant: Variant) -> Path:
     """Write one bundle."""
     folder = HERE / f"{variant.name}.seggd"
@@ -297,6 +362,7 @@ def make(variant: Variant) -> Path:
             ),
         ),
         check=Check(file=file_ref(check_path), steps=meaning.check_steps),
+        segmenter=write_segmenter(variant, folder / "segmenter.onnx", golden["image"]) if variant.segmenter else None,
         defaults=meaning.defaults,
         provenance=Provenance(
             checkpoint_sha256=hashlib.sha256(b"".join(array.tobytes() for array in arrays.values())).hexdigest(),

@@ -138,6 +138,14 @@ def load_dataset(
     return _load_npz(path, split, image_size, classes, intensity_range)
 
 
+def has_split(path: Path, split: Split) -> bool:
+    """Say whether a folder or an `.npz`, of which another split was loaded, has images of this one."""
+    if path.is_dir():
+        return (path / "images" / split).is_dir()
+    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        return bool((file["split"] == _SPLIT_IDS[split]).any())
+
+
 def _load_folder(
     root: Path,
     split: Split,

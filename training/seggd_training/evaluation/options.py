@@ -19,6 +19,7 @@ class Part(StrEnum):
 
     ABLATION = "ablation"
     INTERPOLATION = "interpolation"
+    MEMORISATION = "memorisation"
     COST = "cost"
     USE = "use"
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import torch
 
 from seggd_rt.errors import OptionError
 from seggd_training.data import Dataset
@@ -38,8 +39,8 @@ def segmenter_config(train_set: Dataset, steps: int | None = None) -> SegmenterC
     return config if steps is None else msgspec.structs.replace(config, steps=steps)
 
 
-def given_segmenter(path: Path, train_set: Dataset) -> Origin:
-    """Read a segmenter that fits a data set.
+def given_segmenter(path: Path, train_set: Dataset, *, device: torch.device | None = None) -> Origin:
+    """Read a segmenter that fits a data set, onto a device; by default onto the first GPU, else the CPU.
 
     Raises
     ------
@@ -48,7 +49,7 @@ def given_segmenter(path: Path, train_set: Dataset) -> Origin:
     OptionError
         It is for other images or classes.
     """
-    found, wanted = Segmenter.load(path), segmenter_config(train_set)
+    found, wanted = Segmenter.load(path, device=device), segmenter_config(train_set)
     for field in ("channels", "height", "width", "classes"):
         if getattr(found.config, field) != getattr(wanted, field):
             raise OptionError(

@@ -15,6 +15,7 @@ _TITLES = {
     "realism": "Do they look real?",
     "ablation": "May classes be left out?",
     "interpolation": "Can the similarity to a real image be dialled?",
+    "memorisation": "Are they copies of training images?",
     "use": "What are synthetic pairs good for?",
     "cost": "What do fewer steps cost?",
 }

@@ -24,6 +24,7 @@ from seggd_rt.drawing import Drawing, HowToDraw
 from seggd_rt.generator import Generator
 from seggd_rt.imaging.grid import png_bytes
 from seggd_rt.samplers import Sampler
+from seggd_rt.wording import counted
 from seggd_training.data import Dataset
 from seggd_training.evaluation.cases import Cases, choose_cases, draw_images
 from seggd_training.evaluation.cost import Contender, Cost, CostStudy, Setting, default_grid, parse_grid
@@ -32,6 +33,7 @@ from seggd_training.evaluation.faithfulness import measure_faithfulness
 from seggd_training.evaluation.features import FeatureGraph
 from seggd_training.evaluation.interpolation import AT, WEIGHTS, InterpolationScores, measure_interpolation
 from seggd_training.evaluation.kept import keep_images, kept_images, kept_or_drawn
+from seggd_training.evaluation.memorisation import Memorisation, measure_memorisation
 from seggd_training.evaluation.options import EvaluateOptions, Part
 from seggd_training.evaluation.origin import Origin, Say, own_segmenter
 from seggd_training.evaluation.progress import progress
@@ -45,7 +47,7 @@ from seggd_training.evaluation.record import (
     SegmenterRecord,
 )
 from seggd_training.evaluation.segmenter import Segmenter
-from seggd_training.evaluation.sheet import render_interpolation, render_sheet, spread_cases
+from seggd_training.evaluation.sheet import render_closest, render_interpolation, render_sheet, spread_cases
 from seggd_training.evaluation.subsets import SubsetScores, measure_ablation
 from seggd_training.evaluation.use import UseScores, measure_use
 from seggd_training.evaluation.written import write_report
@@ -62,6 +64,10 @@ POOR_DICE = 0.6
 
 class PoorSegmenterWarning(UserWarning):
     """The segmenter does badly on real images, so what it says of generated ones means little."""
+
+
+class CopiesWarning(UserWarning):
+    """Generated images lie so near to training images that they may be copies."""
 
 
 def open_generator(options: EvaluateOptions, engine: str, precision: str) -> Generator:
@@ -99,6 +105,8 @@ class Evaluation:
             report = self._with(report, Part.ABLATION, ablation=self._ablation(origin))
         if Part.INTERPOLATION in parts and not report.interpolation:
             report = self._with(report, Part.INTERPOLATION, interpolation=self._interpolation(origin))
+        if Part.MEMORISATION in parts and report.memorisation is None:
+            report = self._with(report, Part.MEMORISATION, memorisation=self._memorisation(origin, images))
         if Part.USE in parts and report.use is None:
             report = self._with(report, Part.USE, use=self._use(origin))
         if Part.COST in parts:
@@ -166,6 +174,7 @@ class Evaluation:
             commands={**before.commands, **report.commands},
             ablation=before.ablation,
             interpolation=before.interpolation,
+            memorisation=before.memorisation,
             use=before.use,
             cost=before.cost,
         )
@@ -220,6 +229,21 @@ class Evaluation:
         sheet = render_interpolation(self.cases, images, shown, self.measured.classes)
         write_file(self.options.output / "sheet-interpolation.png", png_bytes(sheet))
         return scores
+
+    def _memorisation(self, origin: Origin, images: NDArray[np.float32]) -> Memorisation:
+        found, pairs = measure_memorisation(
+            origin.segmenter, images, self.cases, self.train_set, seed=self.options.seed
+        )
+        sheet = render_closest(pairs, self.train_set.images)
+        write_file(self.options.output / "sheet-memorisation.png", png_bytes(sheet))
+        if found.copies:
+            warnings.warn(
+                f"{found.copies} of {counted(len(images), 'generated image')} may be copies of training images: see "
+                f"{self.options.output / 'sheet-memorisation.png'}",
+                CopiesWarning,
+                stacklevel=4,
+            )
+        return found
 
     def _use(self, origin: Origin) -> UseScores:
         options, levels = self.options, self.train_set.images

@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from seggd_training.evaluation.bootstrap import Estimate
 from seggd_training.evaluation.cost import Cost, CostRow
 from seggd_training.evaluation.interpolation import InterpolationScores
+from seggd_training.evaluation.memorisation import QUANTILES, Distances, Memorisation
 from seggd_training.evaluation.record import Report
 from seggd_training.evaluation.scores import Scores
 
@@ -34,6 +35,8 @@ def plots(report: Report) -> dict[str, bytes]:
         found["ablation"] = _draw(1, lambda axes: _ablation(axes[0], report))
     if report.interpolation:
         found["interpolation"] = _draw(3, lambda axes: _interpolation(axes, report.interpolation))
+    if (memorisation := report.memorisation) is not None:
+        found["memorisation"] = _draw(2, lambda axes: _memorisation(axes, memorisation))
     if (use := report.use) is not None:
         trained = {"real pairs": use.real, "synthetic pairs": use.synthetic, "both": use.both}
         found["use"] = _draw(1, lambda axes: _dice_bars(axes[0], trained))
@@ -105,6 +108,25 @@ def _interpolation(axes: Sequence[Axes], scores: Sequence[InterpolationScores]) 
             _line(each, [x for x, _ in points], [y for _, y in points], f"at {at:g}", COLOURS[index])
         each.set_xlabel("weight of the real image")
         each.set_ylabel(what)
+        _legend(each)
+
+
+def _memorisation(axes: Sequence[Axes], found: Memorisation) -> None:
+    spaces: tuple[tuple[str, Distances], ...] = (
+        ("root mean square difference to the\nnearest training image", found.pixels),
+        ("distance to the nearest training\nimage in the segmenter's features", found.features),
+    )
+    for each, (what, distances) in zip(axes, spaces, strict=True):
+        for index, name in enumerate(("generated", "real")):
+            estimates: list[Estimate] = [getattr(pair, name) for pair in distances.quantiles]
+            label, colour = f"{name} images", COLOURS[index]
+            each.plot([e.mean for e in estimates], QUANTILES, label=label, color=colour)
+            low, high = [e.low for e in estimates], [e.high for e in estimates]
+            each.fill_betweenx(QUANTILES, low, high, color=colour, alpha=0.2, linewidth=0)
+        each.set_xlim(left=0)
+        each.set_ylim(0, 1)
+        each.set_xlabel(what)
+        each.set_ylabel("part of the images nearer than that")
         _legend(each)
 
 

@@ -9,6 +9,7 @@ import msgspec
 from seggd_engines.network import EngineInfo
 from seggd_training.evaluation.cost import Cost
 from seggd_training.evaluation.interpolation import InterpolationScores
+from seggd_training.evaluation.memorisation import Memorisation
 from seggd_training.evaluation.realism import Realism
 from seggd_training.evaluation.scores import Scores
 from seggd_training.evaluation.segmenter import SegmenterConfig
@@ -101,6 +102,8 @@ class Report(_Record, frozen=True):
         Dice by size of subset.
     interpolation
         Similarity to real images, and Dice, by weight.
+    memorisation
+        How near generated images come to training images.
     use
         Of segmenters trained on synthetic pairs.
     cost
@@ -121,6 +124,7 @@ class Report(_Record, frozen=True):
     realism: Realism | None
     ablation: tuple[SubsetScores, ...] = ()
     interpolation: tuple[InterpolationScores, ...] = ()
+    memorisation: Memorisation | None = None
     use: UseScores | None = None
     cost: Cost | None = None
     notes: tuple[str, ...] = ()

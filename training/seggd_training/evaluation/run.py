@@ -7,17 +7,13 @@ is missing from it; figures of images that are kept there are computed again.
 from __future__ import annotations
 
 import tempfile
-from pathlib import Path
 
 import torch
 
 from seggd_rt.bundle import Bundle
 from seggd_rt.drawing import Drawing, HowToDraw
 from seggd_rt.errors import DataError, OptionError, OutputError
-from seggd_rt.imaging.geometry import Axis
-from seggd_rt.manifest import Manifest
-from seggd_rt.wording import counted
-from seggd_training.data import Dataset, Split, load_dataset
+from seggd_training.data import Split
 from seggd_training.evaluation.cases import choose_cases
 from seggd_training.evaluation.cost import parse_grid
 from seggd_training.evaluation.earlier import earlier_report, require_same
@@ -25,6 +21,7 @@ from seggd_training.evaluation.features import FeatureGraph
 from seggd_training.evaluation.options import EvaluateOptions, Part
 from seggd_training.evaluation.origin import Say, given_segmenter, own_segmenter, segmenter_config
 from seggd_training.evaluation.parts import Evaluation, open_generator
+from seggd_training.evaluation.real_data import load_split
 from seggd_training.evaluation.record import Report
 from seggd_training.leakage import check_apart
 
@@ -62,7 +59,7 @@ def evaluate(options: EvaluateOptions, *, command: str = "", say: Say = lambda l
     for sampler, steps in parse_grid(options.grid) if options.grid is not None else ():
         Drawing.resolve(bundle.manifest, {"sampler": sampler, "steps": steps})
     measured, train_set = (
-        _load(options.data, split, bundle.manifest, options.axis) for split in (options.split, Split.TRAIN)
+        load_split(options.data, split, bundle.manifest.meaning, options.axis) for split in (options.split, Split.TRAIN)
     )
     leak = check_apart(train_set, measured)
     cases = choose_cases(measured, options.limit)
@@ -95,28 +92,3 @@ def evaluate(options: EvaluateOptions, *, command: str = "", say: Say = lambda l
             now = {"segmenter": origin.segmenter.sha256}
             require_same(path, {"segmenter": before.segmenter.sha256}, now)
         return evaluation.measure(origin, before, graph, leak)
-
-
-def _load(path: Path, split: Split, manifest: Manifest, axis: Axis | None) -> Dataset:
-    """Load a split at the bundle's size, and check that it is what the bundle draws."""
-    names = tuple(c.name for c in manifest.classes)
-    image = manifest.image
-    dataset = load_dataset(
-        path,
-        split=split,
-        image_size=(image.height, image.width),
-        classes=names if path.is_dir() else None,
-        intensity_range=manifest.intensity_range,
-        axis=axis,
-    )
-    own = tuple(c.name for c in dataset.classes)
-    if own != names:
-        raise DataError(
-            f"{path} has the classes {', '.join(own)}; the bundle has {', '.join(names)}: they must be the same"
-        )
-    if dataset.images.shape[3] != image.channels:
-        channels = counted(dataset.images.shape[3], "channel")
-        raise DataError(f"{path} has images of {channels}; the bundle draws {image.channels}")
-    if not dataset.label_maps.any():
-        raise DataError(f"{path} has no mask with foreground in split {split}: there is nothing to measure")
-    return dataset

@@ -13,6 +13,8 @@ from seggd_rt.labels import LabelClass, colorize
 from seggd_training.evaluation.cases import Cases
 from seggd_training.evaluation.faithfulness import Faithfulness
 from seggd_training.evaluation.interpolation import AT, WEIGHTS
+from seggd_training.evaluation.memorisation import ClosestPair
+from seggd_training.intensity import Levels, to_unit
 
 COLUMNS = ("mask", "generated", "prediction", "real", "prediction")
 
@@ -76,3 +78,13 @@ def render_interpolation(
             labels.append(f"{cases.titles[case]}\nat {at:g}")
     titles = ["mask", *(f"weight {weight:g}" for weight in WEIGHTS), "real"]
     return render_grid(rows, titles=titles, labels=labels, legend=classes)
+
+
+def render_closest(pairs: Sequence[ClosestPair], training: Levels) -> Image.Image:
+    """Draw image | nearest training image | absolute difference, a row a pair; `training` is (M, H, W, C)."""
+    rows, labels = [], []
+    for pair in pairs:
+        nearest = to_unit(training[pair.training])
+        rows.append([rgb(pair.image), rgb(nearest), rgb(np.abs(pair.image - nearest))])
+        labels.append(pair.label)
+    return render_grid(rows, titles=("image", "nearest\ntraining image", "difference"), labels=labels)

@@ -13,6 +13,8 @@ from seggd_rt.wording import counted
 from seggd_training.evaluation.bootstrap import Estimate
 from seggd_training.evaluation.cost import Cost, CostRow
 from seggd_training.evaluation.interpolation import InterpolationScores
+from seggd_training.evaluation.memorisation import COPY, NEAR, Memorisation
+from seggd_training.evaluation.nearest import SIDE
 from seggd_training.evaluation.realism import Realism
 from seggd_training.evaluation.record import Report
 from seggd_training.evaluation.scores import Scores
@@ -44,6 +46,7 @@ def tables(report: Report) -> tuple[TextTable, ...]:
         *((realism_table(report.realism),) if report.realism else ()),
         *((ablation_table(report),) if report.ablation else ()),
         *((interpolation_table(report.interpolation),) if report.interpolation else ()),
+        *(memorisation_tables(report.memorisation, report.data.images) if report.memorisation else ()),
         *((use_table(report.use),) if report.use else ()),
         *((cost_table(report.cost),) if report.cost and report.cost.rows else ()),
     )
@@ -132,6 +135,46 @@ def interpolation_table(scores: tuple[InterpolationScores, ...]) -> TextTable:
         ("at", "weight", "SSIM", "MSE", "Dice against the mask"),
         tuple((f"{s.at:g}", f"{s.weight:g}", _text(s.ssim), _small(s.mse), _text(s.dice)) for s in scores),
         "Weight 0 is the plain generation, 1 starts from the noised real image.",
+    )
+
+
+def memorisation_tables(found: Memorisation, images: int) -> tuple[TextTable, TextTable]:
+    """Return how far the nearest training images are, of generated and of real images, and what follows from it."""
+    spaces = (("pixels", found.pixels), ("features", found.features))
+    whose = "" if found.patients is None else f" of {counted(found.patients, 'patient')}"
+    distances = tuple(
+        (f"{space}, {name}", _text(pair.generated), _text(pair.real))
+        for space, far in spaces
+        for name, pair in (("median", far.at(0.5)), (f"nearest {NEAR:.0%}", far.at(NEAR)), ("nearest", far.at(0)))
+    )
+    said = (
+        f"Taken for copies: {found.copies} of {counted(images, 'generated image')}, and {found.real_copies} of as many "
+        f"real ones, which are nearer than {COPY:g} times the bound of the nearest {NEAR:.0%} of real images."
+    )
+    return (
+        TextTable(
+            "memorisation",
+            f"Distance to the nearest of {counted(found.images, 'training image')}{whose}{_HAS_INTERVALS}",
+            ("distance", "generated", "held-out real images"),
+            distances,
+            f"Pixels: root mean square difference of images averaged down to at most {SIDE} pixels a side, of mean 0 "
+            "and variance 1, so that noise, brightness and contrast do not count. Features: of the segmenter.",
+        ),
+        TextTable(
+            "memorisation",
+            "Are generated images nearer to training images than real ones are?" + _HAS_INTERVALS,
+            ("distance", "ratio of medians", f"nearer than the nearest {NEAR:.0%} of real", "nearer than any real"),
+            (
+                *(
+                    (space, _text(far.ratio), _text(far.nearer_than_near), _text(far.nearer_than_all))
+                    for space, far in spaces
+                ),
+                ("as far as real images", "1", f"{NEAR:g}", "0"),
+            ),
+            f"{said} Generated images are smoother than real ones, and so a little nearer to all images. Copies that "
+            "training turned or shifted are farther in pixels.",
+            frozenset({len(spaces)}),
+        ),
     )
 
 

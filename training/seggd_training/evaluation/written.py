@@ -12,6 +12,7 @@ from seggd_training.evaluation.record import Report
 _SHEETS = {
     "faithfulness": ("sheet.png", "masks, generated and real images, and what the segmenter finds in them"),
     "interpolation": ("sheet-interpolation.png", "images between a generation and the mask's own real image"),
+    "memorisation": ("sheet-memorisation.png", "images nearest to a training image, that image, the difference"),
 }
 
 
