@@ -9,48 +9,36 @@ from __future__ import annotations
 
 import warnings
 from collections import abc, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from msgspec.structs import asdict
+from msgspec.structs import replace as struct_replace
 from numpy.typing import NDArray
 
-from seggd_engines.network import OnStep, Step
 from seggd_rt.atomic import make_folder
-from seggd_rt.drawing import AblationWarning, HowToDraw
-from seggd_rt.errors import OptionError
-from seggd_rt.generator import EmptyMaskWarning, Generator
+from seggd_rt.batches import Checking, Draw, Drawer, Made, OnProgress
+from seggd_rt.errors import OptionError, RejectedError
+from seggd_rt.generator import Generator
 from seggd_rt.imaging.real import read_real
-from seggd_rt.labels import OneHotWarning
 from seggd_rt.plan import Item, Plan, Target
 from seggd_rt.records import ManifestFile, Record, record_making
-from seggd_rt.wording import counted
+from seggd_rt.wording import counted, either
 
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is: images drawn of all to draw, and the step that the batch in work has finished."""
-
-    done: int
-    total: int
-    batch: int
-    step: Step
-
-
-OnProgress = Callable[[Progress], None]
-Records = abc.Generator[Record, None, None]
-"""Closing it ends the run."""
-_Images = abc.Generator[tuple[Item, NDArray[np.uint8], NDArray[np.float32]]]
-Maps = NDArray[np.uint8]
-Starts = NDArray[np.floating] | None
-Images = NDArray[np.float32]
-Draw = Callable[[Sequence[Item], Maps, Starts, OnStep | None], Images]
-"""Draws a batch: its items, label maps, (N, H, W), and given noise, (N, C, H, W); told what to call after a step."""
-_Batch = tuple[Sequence[Item], Maps, Starts]
 _WRITERS = 2
 """Threads that encode and write images."""
+Records = abc.Generator[Record, None, None]
+"""Closing it ends the run."""
+
+
+class RejectedImagesWarning(UserWarning):
+    """Images of a run were rejected and not written."""
+
+
+class UnusualIntensityWarning(UserWarning):
+    """Images have classes that are darker or brighter than in training images."""
 
 
 class FinishedImagesWarning(UserWarning):
@@ -65,6 +53,7 @@ def run(
     force: bool = False,
     on_progress: OnProgress | None = None,
     draw: Draw | None = None,
+    checking: Checking | None = None,
 ) -> Records:
     """Draw a plan's images and yield the record of each one whose file is complete.
 
@@ -85,12 +74,17 @@ def run(
         Called after every step, on a GPU after every batch; raising ends the run.
     draw
         Draws a batch in place of the generator's call: what shows images on their way, say. It must give the same.
+    checking
+        How each image is checked; not at all if None. What is rejected is not written: into a folder its record goes to
+        `rejected.jsonl`, and it is not drawn again by the next run.
 
     Raises
     ------
     OptionError
-        The generator is of another bundle, `batch` is not positive, or an image would replace one that was made with
-        other settings.
+        The generator is of another bundle, `batch` is not positive, an image would replace one that was made with
+        other settings, or images are to be drawn again from noise that is given.
+    RejectedError
+        An image of a single file is rejected.
     DataError
         A label map was changed since the plan was made, or the folder's `manifest.jsonl` is damaged.
     OutputError
@@ -102,23 +96,29 @@ def run(
     -----
     FinishedImagesWarning
         Some of the images are there already.
+    RejectedImagesWarning, UnusualIntensityWarning
+        At the end, with how many.
     """
     if generator.bundle.sha256 != plan.bundle.sha256:
         raise OptionError(f"this run was planned for the bundle {plan.bundle.path}: load that one")
     if batch < 1:
         raise OptionError(f"batch is {batch}; it must be at least 1")
+    if checking is not None and checking.retries and plan.noise is not None:
+        raise OptionError("another try of an image has another seed, and its noise is given: leave retries out")
+    recorder = _Recorder(plan, generator, checking)
+    drawn = Drawer(plan, generator, batch, on_progress, draw, checking)
     if not plan.output.is_folder:
-        images = _images(plan, generator, list(plan), batch, on_progress, draw)
-        return _into_file(plan, _Recorder(plan, generator), images)
-    manifest, there = ManifestFile(plan.output.path), set[str]()
-    recorder = _Recorder(plan, generator)
-    if manifest.path.exists():
-        made = (
-            recorder.of(item, plan.label_map(item), plan.output.file_name(target), place, plan.start(item))
-            for target in plan.targets()
-            for place, item in enumerate(target.items)
-        )
-        there = manifest.finished(made, force=force)
+        return _into_file(plan, recorder, drawn(list(plan)))
+    manifest, rejected = ManifestFile(plan.output.path), ManifestFile(plan.output.path, rejected=True)
+    there = set[str]()
+    for lines in (manifest, rejected):
+        if lines.path.exists():
+            made = (
+                recorder.planned(item, plan.output.file_name(target), place)
+                for target in plan.targets()
+                for place, item in enumerate(target.items)
+            )
+            there |= lines.finished(made, force=force)
     if force:
         there.clear()
     missing = [target for target in plan.targets() if plan.output.file_name(target) not in there]
@@ -129,19 +129,25 @@ def run(
             FinishedImagesWarning,
             stacklevel=2,
         )
-    items = [item for target in missing for item in target.items]
-    images = _images(plan, generator, items, batch, on_progress, draw)
-    return _into_folder(plan, recorder, images, manifest, missing)
+    images = drawn([item for target in missing for item in target.items])
+    return _into_folder(plan, recorder, images, manifest, rejected, missing)
 
 
 def _into_folder(
-    plan: Plan, recorder: _Recorder, images: _Images, manifest: ManifestFile, missing: Sequence[Target]
+    plan: Plan,
+    recorder: _Recorder,
+    images: abc.Generator[Made],
+    manifest: ManifestFile,
+    rejected: ManifestFile,
+    missing: Sequence[Target],
 ) -> Records:
     make_folder(plan.output.path)
-    manifest.forget(plan.output.file_name(target) for target in missing)
+    for lines in (manifest, rejected):
+        lines.forget(plan.output.file_name(target) for target in missing)
     writing: deque[tuple[list[Record], Future[None]]] = deque()
     # A volume is large: no more of them wait than are written.
     waiting = 0 if plan.output.writer.holds_volume else 2 * _WRITERS
+    refused = unusual = 0
 
     def record_first() -> list[Record]:
         records, written = writing.popleft()
@@ -152,13 +158,15 @@ def _into_folder(
     with ThreadPoolExecutor(_WRITERS, "seggd-write") as writers:
         try:
             for target in missing:
-                drawn = [next(images) for _ in target.items]
+                made = [next(images) for _ in target.items]
                 file = plan.output.file_name(target)
-                records = [
-                    recorder.of(item, label_map, file, place, plan.start(item))
-                    for place, (item, label_map, _) in enumerate(drawn)
-                ]
-                pixels = [image for _, _, image in drawn]
+                records = [recorder.of(each, file, place) for place, each in enumerate(made)]
+                unusual += sum(each.result is not None and bool(each.result.outside) for each in made)
+                if recorder.is_rejected(records):
+                    rejected.append(records)
+                    refused += len(records)
+                    continue
+                pixels = [each.image for each in made]
                 writing.append((records, writers.submit(_write, plan, target, records, pixels)))
                 while writing and (writing[0][1].done() or len(writing) > waiting):
                     yield from record_first()
@@ -168,6 +176,21 @@ def _into_folder(
             images.close()
             while writing:  # what is written, or as good as, is finished
                 record_first()
+    total = counted(sum(len(target.items) for target in missing), "image")
+    if refused:
+        warnings.warn(
+            f"{refused} of {total} {either(refused, 'is', 'are')} rejected and not written: "
+            f"{rejected.path.name} says why",
+            RejectedImagesWarning,
+            stacklevel=2,
+        )
+    if unusual:
+        warnings.warn(
+            f"{unusual} of {total} {either(unusual, 'has', 'have')} classes darker or brighter than in training "
+            "images: their records name them",
+            UnusualIntensityWarning,
+            stacklevel=2,
+        )
 
 
 def _write(plan: Plan, target: Target, records: Sequence[Record], images: Sequence[NDArray[np.float32]]) -> None:
@@ -177,107 +200,56 @@ def _write(plan: Plan, target: Target, records: Sequence[Record], images: Sequen
             file.append(image, record.provenance)
 
 
-def _into_file(plan: Plan, recorder: _Recorder, images: _Images) -> Records:
+def _into_file(plan: Plan, recorder: _Recorder, images: abc.Iterator[Made]) -> Records:
     path, writer = plan.output.path, plan.output.writer
     make_folder(path.parent)
     records = []
     with writer.create(path, plan.stack(list(plan))) as file:
-        for place, (item, label_map, image) in enumerate(images):
-            record = recorder.of(item, label_map, path.name, place, plan.start(item))
-            file.append(image, record.provenance)
+        for place, made in enumerate(images):
+            record = recorder.of(made, path.name, place)
+            file.append(made.image, record.provenance)
             records.append(record)
+            if not writer.holds_volume:
+                recorder.require([record], path)
+        recorder.require(records, path)
     yield from records
 
 
-def settings_of(plan: Plan) -> HowToDraw:
-    """Return what every image of a plan is drawn with, but for its classes."""
-    settings = plan.settings
-    return HowToDraw(
-        sampler=settings.sampler,
-        steps=settings.steps,
-        eta=settings.eta,
-        spacing=settings.spacing,
-        guidance=settings.guidance,
-        against=settings.against,
-    )
-
-
-def _images(
-    plan: Plan,
-    generator: Generator,
-    wanted: Sequence[Item],
-    batch: int,
-    on_progress: OnProgress | None,
-    draw: Draw | None,
-) -> _Images:
-    """Draw images, batch after batch."""
-    done = 0
-    draw = draw or _drawer(plan, generator)
-    # A GPU draws a batch in one launch, unless it has to stop after every step to tell of it.
-    stepwise = generator.engine.device == "cpu"
-    last = Step(plan.settings.steps - 1, plan.settings.steps, 0)
-    for items, label_maps, starts in _loaded(plan, wanted, batch):
-        reporter = _reporter(on_progress, done, len(wanted), len(items))
-        with warnings.catch_warnings():
-            for said in (EmptyMaskWarning, OneHotWarning, AblationWarning):  # by the plan, once for all images
-                warnings.simplefilter("ignore", said)
-            images = draw(items, label_maps, starts, reporter if stepwise else None)
-        if reporter is not None and not stepwise:
-            reporter(last)
-        yield from zip(items, label_maps, images, strict=True)
-        done += len(items)
-
-
-def _drawer(plan: Plan, generator: Generator) -> Draw:
-    """Return what draws a batch by the generator: from noise, or from the plan's real image."""
-    settings, how = plan.settings, settings_of(plan)
-    real = None if settings.real is None else read_real(settings.real, plan.bundle.manifest, plan.reading)
-
-    def draw(items: Sequence[Item], label_maps: Maps, starts: Starts, on_step: OnStep | None) -> Images:
-        each, seeds = [item.classes for item in items], [item.seed for item in items]
-        if real is None or settings.at is None:  # the plan has both or neither
-            return generator(label_maps, seeds=seeds, noise=starts, on_step=on_step, keep_each=each, **how)
-        return generator.translate(
-            real, label_maps, at=settings.at, seeds=seeds, on_step=on_step, keep_each=each, **how
-        )
-
-    return draw
-
-
-def _loaded(plan: Plan, wanted: Sequence[Item], batch: int) -> Iterator[_Batch]:
-    """Yield batches of items with their label maps and given starts; the next is read while one is drawn."""
-
-    def load(start: int) -> _Batch:
-        items = wanted[start : start + batch]
-        starts = [given for given in map(plan.start, items) if given is not None]
-        return items, np.stack([plan.label_map(item) for item in items]), np.stack(starts) if starts else None
-
-    with ThreadPoolExecutor(1, "seggd-read") as reader:
-        following: Future[_Batch] | None = None
-        for start in range(0, len(wanted), batch):
-            loaded = load(start) if following is None else following.result()
-            following = reader.submit(load, start + batch) if start + batch < len(wanted) else None
-            yield loaded
-
-
-def _reporter(on_progress: OnProgress | None, done: int, total: int, batch: int) -> OnStep | None:
-    """Return what reports a batch's steps; None where nobody listens, so that an engine may run them as one."""
-    if on_progress is None:
-        return None
-    return lambda step: on_progress(Progress(done, total, batch, step))
-
-
 class _Recorder:
-    """Says how images of a run are made."""
+    """Says how images of a run are made, and which of them are rejected."""
 
-    def __init__(self, plan: Plan, generator: Generator) -> None:
-        self._plan, self._generator = plan, generator
+    def __init__(self, plan: Plan, generator: Generator, checking: Checking | None) -> None:
+        self._plan, self._generator, self._checking = plan, generator, checking
         real = plan.settings.real
         self._real = None if real is None else read_real(real, plan.bundle.manifest, plan.reading)
 
-    def of(self, item: Item, label_map: Maps, file: str, place: int, start: NDArray[np.floating] | None) -> Record:
+    def planned(self, item: Item, file: str, place: int) -> Record:
+        """Return the record that an image at a place of its file is to have."""
+        return self._record(item, self._plan.label_map(item), file, place)
+
+    def of(self, made: Made, file: str, place: int) -> Record:
         """Return the record of an image that is at a place of its file."""
-        plan, settings = self._plan, self._plan.settings
+        record = self._record(made.item, made.label_map, file, place)
+        first_seed = None if made.seed == made.item.seed else made.item.seed
+        return struct_replace(record, seed=made.seed, first_seed=first_seed, check=made.result)
+
+    def is_rejected(self, records: Sequence[Record]) -> bool:
+        """Say whether the images of a file miss the Dice that was asked for, all together."""
+        mean = _mean_dice(records)
+        return self._checking is not None and mean is not None and mean < self._checking.min_dice
+
+    def require(self, records: Sequence[Record], path: Path) -> None:
+        """Raise RejectedError if the images of a file are rejected."""
+        if self._checking is not None and self.is_rejected(records):
+            tries = self._checking.retries + 1
+            raise RejectedError(
+                f"{path} is not written: after {tries} {either(tries, 'try', 'tries')} what is drawn of "
+                f"{records[-1].mask} has a Dice of {_mean_dice(records):.3f}, and {self._checking.min_dice:g} is asked "
+                "for: allow more tries, or ask for less"
+            )
+
+    def _record(self, item: Item, label_map: NDArray[np.uint8], file: str, place: int) -> Record:
+        plan, settings, checking = self._plan, self._plan.settings, self._checking
         made = record_making(
             self._generator,
             settings,
@@ -285,10 +257,12 @@ class _Recorder:
             seed=item.seed,
             classes=item.classes,
             fit=plan.reading.fit,
-            start=start,
+            start=plan.start(item),
             real=self._real,
             at=settings.at,
         )
+        if checking is not None:
+            made = struct_replace(made, min_dice=checking.min_dice, retries=checking.retries)
         return Record(
             **asdict(made),
             file=file,
@@ -298,3 +272,9 @@ class _Recorder:
             noise=None if plan.noise is None else plan.noise.path.name,
             real=None if settings.real is None else settings.real.name,
         )
+
+
+def _mean_dice(records: Sequence[Record]) -> float | None:
+    """Return the mean Dice of images, of those that have one."""
+    found = [r.check.mean_dice for r in records if r.check is not None and r.check.mean_dice is not None]
+    return sum(found) / len(found) if found else None

@@ -14,6 +14,7 @@
     │   ├── EngineUnavailableError  an engine, device or precision cannot be had here
     │   └── EngineCheckError    an engine's outputs miss the bundle's golden states
     ├── OutputError             a result cannot be written (also an OSError)
+    ├── RejectedError           an image does not show its label map well enough
     └── MissingExtraError       an optional dependency is not installed (also an ImportError)
 
 Messages are one or two sentences: what is wrong, with its value, then what to do next.
@@ -76,6 +77,10 @@ class EngineCheckError(EngineError):
 
 class OutputError(SeggdError, OSError):
     """A result cannot be written."""
+
+
+class RejectedError(SeggdError):
+    """An image does not show its label map as well as was asked, however often it was drawn."""
 
 
 class MissingExtraError(SeggdError, ImportError):

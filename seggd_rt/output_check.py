@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -26,31 +25,10 @@ from seggd_rt.labels import check_label_map, select_classes
 from seggd_rt.manifest import Manifest, SegmenterGraph
 from seggd_rt.optional import require
 from seggd_rt.precision import Precision
+from seggd_rt.provenance import CheckResult
 
 _BATCH = 16
 """Images that the segmenter reads at a time."""
-
-
-class CheckResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the segmenter says of one image.
-
-    Attributes
-    ----------
-    dice
-        In [0, 1], by name, of each class that was kept and that the label map shows.
-    mean_dice
-        Their mean; None where there is none.
-    outside
-        Names of those of them whose median intensity lies outside the range of training images.
-    """
-
-    dice: dict[str, float]
-    mean_dice: float | None
-    outside: tuple[str, ...]
-
-    def reaches(self, min_dice: float) -> bool:
-        """Say whether the mean Dice is at least so much; without any Dice it is."""
-        return self.mean_dice is None or self.mean_dice >= min_dice
 
 
 class OutputCheck:

@@ -17,6 +17,28 @@ NOTE = "Synthetic image, drawn by a network: it shows no patient."
 _FORMAT = "seggd-provenance/1"
 
 
+class CheckResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the segmenter says of one image.
+
+    Attributes
+    ----------
+    dice
+        In [0, 1], by name, of each class that was kept and that the label map shows.
+    mean_dice
+        Their mean; None where there is none.
+    outside
+        Names of those of them whose median intensity lies outside the range of training images.
+    """
+
+    dice: dict[str, float]
+    mean_dice: float | None
+    outside: tuple[str, ...]
+
+    def reaches(self, min_dice: float) -> bool:
+        """Say whether the mean Dice is at least so much; without any Dice it is."""
+        return self.mean_dice is None or self.mean_dice >= min_dice
+
+
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     """How one image was made: with its mask, enough to make it again.
 
@@ -24,6 +46,8 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     ----------
     seed
         The image's own seed.
+    first_seed
+        The seed that it was to have, where that was rejected and another was taken; None elsewhere.
     classes
         Names of the classes that were kept.
     mask_sha256
@@ -41,6 +65,9 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
         Of the region drawn anew, (H, W) float32 in the bundle's size; None where all was drawn.
     fit
         How the label map was fitted: see `seggd_rt.imaging.fit.Fit`.
+    check, min_dice, retries
+        What the bundle's segmenter said, the mean Dice that was asked for, and how often at most it was drawn again;
+        None where it was not checked.
     engine, precision
         What computed it.
     bundle
@@ -50,6 +77,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     seed: int
+    first_seed: int | None = None
     classes: tuple[str, ...]
     mask_sha256: str
     noise_sha256: str | None = None
@@ -65,6 +93,9 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     then_classes: tuple[str, ...] | None = None
     region_sha256: str | None = None
     fit: str = "resize"
+    check: CheckResult | None = None
+    min_dice: float | None = None
+    retries: int | None = None
     engine: str
     precision: str
     bundle: str

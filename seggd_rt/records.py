@@ -21,6 +21,7 @@ from seggd_rt.plan import Settings
 from seggd_rt.provenance import Provenance
 
 MANIFEST = "manifest.jsonl"
+REJECTED = "rejected.jsonl"
 
 
 class Record(Provenance, frozen=True, kw_only=True):
@@ -54,7 +55,8 @@ class Record(Provenance, frozen=True, kw_only=True):
 
 
 _WHERE_THEN_HOW = sorted(Record.__struct_fields__, key=lambda name: name in Provenance.__struct_fields__)
-_SETTINGS = tuple(name for name in Record.__struct_fields__ if name not in ("file", "file_index", "version"))
+_FREE = ("file", "file_index", "version", "seed", "first_seed", "check")
+_SETTINGS = tuple(name for name in Record.__struct_fields__ if name not in _FREE)
 
 
 def record_making(
@@ -72,7 +74,7 @@ def record_making(
     then_classes: tuple[str, ...] | None = None,
     region: NDArray[np.float32] | None = None,
 ) -> Provenance:
-    """Say how an image was made.
+    """Say how an image was made, which was not checked.
 
     Parameters
     ----------
@@ -118,10 +120,14 @@ def digest(array: NDArray[np.generic]) -> str:
 
 
 class ManifestFile:
-    """A folder's `manifest.jsonl`. Every line of it names a file that is complete."""
+    """A folder's `manifest.jsonl`, every line of which names a file that is complete; or its `rejected.jsonl`.
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / MANIFEST
+    Images that a check rejected have no file, and are not drawn again either.
+    """
+
+    def __init__(self, folder: Path, *, rejected: bool = False) -> None:
+        self.path = folder / (REJECTED if rejected else MANIFEST)
+        self._has_files = not rejected
 
     def records(self) -> list[Record]:
         """Return the records; a last line that a killed process left unfinished is left out.
@@ -166,10 +172,12 @@ class ManifestFile:
         there, lacking = set[str](), set[str]()
         for record in records:
             before, path = old.get((record.file, record.file_index)), self.path.with_name(record.file)
-            if before is None or not path.exists():
+            if before is None or (self._has_files and not path.exists()):
                 lacking.add(record.file)
                 continue
             changed = [name for name in _SETTINGS if getattr(before, name) != getattr(record, name)]
+            if (before.seed if before.first_seed is None else before.first_seed) != record.seed:
+                changed.append("seed")
             if not changed:
                 there.add(record.file)
             elif not force:

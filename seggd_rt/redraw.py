@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from seggd_rt.errors import OptionError
 from seggd_rt.noise import check_seed, derive_seed
-from seggd_rt.output_check import CheckResult
+from seggd_rt.provenance import CheckResult
 
 Draw = Callable[[Sequence[int], Sequence[int]], NDArray[np.float32]]
 """Draws images, (n, H, W[, C]), from n places in the batch and a seed for each."""

@@ -17,8 +17,9 @@ from PIL import Image
 import seggd_rt
 from seggd_engines.host import HostSession
 from seggd_engines.network import NetworkShape
+from seggd_rt.batches import Progress
 from seggd_rt.bundle import Bundle
-from seggd_rt.dataset import FinishedImagesWarning, Progress, run
+from seggd_rt.dataset import FinishedImagesWarning, run
 from seggd_rt.errors import DataError, EngineError, LabelMapError, OptionError, OutputError
 from seggd_rt.imaging.folder import SkippedFilesWarning
 from seggd_rt.labels import AspectRatioWarning, OneHotWarning, resize_nearest

@@ -19,8 +19,8 @@ from seggd_rt.errors import OptionError
 if TYPE_CHECKING:
     from seggd_engines.network import EngineInfo
     from seggd_rt import Generator
+    from seggd_rt.batches import Checking, Draw
     from seggd_rt.cli.run_progress import RunProgress
-    from seggd_rt.dataset import Draw
     from seggd_rt.plan import Plan, Shard
     from seggd_rt.records import Record
 
@@ -72,6 +72,11 @@ def generate(
     threads: options.Threads = None,
     batch: options.Batch = 1,
     shard: Annotated[str, typer.Option(help="Draw part i of n alone, i/n; all parts make the whole run.")] = "1/1",
+    check: Annotated[
+        bool, typer.Option("--check", help="Look for the mask in each image with the bundle's segmenter.")
+    ] = False,
+    min_dice: Annotated[float, typer.Option(help="With --check: the mean Dice from which an image is kept.")] = 0.0,
+    retries: Annotated[int, typer.Option(help="With --check: how often one that misses it is drawn again.")] = 0,
     preview: Annotated[
         bool, typer.Option("--preview", help="Show the only image in the terminal as it emerges.")
     ] = False,
@@ -89,10 +94,12 @@ def generate(
     """
     import seggd_rt
     from seggd_rt.atomic import make_folder, write_file
+    from seggd_rt.batches import Checking
     from seggd_rt.cli.live_image import LiveImage, draw_watched, gif_bytes
     from seggd_rt.cli.run_progress import RunProgress
     from seggd_rt.cli.several_devices import run_on_each
     from seggd_rt.imaging.contract import Format
+    from seggd_rt.output_check import OutputCheck
     from seggd_rt.plan import SliceNoise, plan_run
     from seggd_rt.provenance import dump
 
@@ -100,6 +107,8 @@ def generate(
         raise OptionError(f"--batch is {batch}; it must be at least 1")
     if every < 1:
         raise OptionError(f"--every is {every}; it must be at least 1")
+    if not check and (min_dice or retries):
+        raise OptionError("--min-dice and --retries say what --check does: give that too")
     if "," in device:
         raise typer.Exit(run_on_each([name.strip() for name in device.split(",")], sys.argv[1:]))
     is_random = keep is not None and keep.strip().casefold() == "random"
@@ -130,12 +139,17 @@ def generate(
         raise OptionError("--preview and --gif show one image that is drawn from noise: give one label map, count 1")
     if gif is not None and gif.suffix.lower() != ".gif":
         raise OptionError(f"{gif} must end in .gif")
+    checking = None
+    if check:
+        checking = Checking(OutputCheck.open(plan.bundle, threads=threads), min_dice=min_dice, retries=retries)
     with seggd_rt.load(bundle, engine=engine, precision=precision, device=device, threads=threads) as generator:
         if gif is not None or preview:
             typer.echo(describe(generator.engine), err=True)
             with LiveImage(preview) as live, RunProgress(len(plan), hidden=live.can_show) as progress:
                 draw = draw_watched(plan, generator, every, live)
-                drawn = _draw(plan, generator, batch, progress, as_json=as_json, force=force, draw=draw)
+                drawn = _draw(
+                    plan, generator, batch, progress, as_json=as_json, force=force, draw=draw, checking=checking
+                )
             if gif is not None and not live.frames:
                 raise OptionError(f"the image is there already, so {gif} has nothing to show: --force draws it again")
             if gif is not None:
@@ -144,7 +158,7 @@ def generate(
             return
         with RunProgress(len(plan)) as progress:
             progress.say(describe(generator.engine))
-            _draw(plan, generator, batch, progress, as_json=as_json, force=force)
+            _draw(plan, generator, batch, progress, as_json=as_json, force=force, checking=checking)
 
 
 def _draw(
@@ -156,6 +170,7 @@ def _draw(
     as_json: bool,
     force: bool,
     draw: Draw | None = None,
+    checking: Checking | None = None,
 ) -> deque[Record]:
     """Draw a plan's images, and return the record of the last."""
     from seggd_rt.dataset import run
@@ -164,7 +179,10 @@ def _draw(
     last: deque[Record] = deque(maxlen=1)
     try:
         # Closed at once when anything ends the loop, so that nothing unfinished is left in the output.
-        with closing(run(plan, generator, batch=batch, force=force, on_progress=progress.show, draw=draw)) as records:
+        records = run(
+            plan, generator, batch=batch, force=force, on_progress=progress.show, draw=draw, checking=checking
+        )
+        with closing(records):
             for record in records:
                 finished += 1
                 last.append(record)

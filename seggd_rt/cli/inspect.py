@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -163,7 +164,7 @@ def _provenance(manifest: Manifest) -> Table:
     return _facts("Provenance", rows)
 
 
-def _facts(title: str, rows: dict[str, str | None]) -> Table:
+def _facts(title: str, rows: Mapping[str, str | None]) -> Table:
     """Return a table of what is known. Text from a bundle is neither markup nor a way to steer the terminal."""
     from rich.table import Table
 

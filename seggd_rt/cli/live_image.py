@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from seggd_engines.network import OnStep, Step
-from seggd_rt.dataset import Draw, Images, Maps, Starts, settings_of
+from seggd_rt.batches import Draw, Images, Maps, Starts, settings_of
 from seggd_rt.drawing import HowToDraw
 from seggd_rt.generator import Generator, Preview
 from seggd_rt.imaging.grid import rgb

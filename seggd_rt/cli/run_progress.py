@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from seggd_rt.dataset import Progress as RunState
+from seggd_rt.batches import Progress as RunState
 
 
 class RunProgress:
