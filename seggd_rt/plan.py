@@ -351,11 +351,11 @@ def plan_run(
         raise OptionError(f"{target.path} is one file, and a shard draws a part of the run: give a folder with -o")
     if noise is not None and real is not None:
         raise OptionError("noise is to start from, and so is a real image: give one of them")
+    if not target.is_folder and target.writer.holds_volume and (len(found.files), count) != (1, 1):
+        raise OptionError(f"{target.path} is one volume, and this run draws several: give a folder with -o")
     for file in found.files:
         at_once = len(file) if target.writer.holds_volume else 1
         target.writer.check(_stack(manifest, target, reading, file, at_once if target.is_folder else total))
-    if not target.is_folder and target.writer.holds_volume and (len(found.files), count) != (1, 1):
-        raise OptionError(f"{target.path} is one volume, and this run draws several: give a folder with -o")
     _check_apart(Path(masks), bundle.path, target.path)
     check_label_maps(found, manifest, settings.classes, reading.fit)
     start = None if noise is None else _open_noise(Path(noise), manifest, total)

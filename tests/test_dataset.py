@@ -159,7 +159,10 @@ def test_another_aspect_ratio_is_said_once(masks: Path, tmp_path: Path, golden_m
     with pytest.warns() as caught:
         plan(masks, tmp_path / "out.npy")
     assert [warning.category for warning in caught] == [ResizedMaskWarning, AspectRatioWarning]
-    note = "2 of 5 masks are distorted: 20x32 to 24x32 changes the aspect ratio: crop or pad first"
+    note = (
+        "2 of 5 masks are distorted: 20x32 to 24x32 changes the aspect ratio: crop or pad first, or have them fitted by "
+        "letterbox"
+    )
     assert str(caught[1].message) == note
 
 

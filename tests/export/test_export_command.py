@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
@@ -59,12 +60,43 @@ def test_export_writes_beside_and_prints_path_and_parity(trace_once: UseTrace, w
         (["--classes", "background,a,b"], "leave --classes out"),
         (["--precision", "fp16", "--loop", "50"], "the loop draws in fp32"),
         (["--loop", "0"], "steps is 0; it must lie in"),
+        (["--segmenter", "segmenter.pt"], "--segmenter and --data belong together"),
+        (["--data", "data.npz"], "--segmenter and --data belong together"),
     ],
 )
 def test_bad_options_are_refused(wide_pt: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         run("export", wide_pt, "-o", tmp_path / "a.seggd", *arguments)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_segmenter_is_shipped_and_shown(trace_once: UseTrace, wide_pt: Path, tmp_path: Path) -> None:
+    pytest.importorskip("monai", reason="needs the extra `eval`")
+    from seggd_training.data import Split, load_dataset
+    from seggd_training.evaluation.segmenter import SegmenterConfig
+    from seggd_training.evaluation.segmenter_training import train_segmenter
+
+    names = ("background", "ring", "disc")
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, (6, 16, 24))
+    images = np.repeat(np.array([20, 120, 220], np.uint8)[labels][..., None], 3, axis=3)
+    data = tmp_path / "data.npz"
+    np.savez(data, image=images, label=labels, split=[0, 0, 0, 1, 1, 1], class_names=np.array(names))
+    config = SegmenterConfig(channels=3, height=16, width=24, classes=names, features=(8,) * 6, steps=1, batch_size=2)
+    train_segmenter(load_dataset(data, split=Split.TRAIN), config).save(tmp_path / "segmenter.pt")
+    arguments = ("--segmenter", tmp_path / "segmenter.pt", "--data", data, "--precision", "fp32")
+    stdout, _ = run("export", wide_pt, "-o", tmp_path / "a.seggd", *arguments)
+    shown, _ = run("inspect", tmp_path / "a.seggd", "--verify")
+    for text in (stdout, shown):
+        said = " ".join(text.replace("│", " ").split())
+        assert "Segmenter, for checks of images" in said and "segmenter.onnx" in said
+        assert "3 images, data.npz, val" in said
+        assert "Median grey of ring 0.471 to 0.471 (percentiles 1 to 99 of training images)" in said
+    as_json = json.loads(run("inspect", tmp_path / "a.seggd", "--json")[0])
+    assert as_json["manifest"]["segmenter"]["real"]["images"] == 3
+    (tmp_path / "a.seggd" / "segmenter.onnx").unlink()
+    with pytest.raises(IntegrityError, match=r"segmenter\.onnx is missing"):
+        run("inspect", tmp_path / "a.seggd")
 
 
 def test_bare_weights_with_everything_said(trace_once: UseTrace, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ from seggd_training.evaluation.cost import CostRow
 from seggd_training.evaluation.faithfulness import measure_faithfulness
 from seggd_training.evaluation.options import EvaluateOptions, Part
 from seggd_training.evaluation.page import render_page
-from seggd_training.evaluation.parts import PoorSegmenterWarning
+from seggd_training.evaluation.parts import CopiesWarning, PoorSegmenterWarning
 from seggd_training.evaluation.record import Report, parse_report
 from seggd_training.evaluation.run import evaluate
 from seggd_training.evaluation.sheet import spread_cases
@@ -333,18 +333,31 @@ def test_every_part_is_measured_and_written_as_soon_as_it_is_there(
     assert base.dice_change is not None
     others = {(row.setting.engine.engine, row.setting.engine.precision) for row in report.cost.rows[3:]}
     assert len(others) == len(settings) - 3 and ("onnxruntime", "fp32") not in others
-    assert order == ["realism", "ablation", "interpolation", "use", *["cost"] * len(settings)]
+    assert report.memorisation is not None and report.memorisation.images == 24
+    assert order == ["realism", "ablation", "interpolation", "memorisation", "use", *["cost"] * len(settings)]
     assert set(report.commands.values()) == {("seggd-rt evaluate --all",)}
     out = tmp_path / "out"
     assert parse_report((out / "report.json").read_bytes()) == report
-    for name in ("sheet-interpolation.png", *(f"plot-{part}.png" for part in ("faithfulness", *Part))):
+    for name in (
+        "sheet-interpolation.png",
+        "sheet-memorisation.png",
+        *(f"plot-{part}.png" for part in ("faithfulness", *Part)),
+    ):
         with Image.open(out / name) as picture:
             assert picture.width > 300
     page = (out / "report.html").read_text("utf-8")
-    assert page.count("data:image/png;base64,") == 7
+    assert page.count("data:image/png;base64,") == 9
     rest = re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", page)
     assert not re.search(r"http|url\(|<script|<link", rest), "the page needs no other file"
-    for heading in ("follow their masks", "look real", "left out", "dialled", "good for", "fewer steps"):
+    for heading in (
+        "follow their masks",
+        "look real",
+        "left out",
+        "dialled",
+        "copies of training images",
+        "good for",
+        "fewer steps",
+    ):
         assert heading in page
 
 
@@ -353,17 +366,40 @@ def test_a_run_into_the_same_folder_measures_what_is_missing(
     whole: tuple[Report, list[str]], options: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report, _ = whole
-    for name in ("measure_ablation", "measure_interpolation", "measure_use", "draw_images"):
+    for name in ("measure_ablation", "measure_interpolation", "measure_memorisation", "measure_use", "draw_images"):
         monkeypatch.setattr(parts, name, None)  # a call would fail
     more = options(**QUICK | {"grid": "ddim:1000,2 dpm-solver++:2 ddpm:3", "parts": PARTS})
     again = evaluate(more, command="another")
     assert again.cost is not None and report.cost is not None
     assert again.cost.rows[:-1] == report.cost.rows
     assert str(again.cost.rows[-1].setting) == "ddpm, 3 steps"
-    assert (again.ablation, again.interpolation, again.use) == (report.ablation, report.interpolation, report.use)
+    for part in ("ablation", "interpolation", "memorisation", "use"):
+        assert getattr(again, part) == getattr(report, part)
     assert again.commands["use"] == ("seggd-rt evaluate --all",)
     assert again.commands["cost"] == ("seggd-rt evaluate --all", "another")
     assert again.generated == report.generated and again.generation == report.generation
+
+
+def test_copies_are_warned_about_and_added_to_an_earlier_report(
+    options: Make, hearts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A report as an earlier version wrote it, which knows nothing of the part, is gone on with."""
+    copies = choose_cases(load_dataset(hearts, split=Split.TRAIN)).images[:6] * np.float32(0.9)
+    monkeypatch.setattr(parts, "draw_images", lambda *_, **__: copies)
+    before = evaluate(options(steps=2, limit=6))
+    path = tmp_path / "out" / "report.json"
+    older = json.loads(path.read_bytes())
+    del older["memorisation"]
+    path.write_text(json.dumps(older))
+    monkeypatch.setattr(parts, "draw_images", None)  # a call would fail
+    with pytest.warns(
+        CopiesWarning, match=r"6 of 6 generated images may be copies of training images: see .*sheet-mem"
+    ):
+        found = evaluate(options(steps=2, limit=6, parts=frozenset({Part.MEMORISATION}))).memorisation
+    assert before.memorisation is None and found is not None and found.copies == 6
+    assert {match.training for match in found.closest} == {f"hearts.npz[{i}]" for i in range(6)}
+    assert (tmp_path / "out" / "sheet-memorisation.png").is_file()
+    assert "Taken for copies: 6 of 6" in (tmp_path / "out" / "report.html").read_text("utf-8")
 
 
 def test_parts_of_another_segmenter_are_not_mixed(options: Make, tmp_path: Path) -> None:
