@@ -170,11 +170,11 @@ std::optional<std::pair<double, double>> read_pair(Fields& fields, const std::st
 }
 
 void check_names(const Manifest& manifest) {
-  std::set<std::string> names{std::string(kManifest)};
+  std::set<std::string> names{std::string(kManifest), std::string(kSignature)};
   const auto add = [&names](const FileRef& ref) {
     if (!names.insert(ref.path).second)
-      throw std::invalid_argument("files must differ from each other and from " + std::string(kManifest) + ", and '" +
-                                  ref.path + "' does not");
+      throw std::invalid_argument("files must differ from each other, from " + std::string(kManifest) + " and from " +
+                                  std::string(kSignature) + ", and '" + ref.path + "' does not");
   };
   for (const Graph& graph : manifest.graphs) std::for_each(graph.files.begin(), graph.files.end(), add);
   add(manifest.check_file);

@@ -54,6 +54,7 @@ def generate(
         str, typer.Option(help="cpu, cuda:0 (and so on), auto; or several, cuda:0,cuda:1, a process for each.")
     ] = "auto",
     threads: options.Threads = None,
+    require_signature: options.RequireSignature = None,
     batch: options.Batch = 1,
     shard: Annotated[str, typer.Option(help="Draw part i of n alone, i/n; all parts make the whole run.")] = "1/1",
     preview: Annotated[
@@ -71,11 +72,11 @@ def generate(
     A folder gets one PNG an image, named after label map and seed, and manifest.jsonl with how each was made. A run
     that is started again draws what is missing.
     """
-    import seggd_rt
     from seggd_rt.atomic import make_folder, write_file
     from seggd_rt.cli.live_image import LiveImage, draw_watched, gif_bytes
     from seggd_rt.cli.run_progress import RunProgress
     from seggd_rt.cli.several_devices import run_on_each
+    from seggd_rt.loading import load_bundle
     from seggd_rt.plan import plan_run
 
     if batch < 1:
@@ -86,7 +87,7 @@ def generate(
         raise typer.Exit(run_on_each([name.strip() for name in device.split(",")], sys.argv[1:]))
     is_random = keep is not None and keep.strip().casefold() == "random"
     plan = plan_run(
-        Bundle.open(bundle),
+        Bundle.open(bundle, require_signature=require_signature),
         mask,
         output,
         seed=seed,
@@ -109,7 +110,9 @@ def generate(
         raise OptionError("--preview and --gif show one image that is drawn from noise: give one label map, count 1")
     if gif is not None and gif.suffix.lower() != ".gif":
         raise OptionError(f"{gif} must end in .gif")
-    with seggd_rt.load(bundle, engine=engine, precision=precision, device=device, threads=threads) as generator:
+    with load_bundle(
+        plan.bundle, engine=engine, precision=precision, device=device, threads=threads
+    ) as generator:
         if gif is not None or preview:
             typer.echo(describe(generator.engine), err=True)
             with LiveImage(preview) as live, RunProgress(len(plan), hidden=live.can_show) as progress:

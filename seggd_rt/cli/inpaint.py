@@ -29,6 +29,7 @@ def inpaint(
     precision: options.PrecisionName = "auto",
     device: options.DeviceName = "auto",
     threads: options.Threads = None,
+    require_signature: options.RequireSignature = None,
 ) -> None:
     """Draw a region of a real image anew, so that the whole follows a label map; outside it nothing changes."""
     import seggd_rt
@@ -42,7 +43,14 @@ def inpaint(
     if grid and output.suffix.lower() != ".png":
         raise OptionError(f"{output} must end in .png for a --grid")
     refuse_inputs(output, mask, real, region)
-    with seggd_rt.load(bundle, engine=engine, precision=precision, device=device, threads=threads) as generator:
+    with seggd_rt.load(
+        bundle,
+        engine=engine,
+        precision=precision,
+        device=device,
+        threads=threads,
+        require_signature=require_signature,
+    ) as generator:
         typer.echo(describe(generator.engine), err=True)
         label_map = read_label_map(mask, generator.manifest)
         image = read_real(real, generator.manifest.image)

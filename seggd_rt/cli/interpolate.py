@@ -32,6 +32,7 @@ def interpolate(
     precision: options.PrecisionName = "auto",
     device: options.DeviceName = "auto",
     threads: options.Threads = None,
+    require_signature: options.RequireSignature = None,
 ) -> None:
     """Draw images that resemble a real one, as much as the weight says, and follow a label map."""
     import seggd_rt
@@ -48,7 +49,14 @@ def interpolate(
     if not grid and len(weights) > 1 and output.suffix.lower() != ".npy":
         raise OptionError(f"{output} cannot hold {len(weights)} images: give an .npy, or add --grid")
     refuse_inputs(output, mask, real)
-    with seggd_rt.load(bundle, engine=engine, precision=precision, device=device, threads=threads) as generator:
+    with seggd_rt.load(
+        bundle,
+        engine=engine,
+        precision=precision,
+        device=device,
+        threads=threads,
+        require_signature=require_signature,
+    ) as generator:
         typer.echo(describe(generator.engine), err=True)
         label_map = read_label_map(mask, generator.manifest)
         image = read_real(real, generator.manifest.image)

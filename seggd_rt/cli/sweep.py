@@ -33,6 +33,7 @@ def sweep(
     precision: options.PrecisionName = "auto",
     device: options.DeviceName = "auto",
     threads: options.Threads = None,
+    require_signature: options.RequireSignature = None,
     batch: options.Batch = 4,
 ) -> None:
     """Draw one image for every non-empty subset of the classes, all from the same noise.
@@ -49,7 +50,14 @@ def sweep(
     if batch < 1:
         raise OptionError(f"--batch is {batch}; it must be at least 1")
     refuse_inputs(output, mask)
-    with seggd_rt.load(bundle, engine=engine, precision=precision, device=device, threads=threads) as generator:
+    with seggd_rt.load(
+        bundle,
+        engine=engine,
+        precision=precision,
+        device=device,
+        threads=threads,
+        require_signature=require_signature,
+    ) as generator:
         typer.echo(describe(generator.engine), err=True)
         label_map = read_label_map(mask, generator.manifest)
         images = generator.sweep(
