@@ -3,7 +3,7 @@
 A folder `NAME.seggd/` with `bundle.json` (schema `seggd-bundle/1`), one ONNX graph a precision, and
 `check.safetensors`, the golden states by which every engine checks itself. The manifest names every other file with its
 SHA-256, so the bundle's hash is the SHA-256 of `bundle.json`. Files are hashed when they are first used. Where a
-signature is required, they are copied as they are hashed, and the copies are what is used: nobody else can change those.
+signature is required, they are copied as they are hashed, and the copies are what is used: nobody else can change them.
 """
 
 from __future__ import annotations

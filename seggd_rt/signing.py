@@ -205,8 +205,9 @@ class SigningKey:
         serialization, unsupported = _require(f"{_PRIMITIVES}.serialization"), _unsupported()
 
         def load(password: str | None) -> object:
+            secret = None if password is None else password.encode()
             try:
-                loaded: object = serialization.load_pem_private_key(data, None if password is None else password.encode())
+                loaded: object = serialization.load_pem_private_key(data, secret)
             except (ValueError, unsupported) as error:
                 what = "is no private key in PEM" if password is None else "cannot be decrypted with this passphrase"
                 raise DataError(f"{path} {what}: {_ADVICE if password is None else 'give its own'}") from error

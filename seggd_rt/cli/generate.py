@@ -110,9 +110,7 @@ def generate(
         raise OptionError("--preview and --gif show one image that is drawn from noise: give one label map, count 1")
     if gif is not None and gif.suffix.lower() != ".gif":
         raise OptionError(f"{gif} must end in .gif")
-    with load_bundle(
-        plan.bundle, engine=engine, precision=precision, device=device, threads=threads
-    ) as generator:
+    with load_bundle(plan.bundle, engine=engine, precision=precision, device=device, threads=threads) as generator:
         if gif is not None or preview:
             typer.echo(describe(generator.engine), err=True)
             with LiveImage(preview) as live, RunProgress(len(plan), hidden=live.can_show) as progress:

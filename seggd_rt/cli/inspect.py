@@ -42,7 +42,7 @@ def inspect(
             "signature": msgspec.to_builtins(opened.signature_state),
             "manifest": msgspec.to_builtins(opened.manifest),
         }
-        typer.echo(msgspec.json.format(msgspec.json.encode(about), indent=2))
+        typer.echo(msgspec.json.format(msgspec.json.encode(about), indent=2).decode())
         return
     from rich.console import Console
 
