@@ -259,6 +259,20 @@ def test_any_flipped_byte_is_refused_before_a_graph_is_opened(bundle: Path, keys
         path.write_bytes(content)
 
 
+def test_every_byte_of_a_signature_counts(bundle: Path, keys: Path) -> None:
+    """Also those that JSON makes nothing of: a space for a line's end, an upper-case digit."""
+    path, key = bundle / SIGNATURE, PublicKey.read(keys / "K.pub")
+    content, manifest = path.read_bytes(), (bundle / MANIFEST).read_bytes()
+    key.require(read_signature(bundle), manifest, bundle)
+    for place in range(len(content)):
+        for change in (*(1 << bit for bit in range(8)), ord(" ") ^ ord("\n"), ord(" ") ^ ord("\t")):
+            flipped = bytearray(content)
+            flipped[place] ^= change
+            path.write_bytes(flipped)
+            with pytest.raises(SignatureError):
+                key.require(read_signature(bundle), manifest, bundle)
+
+
 @pytest.mark.usefixtures("needs_onnxruntime")
 def test_a_resealed_graph_passes_only_where_no_signature_is_required(
     bundle: Path, keys: Path, monkeypatch: pytest.MonkeyPatch
