@@ -85,6 +85,33 @@ def write_file(path: Path, data: bytes) -> None:
         file.write(data)
 
 
+def write_new_file(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Write a file where there is none, never over another, open to those whom a mode (less the umask) names.
+
+    Raises
+    ------
+    OutputError
+        There is a file already, or it cannot be written.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    try:
+        handle = os.open(path, flags, mode)
+    except FileExistsError as error:
+        raise OutputError(f"{path} is there already and is not replaced: choose another name") from error
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror or error}): choose another place") from error
+    whole = False
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        whole = True
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror or error}): choose another place") from error
+    finally:
+        if not whole:
+            path.unlink(missing_ok=True)
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder and those above it, unless it is there.
 

@@ -28,11 +28,17 @@ from seggd_rt.bundle import Bundle
 from seggd_rt.cold_start import ColdRequest, ColdStart, cold_start
 from seggd_rt.errors import EngineError, EngineUnavailableError
 from seggd_rt.generator import Generator
-from seggd_rt.loading import load
+from seggd_rt.loading import load_bundle
 from seggd_rt.timing import host_seconds, interleaved, spread
 
 
-def bench(path: str | Path, settings: Settings, say: Callable[[str], None] = lambda line: None) -> Report:
+def bench(
+    path: str | Path,
+    settings: Settings,
+    say: Callable[[str], None] = lambda line: None,
+    *,
+    require_signature: str | Path | None = None,
+) -> Report:
     """Measure a bundle.
 
     Parameters
@@ -43,6 +49,8 @@ def bench(path: str | Path, settings: Settings, say: Callable[[str], None] = lam
         What to measure.
     say
         Told what is done now.
+    require_signature
+        As for `seggd_rt.load`; cold starts require it too.
 
     Raises
     ------
@@ -51,7 +59,7 @@ def bench(path: str | Path, settings: Settings, say: Callable[[str], None] = lam
     SeggdError
         What `seggd_rt.load` raises; with "all", engines that cannot run are named in the report, unless none can.
     """
-    bundle = Bundle.open(path)
+    bundle = Bundle.open(path, require_signature=require_signature)
     machine = this_machine()
     steps = bundle.manifest.defaults.steps if settings.steps is None else settings.steps
     with ExitStack() as opened:
@@ -60,8 +68,8 @@ def bench(path: str | Path, settings: Settings, say: Callable[[str], None] = lam
             say(f"{name}: loading and checking")
             try:
                 generator = opened.enter_context(
-                    load(
-                        path,
+                    load_bundle(
+                        bundle,
                         engine=name,
                         precision=settings.precision,
                         device=settings.device,
@@ -88,7 +96,7 @@ def bench(path: str | Path, settings: Settings, say: Callable[[str], None] = lam
         unprofiled: dict[str, str] = {}
         for name, subject in subjects.items():
             say(f"{name}: a cold start")
-            cold = subject.cold_start(settings.threads)
+            cold = subject.cold_start(settings.threads, require_signature)
             figures = subject.figures(seconds[f"{name} image"], seconds[f"{name} calls"], cold)
             if settings.profile:
                 say(f"{name}: a profile")
@@ -158,7 +166,7 @@ class Subject(ABC):
     def profile(self, runs: int) -> LayerProfile:
         """Time the network's layers, on the buffers of the latest batch."""
 
-    def cold_start(self, threads: int | None) -> ColdStart:
+    def cold_start(self, threads: int | None, require_signature: str | Path | None = None) -> ColdStart:
         """Draw the first batch in a fresh process, as this generator does. Its self-check is remembered from here."""
         info = self.generator.engine
         return cold_start(
@@ -170,6 +178,7 @@ class Subject(ABC):
                 threads=threads,
                 steps=self.steps,
                 batch=self.batch,
+                require_signature=None if require_signature is None else str(require_signature),
             )
         )
 

@@ -2,24 +2,29 @@
 
 A folder `NAME.seggd/` with `bundle.json` (schema `seggd-bundle/1`), one ONNX graph a precision, and
 `check.safetensors`, the golden states by which every engine checks itself. The manifest names every other file with its
-SHA-256, so the bundle's hash is the SHA-256 of `bundle.json`. Files are hashed when they are first used.
+SHA-256, so the bundle's hash is the SHA-256 of `bundle.json`. Files are hashed when they are first used. Where a
+signature is required, they are copied as they are hashed, and the copies are what is used: nobody else can change them.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seggd_rt.errors import BundleError, IntegrityError, ManifestError
+from seggd_rt.atomic import write_file
+from seggd_rt.errors import BundleError, IntegrityError, ManifestError, MissingExtraError, OutputError
 from seggd_rt.manifest import (
     MANIFEST,
     MAX_MANIFEST_BYTES,
     MEANING_KEY,
+    SIGNATURE,
     FileRef,
     Graph,
     Manifest,
@@ -28,6 +33,8 @@ from seggd_rt.manifest import (
 )
 from seggd_rt.onnx_data import external_locations
 from seggd_rt.precision import Precision
+from seggd_rt.private_copy import PrivateFolder
+from seggd_rt.signing import PublicKey, SignatureState, SigningKey, Standing, read_signature
 
 
 @dataclass(frozen=True)
@@ -58,43 +65,134 @@ class Golden:
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle: its folder, its manifest and the manifest's SHA-256."""
+    """An opened bundle: its folder, its manifest and the manifest's SHA-256.
+
+    Attributes
+    ----------
+    signer
+        The SHA-256 of the public key whose signature was required, and holds; None where none was.
+    """
 
     path: Path
     manifest: Manifest
     sha256: str
+    signer: str | None = None
+    _manifest_bytes: bytes = field(default=b"", repr=False, compare=False)
+    _copies: PrivateFolder | None = field(default=None, repr=False, compare=False)
     _verified: dict[str, Path] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def open(cls, path: str | Path) -> Bundle:
+    def open(cls, path: str | Path, *, require_signature: str | Path | None = None) -> Bundle:
         """Open a bundle's folder.
+
+        Parameters
+        ----------
+        path
+            The folder.
+        require_signature
+            An Ed25519 public key, PEM: the bundle must be signed by it.
 
         Raises
         ------
         BundleError
             There is no bundle there, or none that can be read; its manifest is not valid, or follows a newer schema.
+        SignatureError
+            The signature that is required is missing, another key's, or does not hold.
+        DataError
+            There is no such public key.
         """
         folder = Path(path)
+        key = None if require_signature is None else PublicKey.read(Path(require_signature))
         manifest = folder / MANIFEST
         try:
             if not folder.is_dir() or not manifest.is_file():
                 raise BundleError(
                     f"{folder} is not a bundle: it must be a folder with {MANIFEST} in it (seggd-rt export)"
                 )
-            if manifest.stat().st_size > MAX_MANIFEST_BYTES:
-                raise ManifestError(f"{manifest} is over {MAX_MANIFEST_BYTES >> 20} MiB: it cannot be a manifest")
-            data = manifest.read_bytes()
+            with manifest.open("rb") as file:
+                data = file.read(MAX_MANIFEST_BYTES + 1)
         except OSError as error:
             raise BundleError(f"{manifest} cannot be read ({error.strerror or error})") from error
-        return cls(folder, parse_manifest(data, str(manifest)), hashlib.sha256(data).hexdigest())
+        if len(data) > MAX_MANIFEST_BYTES:
+            raise ManifestError(f"{manifest} is over {MAX_MANIFEST_BYTES >> 20} MiB: it cannot be a manifest")
+        if key is not None:  # before anything in it is read
+            key.require(read_signature(folder), data, folder)
+        return cls(
+            path=folder,
+            manifest=parse_manifest(data, str(manifest)),
+            sha256=hashlib.sha256(data).hexdigest(),
+            signer=None if key is None else key.fingerprint,
+            _manifest_bytes=data,
+            _copies=None if key is None else PrivateFolder(folder.resolve().name),
+        )
+
+    def __getstate__(self) -> Mapping[str, Any]:
+        """Leave behind what was verified: another process verifies for itself."""
+        return {**self.__dict__, "_verified": {}}
+
+    def sign(self, key: SigningKey, *, force: bool = False) -> Path:
+        """Verify every file, sign the manifest, which hashes them all, and write `bundle.sig`.
+
+        Parameters
+        ----------
+        key
+            Whose signature it is to be.
+        force
+            Whether another signature may be replaced.
+
+        Returns
+        -------
+        Path
+            Where the signature lies.
+
+        Raises
+        ------
+        IntegrityError
+            The bundle is not whole.
+        OutputError
+            There is another signature, or none can be written.
+        """
+        self.verify()
+        path, data = self.path / SIGNATURE, key.sign(self._manifest_bytes).to_json()
+        if not force and path.exists() and path.read_bytes() != data:
+            raise OutputError(f"{path} is another signature: replace it by --force")
+        try:
+            write_file(path, data)
+        except OutputError as error:
+            raise OutputError(f"{self.path} cannot be written to: sign a copy of it ({error.__cause__})") from error
+        return path
+
+    @property
+    def signature_state(self) -> SignatureState:
+        """How its signature stands.
+
+        Raises
+        ------
+        SignatureError
+            Its file cannot be read.
+        """
+        found = read_signature(self.path)
+        if found is None:
+            return SignatureState(standing=Standing.NONE)
+        try:
+            standing = Standing.HOLDS if found.holds(self._manifest_bytes) else Standing.BROKEN
+        except MissingExtraError:
+            standing = Standing.UNCHECKED
+        return SignatureState(
+            standing=standing, key_sha256=found.fingerprint, required=found.fingerprint == self.signer
+        )
 
     def file(self, ref: FileRef) -> Path:
         """Return the path of a file whose content is what the manifest says; hashed at the first call.
+
+        Where a signature was required, it is that of a private copy, which is the only file that was hashed.
 
         Raises
         ------
         IntegrityError
             The file is missing or cannot be read, lies outside the folder, or its size or SHA-256 is another.
+        OutputError
+            The private copy cannot be written.
         """
         if ref.path not in self._verified:
             path = self.path / ref.path
@@ -103,11 +201,14 @@ class Bundle:
                     raise IntegrityError(f"{path} is missing: copy or export the bundle again")
                 if path.resolve().parent != self.path.resolve():
                     raise IntegrityError(f"{path} is a link that leaves the bundle's folder: copy or export it again")
-                if path.stat().st_size != ref.size or sha256_of(path) != ref.sha256:
-                    raise IntegrityError(f"{path} was changed after export (its SHA-256 differs): copy it again")
+                verified = _unchanged(path, ref) if self._copies is None else self._copies.copy(path, ref)
+            except OutputError:
+                raise
             except OSError as error:
                 raise IntegrityError(f"{path} cannot be read ({error.strerror or error})") from error
-            self._verified[ref.path] = path
+            if verified is None:
+                raise IntegrityError(f"{path} was changed after export (its SHA-256 differs): copy it again")
+            self._verified[ref.path] = verified
         return self._verified[ref.path]
 
     def check_sizes(self) -> None:
@@ -288,6 +389,11 @@ class Bundle:
         if states == (0,) or golden.label_map.max() >= len(self.manifest.classes):
             raise IntegrityError(f"{path} has no state, or a label outside the classes: export the bundle again")
         return golden
+
+
+def _unchanged(path: Path, ref: FileRef) -> Path | None:
+    """Return a path whose content is what `ref` says, else None."""
+    return path if path.stat().st_size == ref.size and sha256_of(path) == ref.sha256 else None
 
 
 def sha256_of(path: Path) -> str:

@@ -27,6 +27,7 @@ class ColdRequest(msgspec.Struct, frozen=True, kw_only=True):
     threads: int | None
     steps: int
     batch: int
+    require_signature: str | None = None
 
 
 class ColdStart(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +91,8 @@ def main(argument: str) -> None:
 
     times.append(time.perf_counter())
     options = {"engine": request.engine, "precision": request.precision, "device": request.device}
-    with load(request.bundle, **options, threads=request.threads) as generator:
+    required = request.require_signature
+    with load(request.bundle, **options, threads=request.threads, require_signature=required) as generator:
         times.append(time.perf_counter())
         masks = np.broadcast_to(
             generator.bundle.golden.label_map, (request.batch, *generator.bundle.golden.label_map.shape)

@@ -8,7 +8,8 @@
     ├── BundleError             a bundle that is not one, or not whole
     │   ├── ManifestError       bundle.json breaks its schema
     │   ├── BundleVersionError  bundle.json follows a newer schema than this version knows
-    │   └── IntegrityError      a file is missing, changed or outside the folder
+    │   ├── IntegrityError      a file is missing, changed or outside the folder
+    │   └── SignatureError      a signature that is required is missing, another key's, or does not hold
     ├── ExportError             an export that failed, or did not prove itself
     ├── EngineError             an engine failed while building or running
     │   ├── EngineUnavailableError  an engine, device or precision cannot be had here
@@ -57,6 +58,10 @@ class BundleVersionError(BundleError):
 
 class IntegrityError(BundleError):
     """A file of the bundle is missing, changed or outside its folder."""
+
+
+class SignatureError(BundleError):
+    """A signature that is required is missing, is another key's, or does not hold."""
 
 
 class ExportError(SeggdError):

@@ -26,6 +26,7 @@ def load(
     precision: str = AUTO,
     device: str = AUTO,
     threads: int | None = None,
+    require_signature: str | Path | None = None,
 ) -> Generator:
     """Open a bundle, choose an engine and check it against the bundle's golden states.
 
@@ -43,11 +44,16 @@ def load(
         "cpu", "cuda:0" (or another GPU's number), or "auto": the first GPU, else the CPU.
     threads
         CPU threads a network call may use; the engine's own choice by default.
+    require_signature
+        An Ed25519 public key, PEM: a bundle that is not signed by it, or not as it was signed, is refused before any
+        engine sees it. The engine then runs private copies of the files that were verified.
 
     Raises
     ------
     BundleError
-        The bundle is not one, not whole, or lacks the graph.
+        The bundle is not one, not whole, or lacks the graph; a `SignatureError` where it is not signed as required.
+    DataError
+        The public key cannot be read.
     OptionError
         A name is unknown, or `threads` is not positive.
     EngineUnavailableError
@@ -55,7 +61,19 @@ def load(
     EngineCheckError
         The engine's outputs miss the golden states.
     """
-    bundle = Bundle.open(path)
+    bundle = Bundle.open(path, require_signature=require_signature)
+    return load_bundle(bundle, engine=engine, precision=precision, device=device, threads=threads)
+
+
+def load_bundle(
+    bundle: Bundle,
+    *,
+    engine: str = AUTO,
+    precision: str = AUTO,
+    device: str = AUTO,
+    threads: int | None = None,
+) -> Generator:
+    """Do as `load` does with a bundle that is open, and that several generators may share."""
     devices = _devices(device)
     if threads is not None and (not is_whole(threads) or threads < 1):
         raise OptionError(f"threads is {threads!r}; it must be a whole number, at least 1")

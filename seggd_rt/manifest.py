@@ -16,6 +16,8 @@ from seggd_rt.schedule import NoiseSchedule
 
 SCHEMA = "seggd-bundle/1"
 MANIFEST = "bundle.json"
+SIGNATURE = "bundle.sig"
+"""The file of the manifest's signature, which may lie beside it: see `seggd_rt.signing`."""
 MAX_MANIFEST_BYTES = 16 << 20
 MAX_PIXELS = 1 << 26
 """Largest height times width a manifest may state: a bound on what a bundle can make a reader allocate."""
@@ -272,8 +274,8 @@ class Manifest(_Record, frozen=True):
         if not precisions or len(set(precisions)) != len(precisions):
             raise ValueError(f"graphs have precisions {precisions}; there must be at least one, each once")
         names = [ref.path for ref in self.files]
-        if len(set(names)) != len(names) or MANIFEST in names:
-            raise ValueError(f"files {sorted(names)} must differ from each other and from {MANIFEST}")
+        if len(set(names)) != len(names) or {MANIFEST, SIGNATURE} & set(names):
+            raise ValueError(f"files {sorted(names)} must differ from each other, from {MANIFEST} and from {SIGNATURE}")
         if self.spacing_mm is not None and not min(self.spacing_mm) > 0:
             raise ValueError(f"spacing_mm is {self.spacing_mm}; both must be positive")
         if self.intensity_range is not None and not self.intensity_range[0] < self.intensity_range[1]:

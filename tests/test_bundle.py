@@ -96,6 +96,7 @@ def test_hash_is_that_of_the_manifest(tiny_bundle: Path, tmp_path: Path) -> None
         ({"graphs.0.files.0.path": "a\\b"}, "plain file name"),
         ({"graphs.0.files.0.path": ".."}, "plain file name"),
         ({"graphs.0.files.0.path": "bundle.json"}, "differ"),
+        ({"graphs.0.files.0.path": "bundle.sig"}, "differ"),
         ({"graphs.0.files.0.sha256": "0" * 63}, "64 lowercase"),
         ({"graphs.0.files.0.size": -1}, "negative"),
         ({"schema": "seggd-bundle/0"}, "schema"),

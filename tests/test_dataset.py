@@ -160,8 +160,8 @@ def test_another_aspect_ratio_is_said_once(masks: Path, tmp_path: Path, golden_m
         plan(masks, tmp_path / "out.npy")
     assert [warning.category for warning in caught] == [ResizedMaskWarning, AspectRatioWarning]
     note = (
-        "2 of 5 masks are distorted: 20x32 to 24x32 changes the aspect ratio: crop or pad first, or have them fitted by "
-        "letterbox"
+        "2 of 5 masks are distorted: 20x32 to 24x32 changes the aspect ratio: crop or pad first, or have them fitted "
+        "by letterbox"
     )
     assert str(caught[1].message) == note
 

@@ -233,11 +233,11 @@ std::vector<FileRef> read_segmenter(const Json* json, const std::vector<LabelCla
 }
 
 void check_names(const Manifest& manifest) {
-  std::set<std::string> names{std::string(kManifest)};
+  std::set<std::string> names{std::string(kManifest), std::string(kSignature)};
   const auto add = [&names](const FileRef& ref) {
     if (!names.insert(ref.path).second)
-      throw std::invalid_argument("files must differ from each other and from " + std::string(kManifest) + ", and '" +
-                                  ref.path + "' does not");
+      throw std::invalid_argument("files must differ from each other, from " + std::string(kManifest) + " and from " +
+                                  std::string(kSignature) + ", and '" + ref.path + "' does not");
   };
   for (const Graph& graph : manifest.graphs) std::for_each(graph.files.begin(), graph.files.end(), add);
   add(manifest.check_file);

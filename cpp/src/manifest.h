@@ -17,6 +17,7 @@ namespace seggd::core {
 
 inline constexpr std::string_view kSchema = "seggd-bundle/1";
 inline constexpr std::string_view kManifest = "bundle.json";
+inline constexpr std::string_view kSignature = "bundle.sig";  // may lie beside it; this library does not check it
 inline constexpr size_t kMaxManifestBytes = size_t{16} << 20;
 
 struct FileRef {

@@ -64,6 +64,7 @@ TEST(Manifest, WhatItRefusesInWords) {
                                 {"/graphs/0/files/0/path", "\"a\\\\b\"", "plain file name"},
                                 {"/graphs/0/files/0/path", "\"..\"", "plain file name"},
                                 {"/graphs/0/files/0/path", "\"bundle.json\"", "differ"},
+                                {"/graphs/0/files/0/path", "\"bundle.sig\"", "differ"},
                                 {"/graphs/0/files/0/sha256", "\"0\"", "64 lowercase"},
                                 {"/graphs/0/files/0/size", "-1", "negative"},
                                 {"/provenance/parameters", "\"many\"", "parameters"},

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seggd_rt.cli.options import BundleFolder
+from seggd_rt.cli.options import BundleFolder, RequireSignature
 from seggd_rt.cli.profile_tables import layer_table, operator_table, profile_remark
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def bench(
     profile: Annotated[
         bool, typer.Option("--profile", help="Also time the network's layers, in steps of their own after the others.")
     ] = False,
+    require_signature: RequireSignature = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="A file for the figures, with the machine.")] = None,
 ) -> None:
     """Time steps, images and cold starts, and what the runtime adds to the network's own calls."""
@@ -61,7 +62,7 @@ def bench(
             else:
                 typer.echo(line, err=True)
 
-        report = run(bundle, settings, say)
+        report = run(bundle, settings, say, require_signature=require_signature)
         if file is not None:
             file.write(report.to_json())
     console = Console(highlight=False, markup=False)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seggd_rt.cli.options import RequireSignature
 from seggd_rt.errors import EngineUnavailableError, OptionError
 from seggd_rt.precision import Precision
 
@@ -44,6 +45,7 @@ def build(
     ] = False,
     optimisation_level: Annotated[int, typer.Option(help="0 to 5: how long to look for faster kernels.")] = 3,
     device: Annotated[str, typer.Option(help="The GPU to build on, where one is needed.")] = "cuda:0",
+    require_signature: RequireSignature = None,
 ) -> None:
     """Build a bundle's TensorRT plan, unless it is there, and print where it lies."""
     from seggd_engines.tensorrt_options import BatchProfile, BuildOptions
@@ -58,10 +60,16 @@ def build(
         strip_weights=strip_weights,
         optimisation_level=optimisation_level,
     )
-    typer.echo(build_bundle(bundle, options, output, device))
+    typer.echo(build_bundle(bundle, options, output, device, require_signature))
 
 
-def build_bundle(path: Path, options: BuildOptions, folder: Path | None = None, device: str = "cuda:0") -> Path:
+def build_bundle(
+    path: Path,
+    options: BuildOptions,
+    folder: Path | None = None,
+    device: str = "cuda:0",
+    require_signature: Path | None = None,
+) -> Path:
     """Build a bundle's plan, unless it is there, with a bar on stderr; return where it lies.
 
     Raises
@@ -74,7 +82,7 @@ def build_bundle(path: Path, options: BuildOptions, folder: Path | None = None, 
     from seggd_engines.tensorrt_plans import find_or_build
     from seggd_rt.bundle import Bundle
 
-    bundle = Bundle.open(path)
+    bundle = Bundle.open(path, require_signature=require_signature)
     manifest = bundle.manifest
     graph = bundle.graph_file(bundle.graph(options.precision))
     shape = NetworkShape(manifest.image.channels, manifest.mask_channels, manifest.image.height, manifest.image.width)

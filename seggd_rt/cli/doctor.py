@@ -28,6 +28,8 @@ _PACKAGES = {
     "onnxscript": "export",
     "accelerate": "train",
     "monai": "eval",
+    "cryptography": "sign",
+    "jinja2": "card, eval",
 }
 """Packages that matter, and the extras that bring them."""
 

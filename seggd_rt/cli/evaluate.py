@@ -14,6 +14,7 @@ from seggd_rt.cli.options import (
     DeviceName,
     EngineName,
     PrecisionName,
+    RequireSignature,
     SamplerName,
     SpacingName,
     Steps,
@@ -46,6 +47,7 @@ def evaluate(
     precision: PrecisionName = "auto",
     device: DeviceName = "auto",
     threads: Threads = None,
+    require_signature: RequireSignature = None,
     ablation: Annotated[
         bool, typer.Option("--ablation", help="Also draw every mask from subsets of its classes, of every size.")
     ] = False,
@@ -109,6 +111,7 @@ def evaluate(
         precision=precision,
         device=device,
         threads=threads,
+        require_signature=require_signature,
         parts=frozenset(part for part, wanted in asked.items() if wanted or everything),
         grid=grid,
         feature_graph=feature_graph,

@@ -70,6 +70,7 @@ def generate(
         str, typer.Option(help="cpu, cuda:0 (and so on), auto; or several, cuda:0,cuda:1, a process for each.")
     ] = "auto",
     threads: options.Threads = None,
+    require_signature: options.RequireSignature = None,
     batch: options.Batch = 1,
     shard: Annotated[str, typer.Option(help="Draw part i of n alone, i/n; all parts make the whole run.")] = "1/1",
     check: Annotated[
@@ -92,13 +93,13 @@ def generate(
     A folder gets a file an image, or a volume, named after label map and seed, and manifest.jsonl with how each was
     made. A run that is started again draws what is missing.
     """
-    import seggd_rt
     from seggd_rt.atomic import make_folder, write_file
     from seggd_rt.batches import Checking
     from seggd_rt.cli.live_image import LiveImage, draw_watched, gif_bytes
     from seggd_rt.cli.run_progress import RunProgress
     from seggd_rt.cli.several_devices import run_on_each
     from seggd_rt.imaging.contract import Format
+    from seggd_rt.loading import load_bundle
     from seggd_rt.output_check import OutputCheck
     from seggd_rt.plan import SliceNoise, plan_run
     from seggd_rt.provenance import dump
@@ -113,7 +114,7 @@ def generate(
         raise typer.Exit(run_on_each([name.strip() for name in device.split(",")], sys.argv[1:]))
     is_random = keep is not None and keep.strip().casefold() == "random"
     plan = plan_run(
-        Bundle.open(bundle),
+        Bundle.open(bundle, require_signature=require_signature),
         mask,
         output,
         seed=seed,
@@ -142,7 +143,7 @@ def generate(
     checking = None
     if check:
         checking = Checking(OutputCheck.open(plan.bundle, threads=threads), min_dice=min_dice, retries=retries)
-    with seggd_rt.load(bundle, engine=engine, precision=precision, device=device, threads=threads) as generator:
+    with load_bundle(plan.bundle, engine=engine, precision=precision, device=device, threads=threads) as generator:
         if gif is not None or preview:
             typer.echo(describe(generator.engine), err=True)
             with LiveImage(preview) as live, RunProgress(len(plan), hidden=live.can_show) as progress:

@@ -35,6 +35,7 @@ def inpaint(
     precision: options.PrecisionName = "auto",
     device: options.DeviceName = "auto",
     threads: options.Threads = None,
+    require_signature: options.RequireSignature = None,
 ) -> None:
     """Draw a region of a real image anew, so that the whole follows a label map; outside it nothing changes."""
     import seggd_rt
@@ -51,7 +52,14 @@ def inpaint(
         raise OptionError(f"{output} must end in .png for a --grid")
     refuse_inputs(output, mask, real, region)
     reading = options.reading(axis, fit, slice_number)
-    with seggd_rt.load(bundle, engine=engine, precision=precision, device=device, threads=threads) as generator:
+    with seggd_rt.load(
+        bundle,
+        engine=engine,
+        precision=precision,
+        device=device,
+        threads=threads,
+        require_signature=require_signature,
+    ) as generator:
         typer.echo(describe(generator.engine), err=True)
         one = OneMask.read(mask, generator.manifest, reading)
         image = read_real(real, generator.manifest, reading)

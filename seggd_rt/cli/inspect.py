@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seggd_rt.cli.options import BundleFolder
+from seggd_rt.cli.options import BundleFolder, RequireSignature
 from seggd_rt.wording import counted
 
 if TYPE_CHECKING:
@@ -24,11 +24,13 @@ def inspect(
     verify: Annotated[
         bool, typer.Option("--verify", help="Hash every file; without it only their sizes are checked.")
     ] = False,
+    require_signature: RequireSignature = None,
 ) -> None:
-    """Show a bundle's manifest: image, classes, graphs with their parity, and provenance."""
+    """Show a bundle's manifest: image, classes, graphs with their parity, provenance and signature."""
     from seggd_rt.bundle import Bundle
 
-    opened = Bundle.open(bundle)
+    opened = Bundle.open(bundle, require_signature=require_signature)
+    verify = verify or require_signature is not None  # a signature is of what is hashed
     if verify:
         opened.verify()
     else:
@@ -36,8 +38,12 @@ def inspect(
     if as_json:
         import msgspec
 
-        manifest = msgspec.to_builtins(opened.manifest)
-        typer.echo(msgspec.json.format(msgspec.json.encode({"sha256": opened.sha256, "manifest": manifest}), indent=2))
+        about = {
+            "sha256": opened.sha256,
+            "signature": msgspec.to_builtins(opened.signature_state),
+            "manifest": msgspec.to_builtins(opened.manifest),
+        }
+        typer.echo(msgspec.json.format(msgspec.json.encode(about), indent=2).decode())
         return
     from rich.console import Console
 
@@ -117,6 +123,7 @@ def _summary(bundle: Bundle) -> Table:
     rows = {
         "Path": str(bundle.path),
         "SHA-256": bundle.sha256,
+        "Signature": str(bundle.signature_state),
         "Image": f"{image.channels} x {image.height} x {image.width} (channels x height x width)",
         "Intensity range": None
         if manifest.intensity_range is None

@@ -38,6 +38,7 @@ def interpolate(
     precision: options.PrecisionName = "auto",
     device: options.DeviceName = "auto",
     threads: options.Threads = None,
+    require_signature: options.RequireSignature = None,
 ) -> None:
     """Draw images that resemble a real one, as much as the weight says, and follow a label map."""
     import seggd_rt
@@ -57,7 +58,14 @@ def interpolate(
         raise OptionError(f"{output} cannot hold {len(weights)} images: give an .npy, or add --grid")
     refuse_inputs(output, mask, real)
     reading = options.reading(axis, fit, slice_number)
-    with seggd_rt.load(bundle, engine=engine, precision=precision, device=device, threads=threads) as generator:
+    with seggd_rt.load(
+        bundle,
+        engine=engine,
+        precision=precision,
+        device=device,
+        threads=threads,
+        require_signature=require_signature,
+    ) as generator:
         typer.echo(describe(generator.engine), err=True)
         one = OneMask.read(mask, generator.manifest, reading)
         image = read_real(real, generator.manifest, reading)

@@ -37,6 +37,14 @@ EngineName = Annotated[str, typer.Option("--engine", help="auto, or one that seg
 PrecisionName = Annotated[str, typer.Option("--precision", help="fp32, fp16, bf16 or auto.")]
 DeviceName = Annotated[str, typer.Option("--device", help="cpu, cuda:0 (and so on), or auto.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads.  [default: the engine's choice]")]
+RequireSignature = Annotated[
+    Path | None,
+    typer.Option(
+        "--require-signature",
+        metavar="KEY.pub",
+        help="Refuse a bundle that this Ed25519 public key did not sign, or that was changed since.",
+    ),
+]
 Batch = Annotated[int, typer.Option(help="Images drawn at a time; they are the same with any.")]
 
 AxisName = Annotated[

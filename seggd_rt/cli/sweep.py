@@ -38,6 +38,7 @@ def sweep(
     precision: options.PrecisionName = "auto",
     device: options.DeviceName = "auto",
     threads: options.Threads = None,
+    require_signature: options.RequireSignature = None,
     batch: options.Batch = 4,
 ) -> None:
     """Draw one image for every non-empty subset of the classes, all from the same noise.
@@ -57,7 +58,14 @@ def sweep(
         raise OptionError(f"--batch is {batch}; it must be at least 1")
     refuse_inputs(output, mask)
     reading = options.reading(axis, fit, slice_number)
-    with seggd_rt.load(bundle, engine=engine, precision=precision, device=device, threads=threads) as generator:
+    with seggd_rt.load(
+        bundle,
+        engine=engine,
+        precision=precision,
+        device=device,
+        threads=threads,
+        require_signature=require_signature,
+    ) as generator:
         typer.echo(describe(generator.engine), err=True)
         one = OneMask.read(mask, generator.manifest, reading)
         how: HowToDraw = {"steps": steps, "eta": eta, "sampler": sampler, "spacing": spacing}

@@ -14,6 +14,7 @@ from seggd_rt.wording import counted, some_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from seggd_rt.bundle import Bundle
     from seggd_rt.provenance import Provenance
 
 
@@ -35,6 +36,7 @@ def verify(
     precision: options.PrecisionName = "auto",
     device: options.DeviceName = "auto",
     threads: options.Threads = None,
+    require_signature: options.RequireSignature = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print how each image was made, as JSON.")] = False,
 ) -> None:
     """Tell how an image was made; with a bundle, whether that drew it; with its label map, whether it draws it again.
@@ -54,14 +56,17 @@ def verify(
         for line in _lines(made):
             typer.echo(line)
     if bundle is not None:
-        _hold_against(file, made, bundle)
+        from seggd_rt.bundle import Bundle
+
+        opened = Bundle.open(bundle, require_signature=require_signature)
+        _hold_against(file, made, opened)
     if bundle is not None and mask is not None:
-        import seggd_rt
         from seggd_rt.cli.generate import describe
+        from seggd_rt.loading import load_bundle
         from seggd_rt.verify import ALIKE_DB, Inputs, compare
 
         reading = options.reading(axis, made[0].fit, slice_number)
-        with seggd_rt.load(bundle, engine=engine, precision=precision, device=device, threads=threads) as generator:
+        with load_bundle(opened, engine=engine, precision=precision, device=device, threads=threads) as generator:
             typer.echo(describe(generator.engine), err=True)
             found = compare(file, generator, Inputs(mask, reading, real, region, noise))
         if found.max_error == 0:
@@ -77,16 +82,13 @@ def verify(
             raise typer.Exit(1)
 
 
-def _hold_against(file: Path, made: Sequence[Provenance], path: Path) -> None:
+def _hold_against(file: Path, made: Sequence[Provenance], bundle: Bundle) -> None:
     """End with 1 unless a bundle drew a file."""
-    from seggd_rt.bundle import Bundle
-
-    bundle = Bundle.open(path)
     bundle.verify()
     if any(each.bundle != bundle.sha256 for each in made):
-        typer.echo(f"{file} was drawn by the bundle {made[0].bundle}, and {path} is {bundle.sha256}", err=True)
+        typer.echo(f"{file} was drawn by the bundle {made[0].bundle}, and {bundle.path} is {bundle.sha256}", err=True)
         raise typer.Exit(1)
-    typer.echo(f"drawn by {path}: its SHA-256 is the one that the file names", err=True)
+    typer.echo(f"drawn by {bundle.path}: its SHA-256 is the one that the file names", err=True)
 
 
 def _lines(made: Sequence[Provenance]) -> list[str]:

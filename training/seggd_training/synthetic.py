@@ -47,7 +47,7 @@ class SyntheticDataset(Dataset[Pair]):
         stays whole.
     threads
         CPU threads of each worker's engine: 1 is right where there are as many workers as cores.
-    engine, precision, device
+    engine, precision, device, require_signature
         As for `seggd_rt.load`.
     how
         As for `Generator.__call__`: sampler, steps and so on.
@@ -73,13 +73,20 @@ class SyntheticDataset(Dataset[Pair]):
         device: str = "auto",
         threads: int | None = 1,
         how: HowToDraw | None = None,
+        require_signature: str | Path | None = None,
     ) -> None:
         if copies < 1:
             raise OptionError(f"copies is {copies}; it must be at least 1")
-        self._bundle = Bundle.open(bundle)
+        self._bundle = Bundle.open(bundle, require_signature=require_signature)
         self._masks = _read(masks, self._bundle)
         self._copies, self._seed, self._random = copies, seed, random_classes
-        self._load = {"engine": engine, "precision": precision, "device": device, "threads": threads}
+        self._load = {
+            "engine": engine,
+            "precision": precision,
+            "device": device,
+            "threads": threads,
+            "require_signature": require_signature,
+        }
         self._how: HowToDraw = {} if how is None else {**how}
         self._generator: seggd_rt.Generator | None = None
         self._owner = 0

@@ -48,7 +48,8 @@ def patterns(images: NDArray[np.float32]) -> Vectors:
     deviation = small.std(dim=(2, 3), keepdim=True, correction=0)
     centred = (small - small.mean(dim=(2, 3), keepdim=True)) * (deviation > _FLAT) / deviation.clamp(min=_FLAT)
     vectors: Vectors = centred.flatten(1).numpy()
-    return vectors / np.sqrt(vectors.shape[1])
+    scaled: Vectors = vectors / np.sqrt(vectors.shape[1])
+    return scaled
 
 
 def nearest_in_pixels(images: NDArray[np.float32], training: Levels) -> Nearest:
@@ -64,7 +65,8 @@ def nearest_in_features(segmenter: Segmenter, images: NDArray[np.float32], train
     scale = 1 / (deviation[shown] * np.sqrt(max(1, shown.sum())))
 
     def scaled(features: Vectors) -> Vectors:
-        return (features[:, shown] - mean[shown]) * scale
+        values: Vectors = (features[:, shown] - mean[shown]) * scale
+        return values
 
     return _nearest(scaled(segmenter_features(segmenter, images)), len(known), lambda part: scaled(known[part]))
 

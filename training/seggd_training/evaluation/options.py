@@ -53,6 +53,7 @@ class EvaluateOptions(msgspec.Struct, frozen=True, kw_only=True):
     precision: str = "auto"
     device: str = "auto"
     threads: int | None = None
+    require_signature: Path | None = None
     force: bool = False
 
     def __post_init__(self) -> None:

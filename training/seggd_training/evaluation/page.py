@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from seggd_rt.page import Picture, environment
 from seggd_training.evaluation.record import Report
 from seggd_training.evaluation.tables import TextTable, tables
 
@@ -19,20 +17,6 @@ _TITLES = {
     "use": "What are synthetic pairs good for?",
     "cost": "What do fewer steps cost?",
 }
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture of a part of the report: PNG, and what it shows."""
-
-    part: str
-    alt: str
-    png: bytes
-
-    @property
-    def base64(self) -> str:
-        """The PNG as text."""
-        return base64.b64encode(self.png).decode("ascii")
 
 
 @dataclass(frozen=True)
@@ -57,10 +41,8 @@ def render_page(report: Report, pictures: tuple[Picture, ...]) -> bytes:
         )
         for part, title in _TITLES.items()
     ]
-    environment = Environment(
-        loader=PackageLoader("seggd_training.evaluation", "."), autoescape=True, undefined=StrictUndefined
-    )
-    page = environment.get_template("page.html.j2").render(
+    templates = environment("seggd_training.evaluation", extra="eval", feature="an evaluation's page")
+    page = templates.get_template("page.html.j2").render(
         report=report, sections=[section for section in sections if section.tables], provenance=_provenance(report)
     )
     return page.encode()

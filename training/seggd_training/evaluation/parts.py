@@ -15,7 +15,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-import seggd_rt
 from seggd_engines.catalog import ENGINES
 from seggd_engines.network import EngineInfo
 from seggd_rt.atomic import write_file
@@ -23,6 +22,7 @@ from seggd_rt.bundle import Bundle, sha256_of
 from seggd_rt.drawing import Drawing, HowToDraw
 from seggd_rt.generator import Generator
 from seggd_rt.imaging.grid import png_bytes
+from seggd_rt.loading import load_bundle
 from seggd_rt.samplers import Sampler
 from seggd_rt.wording import counted
 from seggd_training.data import Dataset
@@ -70,11 +70,9 @@ class CopiesWarning(UserWarning):
     """Generated images lie so near to training images that they may be copies."""
 
 
-def open_generator(options: EvaluateOptions, engine: str, precision: str) -> Generator:
+def open_generator(bundle: Bundle, options: EvaluateOptions, engine: str, precision: str) -> Generator:
     """Load the bundle of an evaluation with an engine."""
-    return seggd_rt.load(
-        options.bundle, engine=engine, precision=precision, device=options.device, threads=options.threads
-    )
+    return load_bundle(bundle, engine=engine, precision=precision, device=options.device, threads=options.threads)
 
 
 @dataclass(frozen=True)
@@ -294,7 +292,7 @@ class Evaluation:
         for sampler, steps in sorted(grid, key=lambda setting: setting != whole):  # first what others are held to
             measure(self._contender(self.generator, sampler, steps))
         for engine, precision in self._other_engines():
-            with open_generator(options, engine, precision) as other:
+            with open_generator(self.bundle, options, engine, precision) as other:
                 measure(self._contender(other, self.drawing.sampler, self._steps))
         return report
 

@@ -52,7 +52,7 @@ def evaluate(options: EvaluateOptions, *, command: str = "", say: Say = lambda l
     """
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    bundle = Bundle.open(options.bundle)
+    bundle = Bundle.open(options.bundle, require_signature=options.require_signature)
     how = HowToDraw(sampler=options.sampler, spacing=options.spacing)
     # Refuses what cannot be, before anything is trained.
     drawing = Drawing.resolve(bundle.manifest, {**how, "steps": options.steps})
@@ -79,7 +79,7 @@ def evaluate(options: EvaluateOptions, *, command: str = "", say: Say = lambda l
     except OSError as error:
         raise OutputError(f"{options.output} cannot be written: {error.strerror}") from error
 
-    with open_generator(options, options.engine, options.precision) as generator:
+    with open_generator(bundle, options, options.engine, options.precision) as generator:
         evaluation = Evaluation(options, command, bundle, drawing, measured, train_set, cases, generator, say)
         path = options.output / "report.json"
         before = None if options.force else earlier_report(path, evaluation.settings)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from seggd_rt.atomic import write_file
-from seggd_training.evaluation.page import Picture, render_page
+from seggd_rt.page import Picture
+from seggd_training.evaluation.page import render_page
 from seggd_training.evaluation.plots import plots
 from seggd_training.evaluation.record import Report
 

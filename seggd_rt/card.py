@@ -1,0 +1,363 @@
+"""The model card: what a bundle states and what was measured of it, as one page for people who are to trust it.
+
+Everything on it is the manifest's, the report's or follows from them. What is not stated is said to be not stated.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+import seggd_rt
+from seggd_rt.bundle import Bundle, sha256_of
+from seggd_rt.errors import DataError
+from seggd_rt.evaluation_report import (
+    Estimate,
+    EvaluationReport,
+    RealismFigures,
+    pictures_beside,
+    read_evaluation,
+)
+from seggd_rt.labels import MaskEncoding
+from seggd_rt.manifest import Manifest
+from seggd_rt.page import Picture, environment
+from seggd_rt.signing import Standing
+from seggd_rt.wording import counted
+
+Facts = tuple[tuple[str, str | None], ...]
+"""Names and values; None for what is not stated."""
+
+Tile = tuple[str, str | None, str]
+"""A name, its value, None for what is not stated, and a few words to it."""
+
+_PARTS = {
+    "faithfulness": "Do images follow their masks?",
+    "realism": "Do they look real?",
+    "ablation": "May classes be left out?",
+    "memorisation": "Are training images repeated?",
+    "interpolation": "Between a generation and a real image",
+    "use": "What are synthetic pairs good for?",
+    "cost": "What do fewer steps cost?",
+}
+_STANDINGS = {
+    Standing.NONE: ("unsigned", "no bundle.sig"),
+    Standing.HOLDS: ("signed", "key {}"),
+    Standing.BROKEN: ("broken", "changed after signing"),
+    Standing.UNCHECKED: ("not checked", "key {}"),
+}
+_DEPTH = 3
+"""How far down a report's figures of unknown form are told apart."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text, and what a reader must know of it."""
+
+    title: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    remark: str = ""
+    bold_last: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of an evaluation: its figures, where a card shows them, and its pictures."""
+
+    title: str
+    table: Table | None
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An evaluation of this very bundle, and the SHA-256 of its report."""
+
+    report: EvaluationReport
+    sha256: str
+    sections: tuple[Section, ...]
+
+
+def render_card(bundle: Bundle, report: Path | None = None) -> bytes:
+    """Verify a bundle's files and return its card, UTF-8.
+
+    Parameters
+    ----------
+    bundle
+        Which.
+    report
+        `report.json` of its evaluation; the plots and sheets beside it are shown too.
+
+    Raises
+    ------
+    IntegrityError
+        The bundle is not whole.
+    SignatureError
+        Its signature cannot be read.
+    DataError
+        The report cannot be read, is none, or is of another bundle.
+    MissingExtraError
+        Jinja is not installed.
+    """
+    template = environment("seggd_rt", extra="card", feature="the model card").get_template("card.html.j2")
+    bundle.verify()
+    evaluation = None if report is None else _evaluation(bundle, report)
+    manifest = bundle.manifest
+    page = template.render(
+        manifest=manifest,
+        foreground=", ".join(c.name for c in manifest.classes[1:]),
+        glance=_glance(bundle, evaluation),
+        limits=_limits(manifest),
+        data=_data(manifest),
+        masks=_masks(manifest),
+        drawing=_drawing(manifest),
+        graphs=_graphs(manifest),
+        evaluation=evaluation,
+        provenance=_provenance(manifest),
+        integrity=_integrity(bundle),
+        files=_files(manifest),
+        version=seggd_rt.__version__,
+    )
+    return page.encode()
+
+
+def _evaluation(bundle: Bundle, path: Path) -> Evaluation:
+    report = read_evaluation(path)
+    if report.bundle.sha256 != bundle.sha256:
+        raise DataError(
+            f"{path} is the evaluation of another bundle, {report.bundle.name} with SHA-256 "
+            f"{report.bundle.sha256[:12]}, and this one has {bundle.sha256[:12]}: evaluate this one"
+        )
+    tables = {
+        "faithfulness": _dice(report),
+        "realism": None if report.realism is None else _realism(report.realism),
+        "ablation": _ablation(report) if report.ablation else None,
+        "memorisation": None if report.memorisation is None else _memorisation(report.memorisation),
+    }
+    pictures = pictures_beside(path)
+    titles = _PARTS | {picture.part: picture.part for picture in pictures if picture.part not in _PARTS}
+    sections = (
+        Section(title, tables.get(part), tuple(picture for picture in pictures if picture.part == part))
+        for part, title in titles.items()
+    )
+    return Evaluation(report, sha256_of(path), tuple(s for s in sections if s.table is not None or s.pictures))
+
+
+def _glance(bundle: Bundle, evaluation: Evaluation | None) -> tuple[Tile, ...]:
+    manifest, state = bundle.manifest, bundle.signature_state
+    image = manifest.image
+    value, note = _STANDINGS[state.standing]
+    return (
+        ("image", f"{image.height} x {image.width}", f"pixels, {counted(image.channels, 'channel')}"),
+        ("classes", str(len(manifest.classes) - 1), "beside the background"),
+        ("trained with ablation", _known(manifest.mask.trained_with_ablation), "classes left out at random"),
+        ("parameters", _millions(manifest.provenance.parameters), "of the network"),
+        _dice_tile(None if evaluation is None else evaluation.report),
+        ("signature", value, note.format((state.key_sha256 or "")[:16])),
+    )
+
+
+def _dice_tile(report: EvaluationReport | None) -> Tile:
+    if report is None:
+        return ("mean Dice", None, "")
+    return ("mean Dice", f"{report.generated.dice.mean:.3f}", f"real images {report.real.dice.mean:.3f}")
+
+
+def _limits(manifest: Manifest) -> tuple[str, ...]:
+    """Say what follows from what is stated, and what is not."""
+    mask, image = manifest.mask, manifest.image
+    ablation = {
+        True: "It was trained with classes left out at random: any subset of the classes may be given. The others may "
+        "be drawn nonetheless, where the anatomy has them.",
+        False: "It was trained on whole masks: with classes left out, images are beyond what it was trained for.",
+        None: "Whether it was trained with classes left out is not stated: images with classes left out are at the "
+        "user's own judgement.",
+    }[mask.trained_with_ablation]
+    empty = {
+        True: "It was trained with masks without any foreground too.",
+        False: "It was not trained with every class left out: what it draws for a mask without foreground is beyond "
+        "its training.",
+        None: "Whether it was trained on masks without foreground is not stated.",
+    }[mask.trained_with_empty_mask]
+    return (
+        "Images are synthetic and say nothing about any patient: not for diagnosis.",
+        f"It draws single 2D images of {image.height} x {image.width} pixels; masks of another size are resized.",
+        ablation,
+        empty,
+        "Other populations, scanners and protocols than those of the training data: not stated.",
+    )
+
+
+def _data(manifest: Manifest) -> Facts:
+    provenance, spacing, levels = manifest.provenance, manifest.spacing_mm, manifest.intensity_range
+    return (
+        ("training data", provenance.training_data),
+        ("licence", provenance.licence),
+        ("modality", manifest.modality),
+        ("pixel spacing, rows x columns", None if spacing is None else f"{spacing[0]:g} x {spacing[1]:g} mm"),
+        ("intensity range", None if levels is None else f"black at {levels[0]:g}, white at {levels[1]:g}"),
+    )
+
+
+def _masks(manifest: Manifest) -> Facts:
+    encodings = {
+        MaskEncoding.ONE_HOT: "one channel for every foreground class, 1 where a pixel has it",
+        MaskEncoding.LABEL_OVER_255: "one channel of class id / 255",
+    }
+    encoding = manifest.mask.encoding
+    return (
+        ("encoding", f"{encoding}: {encodings[encoding]}"),
+        ("channels of the mask", str(manifest.mask_channels)),
+        ("trained with classes left out", _known(manifest.mask.trained_with_ablation)),
+        ("trained with empty masks", _known(manifest.mask.trained_with_empty_mask)),
+    )
+
+
+def _drawing(manifest: Manifest) -> Facts:
+    image, schedule, defaults = manifest.image, manifest.schedule, manifest.defaults
+    clip = "not clipped" if schedule.clip_x0 is None else f"clipped to [-{schedule.clip_x0:g}, {schedule.clip_x0:g}]"
+    loop = manifest.sampler_graph
+    return (
+        ("image", f"{counted(image.channels, 'channel')} of {image.height} x {image.width} pixels (height x width)"),
+        ("defaults", f"{defaults.sampler}, {counted(defaults.steps, 'step')}"),
+        ("network predicts", f"{schedule.prediction}; the estimate of the image is {clip}"),
+        (
+            "noise schedule",
+            f"{schedule.train_steps} training steps, {schedule.beta_curve} betas from {schedule.beta_start:g} to "
+            f"{schedule.beta_end:g}, {schedule.spacing} spacing"
+            + (", rescaled to zero terminal SNR" if schedule.zero_terminal_snr else ""),
+        ),
+        (
+            "loop as one graph",
+            "not in the bundle" if loop is None else f"{loop.files[0].path}: {loop.sampler}, {loop.steps} steps",
+        ),
+    )
+
+
+def _graphs(manifest: Manifest) -> Table:
+    rows = []
+    for graph in manifest.graphs:
+        parity = graph.parity
+        rows.append(
+            (
+                graph.precision.value,
+                f"{sum(file.size for file in graph.files) / 1e6:.1f}",
+                f"{parity.rel_l2:.1e}",
+                f"{parity.rel_max:.1e}",
+                f"{parity.limit:.0e}",
+                "equal" if parity.image_psnr_db is None else f"{parity.image_psnr_db:.1f}",
+                str(graph.opset),
+            )
+        )
+    return Table(
+        "Each graph against PyTorch in fp32, as its export measured",
+        ("precision", "MB", "error |d|/|o|", "error max|d|/max|o|", "limit", "image PSNR, dB", "opset"),
+        tuple(rows),
+        "The errors are the largest over single steps along a recorded PyTorch run. Every engine checks itself against "
+        "that run before its first image.",
+    )
+
+
+def _dice(report: EvaluationReport) -> Table:
+    pairs = zip(report.generated.classes, report.real.classes, strict=True)
+    return Table(
+        "Dice against the masks [95 % interval]",
+        ("class", "generated images", "real images"),
+        (
+            *((drawn.name, _figure(drawn.dice), _figure(real.dice)) for drawn, real in pairs),
+            ("mean", str(report.generated.dice), str(report.real.dice)),
+        ),
+        "A segmenter that was trained on real images alone reads both. What it misses on real images is not the "
+        "model's doing.",
+        bold_last=True,
+    )
+
+
+def _realism(realism: RealismFigures) -> Table:
+    measures = [("Frechet distance, segmenter's features", realism.frechet)]
+    if realism.other is not None:
+        measures.append((f"Frechet distance, features of {realism.other.graph}", realism.other.frechet))
+    if realism.similarity is not None:
+        measures.append(("SSIM of different patients", realism.similarity))
+    return Table(
+        "How real they look [95 % interval]",
+        ("measure", "generated images", "real images"),
+        tuple((name, str(pair.generated), str(pair.real)) for name, pair in measures),
+        "A distance of 0 is that of the measured real images to themselves; the lower the SSIM, the more diverse.",
+    )
+
+
+def _ablation(report: EvaluationReport) -> Table:
+    return Table(
+        "Dice of images drawn from some of the classes [95 % interval]",
+        ("classes given", "of those given", "of the others, inferred"),
+        tuple((str(row.size), _figure(row.given), _figure(row.others)) for row in report.ablation),
+    )
+
+
+def _memorisation(found: Any) -> Table:
+    return Table("Memorisation of training images", ("measure", "value"), tuple(_leaves(found)))
+
+
+def _leaves(value: Any, name: str = "", depth: int = 0) -> list[tuple[str, str]]:
+    """Return the figures in a part of a report whose form is not known here, by their names."""
+    if isinstance(value, Mapping) and depth < _DEPTH:
+        try:
+            return [(name, str(msgspec.convert(value, Estimate)))]
+        except msgspec.ValidationError:  # no estimate, but a part with parts of its own
+            named = ((f"{name}, {key}" if name else str(key), inner) for key, inner in value.items())
+            return [leaf for key, inner in named for leaf in _leaves(inner, key.replace("_", " "), depth + 1)]
+    if isinstance(value, float):
+        return [(name, f"{value:.4g}")]
+    return [(name, value if isinstance(value, str) else "-" if value is None else json.dumps(value))]
+
+
+def _provenance(manifest: Manifest) -> Facts:
+    provenance = manifest.provenance
+    training = provenance.training or {}
+    reserved = msgspec.to_builtins(manifest)
+    return (
+        ("checkpoint", f"{provenance.checkpoint_format}, SHA-256 {provenance.checkpoint_sha256}"),
+        ("parameters", f"{provenance.parameters:,}"),
+        ("exported with", ", ".join(f"{name} {version}" for name, version in provenance.versions.items()) or None),
+        *((f"training: {key.replace('_', ' ')}", None if v is None else str(v)) for key, v in training.items()),
+        *((("training", None),) if not training else ()),
+        *((key, _json(reserved[key])) for key in ("segmenter", "dicom", "evaluation", "extensions")),
+    )
+
+
+def _integrity(bundle: Bundle) -> Facts:
+    return (
+        ("bundle's SHA-256", bundle.sha256),
+        ("signature", str(bundle.signature_state)),
+        ("schema", bundle.manifest.schema),
+    )
+
+
+def _files(manifest: Manifest) -> Table:
+    return Table(
+        "Files, each hashed when this page was made",
+        ("file", "bytes", "SHA-256"),
+        tuple((ref.path, f"{ref.size:,}", ref.sha256) for ref in manifest.files),
+    )
+
+
+def _figure(estimate: Estimate | None) -> str:
+    return "-" if estimate is None else str(estimate)
+
+
+def _known(value: bool | None) -> str | None:
+    return None if value is None else "yes" if value else "no"
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.2f} M" if count >= 1e4 else f"{count:,}"
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False)

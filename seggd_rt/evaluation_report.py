@@ -1,0 +1,200 @@
+"""What a model card takes from an evaluation's `report.json`, which `seggd-rt evaluate` writes.
+
+The report's own record is the training side's. This is a reader's: it knows the figures a card shows, leaves all others
+alone, and reads a report that has more of them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from seggd_rt.errors import DataError
+from seggd_rt.page import Picture
+
+SCHEMA = "seggd-evaluation/2"
+_MAX_REPORT_BYTES = 64 << 20
+_MAX_PICTURE_BYTES = 32 << 20
+_PNG = b"\x89PNG\r\n\x1a\n"
+_ALT = {
+    "plot-faithfulness": "Dice by class, with 95 % intervals, of generated and of real images",
+    "sheet": "masks, generated and real images of the data, and what the segmenter finds in them",
+    "plot-realism": "how real generated images look",
+    "plot-ablation": "Dice by number of classes given",
+    "plot-interpolation": "similarity to the real image, and Dice, by weight",
+    "sheet-interpolation": "images between a generation and the mask's own real image",
+    "plot-use": "Dice of segmenters trained on real and on synthetic pairs",
+    "plot-cost": "quality against time",
+}
+"""What the pictures show that an evaluation of this version writes."""
+
+
+class Estimate(msgspec.Struct, frozen=True, kw_only=True):
+    """A mean over patients, the bounds of its 95 % interval, and how many patients it is of."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+    def __str__(self) -> str:
+        """Return "0.839 [0.810, 0.861]"; of one patient, which has no interval, "0.839"."""
+        digits = 3 if abs(self.mean) < 10 else 1
+        interval = f" [{self.low:.{digits}f}, {self.high:.{digits}f}]" if self.count > 1 else ""
+        return f"{self.mean:.{digits}f}{interval}"
+
+
+class Beside(msgspec.Struct, frozen=True, kw_only=True):
+    """A figure of generated images, and the same of real ones."""
+
+    generated: Estimate
+    real: Estimate
+
+
+class ClassFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """The Dice of one class; None where nothing shows it."""
+
+    name: str
+    dice: Estimate | None = None
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """The Dice of every class, and their mean."""
+
+    classes: tuple[ClassFigures, ...]
+    dice: Estimate
+
+
+class OtherDistance(msgspec.Struct, frozen=True, kw_only=True):
+    """A Frechet distance in the features of a given graph."""
+
+    graph: str
+    frechet: Beside
+
+
+class RealismFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """How real images look: Frechet distances, and the SSIM of different patients."""
+
+    frechet: Beside
+    similarity: Beside | None = None
+    other: OtherDistance | None = None
+
+
+class SubsetFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """Dice of images drawn from so many of the classes: of those given, and of the others."""
+
+    size: int
+    given: Estimate | None = None
+    others: Estimate | None = None
+
+
+class ReportBundle(msgspec.Struct, frozen=True, kw_only=True):
+    """Which bundle was evaluated."""
+
+    name: str
+    sha256: str
+
+
+class ReportData(msgspec.Struct, frozen=True, kw_only=True):
+    """On what."""
+
+    name: str
+    split: str
+    images: int
+    patients: int | None = None
+
+
+class ReportEngine(msgspec.Struct, frozen=True, kw_only=True):
+    """By what engine."""
+
+    engine: str
+    version: str
+    precision: str
+    device_name: str
+
+
+class ReportGeneration(msgspec.Struct, frozen=True, kw_only=True):
+    """How images were drawn."""
+
+    sampler: str
+    steps: int
+    seed: int
+    engine: ReportEngine
+
+
+class EvaluationReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a card shows of a report.
+
+    Attributes
+    ----------
+    memorisation
+        As it is in the report, whatever was measured of it.
+    """
+
+    schema: Literal["seggd-evaluation/2"]
+    bundle: ReportBundle
+    data: ReportData
+    generation: ReportGeneration
+    generated: Figures
+    real: Figures
+    realism: RealismFigures | None = None
+    ablation: tuple[SubsetFigures, ...] = ()
+    memorisation: Any = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check that generated and real figures are of the same classes."""
+        if [c.name for c in self.generated.classes] != [c.name for c in self.real.classes]:
+            raise ValueError("generated and real figures are of different classes")
+
+
+def read_evaluation(path: Path) -> EvaluationReport:
+    """Read a report.
+
+    Raises
+    ------
+    DataError
+        It cannot be read, is none, or is of another version.
+    """
+    data = _read(path, _MAX_REPORT_BYTES)
+    try:
+        return msgspec.json.decode(data, type=EvaluationReport)
+    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+        raise DataError(
+            f"{path} is no report that this version reads, {SCHEMA} ({error}): give a report.json of seggd-rt evaluate"
+        ) from error
+
+
+def pictures_beside(path: Path) -> tuple[Picture, ...]:
+    """Return the plots and sheets that lie beside a report, each with the part that it belongs to.
+
+    Raises
+    ------
+    DataError
+        One cannot be read, or is no PNG.
+    """
+    files = sorted(file for kind in ("plot", "sheet") for file in path.parent.glob(f"{kind}*.png"))
+    return tuple(
+        Picture(file.stem.partition("-")[2] or "faithfulness", _ALT.get(file.stem, file.stem), _png(file))
+        for file in files
+    )
+
+
+def _png(path: Path) -> bytes:
+    data = _read(path, _MAX_PICTURE_BYTES)
+    if not data.startswith(_PNG):
+        raise DataError(f"{path} is no PNG: remove it, or run seggd-rt evaluate again")
+    return data
+
+
+def _read(path: Path, limit: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
+    if len(data) > limit:
+        raise DataError(f"{path} is over {limit >> 20} MiB: it cannot be of an evaluation")
+    return data

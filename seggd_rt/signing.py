@@ -1,0 +1,343 @@
+"""Signatures: `bundle.sig` beside `bundle.json`, Ed25519 over the manifest's exact bytes, which hash every other file.
+
+What is signed begins with a domain of its own, so that a signature of anything else is never one of a bundle. The file
+also states its public key. That tells whose signature it is, and makes it worth nothing yet: only a key that the caller
+has from elsewhere does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from seggd_rt.atomic import write_new_file
+from seggd_rt.errors import DataError, OptionError, SignatureError
+from seggd_rt.manifest import SIGNATURE
+from seggd_rt.optional import require
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+Schema = Literal["seggd-signature/1"]
+SCHEMA: Schema = "seggd-signature/1"
+_DOMAIN = b"seggd-rt: signature of a bundle's manifest, version 1\0"
+_MAX_BYTES = 64 << 10
+"""Of a signature's or a key's file: both have some hundred."""
+_PRIVATE = 0o600
+_ED25519 = "cryptography.hazmat.primitives.asymmetric.ed25519"
+
+Passphrase = Callable[[], str]
+"""Asks for the passphrase of a private key."""
+
+
+class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `bundle.sig` states.
+
+    Attributes
+    ----------
+    public_key
+        32 bytes in hexadecimal digits: whose signature it says it is.
+    signature
+        64 bytes in hexadecimal digits.
+    """
+
+    schema: Schema
+    public_key: str
+    signature: str
+
+    def __post_init__(self) -> None:
+        """Check that both are as long as they must be."""
+        for name, length in (("public_key", 64), ("signature", 128)):
+            if not re.fullmatch(f"[0-9a-f]{{{length}}}", getattr(self, name)):
+                raise ValueError(f"{name} must be {length} lowercase hexadecimal digits")
+
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of the public key's 32 bytes, by which people tell keys apart."""
+        return hashlib.sha256(bytes.fromhex(self.public_key)).hexdigest()
+
+    def holds(self, manifest: bytes) -> bool:
+        """Say whether it is its key's signature of these bytes of `bundle.json`.
+
+        Raises
+        ------
+        MissingExtraError
+            The package `cryptography` is not installed.
+        """
+        cryptography = _require(_ED25519)
+        key = cryptography.Ed25519PublicKey.from_public_bytes(bytes.fromhex(self.public_key))
+        try:
+            key.verify(bytes.fromhex(self.signature), _DOMAIN + manifest)
+        except _require("cryptography.exceptions").InvalidSignature:
+            return False
+        return True
+
+    def to_json(self) -> bytes:
+        """Return `bundle.sig`'s bytes: the same for the same signature."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+
+
+def read_signature(folder: Path) -> Signature | None:
+    """Return the signature in a bundle's folder; None where there is none.
+
+    Raises
+    ------
+    SignatureError
+        It cannot be read, or is none.
+    """
+    path = folder / SIGNATURE
+    try:
+        data = _read(path)
+        found = msgspec.json.decode(data, type=Signature)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise SignatureError(f"{path} cannot be read ({error.strerror or error})") from error
+    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+        raise SignatureError(f"{path} is no signature ({error}): copy the bundle again, or sign it again") from error
+    if found.to_json() != data:  # one signature has one form, so that no byte of the file goes unchecked
+        raise SignatureError(f"{path} is not as it was written: copy the bundle again, or sign it again")
+    return found
+
+
+@dataclass(frozen=True)
+class PublicKey:
+    """A key that the caller trusts, and the file it is from."""
+
+    path: Path
+    raw: bytes
+
+    @classmethod
+    def read(cls, path: Path) -> PublicKey:
+        """Read an Ed25519 public key, PEM.
+
+        Raises
+        ------
+        DataError
+            The file cannot be read, or holds another kind of key.
+        MissingExtraError
+            The package `cryptography` is not installed.
+        """
+        data = _read_key(path)
+        if b"PRIVATE KEY" in data:
+            raise DataError(f"{path} is a private key, which stays with who signs: give the public one, .pub")
+        serialization, unsupported = _require(f"{_PRIMITIVES}.serialization"), _unsupported()
+        try:
+            key = serialization.load_pem_public_key(data)
+        except (ValueError, unsupported) as error:
+            raise DataError(f"{path} is no public key in PEM: {_ADVICE}") from error
+        if not isinstance(key, _require(_ED25519).Ed25519PublicKey):
+            raise DataError(f"{path} is a public key of another kind than Ed25519: {_ADVICE}")
+        return cls(path, key.public_bytes_raw())
+
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of the key's 32 bytes."""
+        return hashlib.sha256(self.raw).hexdigest()
+
+    def require(self, signature: Signature | None, manifest: bytes, folder: Path) -> None:
+        """Refuse a bundle that this key did not sign.
+
+        Parameters
+        ----------
+        signature
+            What lies in the bundle's folder.
+        manifest
+            The bytes of `bundle.json`.
+        folder
+            The bundle's, for the message.
+
+        Raises
+        ------
+        SignatureError
+            There is no signature, or another key's, or one of other bytes.
+        """
+        if signature is None:
+            raise SignatureError(
+                f"{folder} has no signature, and one by {self.path} is required: get the signed bundle from who made "
+                "it, or sign it yourself (seggd-rt sign)"
+            )
+        if signature.public_key != self.raw.hex():
+            raise SignatureError(
+                f"{folder} is signed by another key, SHA-256 {signature.fingerprint}, than the one required, "
+                f"{self.path}, SHA-256 {self.fingerprint}"
+            )
+        if not signature.holds(manifest):
+            raise SignatureError(
+                f"{folder / SIGNATURE} does not hold: it, or bundle.json, was changed after signing. Get the bundle "
+                "again from who made it"
+            )
+
+
+class SigningKey:
+    """A private key."""
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        self._key = key
+
+    @classmethod
+    def read(cls, path: Path, passphrase: Passphrase | None = None) -> SigningKey:
+        """Read an Ed25519 private key, PEM (PKCS#8), as `create` or `openssl genpkey -algorithm ed25519` writes it.
+
+        Parameters
+        ----------
+        path
+            The file.
+        passphrase
+            Asked where the key is encrypted.
+
+        Raises
+        ------
+        DataError
+            The file cannot be read, holds another kind of key, or the passphrase is another.
+        MissingExtraError
+            The package `cryptography` is not installed.
+        """
+        data = _read_key(path)
+        serialization, unsupported = _require(f"{_PRIMITIVES}.serialization"), _unsupported()
+
+        def load(password: str | None) -> object:
+            secret = None if password is None else password.encode()
+            try:
+                loaded: object = serialization.load_pem_private_key(data, secret)
+            except (ValueError, unsupported) as error:
+                what = "is no private key in PEM" if password is None else "cannot be decrypted with this passphrase"
+                raise DataError(f"{path} {what}: {_ADVICE if password is None else 'give its own'}") from error
+            return loaded
+
+        try:
+            key = load(None)
+        except TypeError as error:  # it is encrypted
+            if passphrase is None:
+                raise DataError(f"{path} is encrypted: give its passphrase") from error
+            key = load(passphrase())
+        if not isinstance(key, _require(_ED25519).Ed25519PrivateKey):
+            raise DataError(f"{path} is a private key of another kind than Ed25519: {_ADVICE}")
+        return cls(key)
+
+    @classmethod
+    def create(cls, path: Path, passphrase: str | None = None) -> tuple[SigningKey, Path]:
+        """Make a key pair: the private key at `path`, for this user alone, the public one beside it, `.pub`.
+
+        Parameters
+        ----------
+        path
+            Where there is no file yet; nor is there its `.pub`.
+        passphrase
+            To encrypt the private key with.
+
+        Returns
+        -------
+        tuple
+            The key, and the path of its public part.
+
+        Raises
+        ------
+        OptionError
+            The name is that of a public key.
+        OutputError
+            There is a file already, or none can be written. Nothing is left behind.
+        MissingExtraError
+            The package `cryptography` is not installed.
+        """
+        public_path = path.with_suffix(".pub")
+        if path == public_path:
+            raise OptionError(f"{path} would be the public key's name: name the private one otherwise, as K.pem")
+        serialization = _require(f"{_PRIMITIVES}.serialization")
+        made = cls(_require(_ED25519).Ed25519PrivateKey.generate())
+        cipher = (
+            serialization.NoEncryption()
+            if passphrase is None
+            else serialization.BestAvailableEncryption(passphrase.encode())
+        )
+        pem, private = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+        write_new_file(path, made._key.private_bytes(pem, private, cipher), _PRIVATE)
+        try:
+            public = made._key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
+            write_new_file(public_path, public)
+        except BaseException:
+            path.unlink()
+            raise
+        return made, public_path
+
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of the public key's 32 bytes."""
+        return hashlib.sha256(self._key.public_key().public_bytes_raw()).hexdigest()
+
+    def sign(self, manifest: bytes) -> Signature:
+        """Sign the bytes of `bundle.json`."""
+        return Signature(
+            schema=SCHEMA,
+            public_key=self._key.public_key().public_bytes_raw().hex(),
+            signature=self._key.sign(_DOMAIN + manifest).hex(),
+        )
+
+
+class Standing(StrEnum):
+    """What can be said of a bundle's signature without a key to require."""
+
+    NONE = "none"
+    HOLDS = "holds"
+    """It is its key's signature of this `bundle.json`."""
+    BROKEN = "broken"
+    UNCHECKED = "unchecked"
+    """There is one; the package that could check it is not installed."""
+
+
+class SignatureState(msgspec.Struct, frozen=True, kw_only=True):
+    """A bundle's signature: how it stands, and the SHA-256 of the public key that it states."""
+
+    standing: Standing
+    key_sha256: str | None = None
+    required: bool = False
+    """Whether the caller required this key, and so trusts it."""
+
+    def __str__(self) -> str:
+        """Say it in a few words."""
+        if self.standing is Standing.NONE:
+            return "none"
+        if self.standing is Standing.BROKEN:
+            return "does not hold: bundle.json or bundle.sig was changed after signing"
+        by = f"by the key with SHA-256 {self.key_sha256}"
+        if self.standing is Standing.UNCHECKED:
+            return f"{by}, not checked: pip install 'seggd-rt[sign]'"
+        return f"holds, {by}, which was required" if self.required else f"holds, {by}; nobody required that key"
+
+
+_PRIMITIVES = "cryptography.hazmat.primitives"
+_ADVICE = "make a key pair with seggd-rt sign --new-key K.pem, or openssl genpkey -algorithm ed25519"
+
+
+def _require(module: str) -> ModuleType:
+    return require(module, extra="sign", feature="signing bundles and checking signatures")
+
+
+def _unsupported() -> type[Exception]:
+    kind: type[Exception] = _require("cryptography.exceptions").UnsupportedAlgorithm
+    return kind
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(_MAX_BYTES + 1)
+    if len(data) > _MAX_BYTES:
+        raise ValueError(f"it is over {_MAX_BYTES >> 10} KiB")
+    return data
+
+
+def _read_key(path: Path) -> bytes:
+    try:
+        return _read(path)
+    except OSError as error:
+        raise DataError(f"the key {path} cannot be read ({error.strerror or error})") from error
+    except ValueError as error:
+        raise DataError(f"{path} is no key: {error}") from error
