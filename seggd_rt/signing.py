@@ -20,6 +20,7 @@ import msgspec
 
 from seggd_rt.atomic import write_new_file
 from seggd_rt.errors import DataError, OptionError, SignatureError
+from seggd_rt.limits import read_file
 from seggd_rt.manifest import SIGNATURE
 from seggd_rt.optional import require
 
@@ -95,7 +96,7 @@ def read_signature(folder: Path) -> Signature | None:
     """
     path = folder / SIGNATURE
     try:
-        data = _read(path)
+        data = read_file(path, _MAX_BYTES)
         found = msgspec.json.decode(data, type=Signature)
     except FileNotFoundError:
         return None
