@@ -16,7 +16,7 @@ KEY = "seggd-rt"
 NOTE = "Synthetic image, drawn by a network: it shows no patient."
 MAX_BYTES = 64 << 20
 """Of the record that a file carries."""
-_MAX_UNPACKED = 1 << 30
+_MAX_UNPACKED = 1 << 28
 """Bytes of a record whose images each have what they share."""
 _FORMAT = "seggd-provenance/1"
 

@@ -53,15 +53,6 @@ def stated(
     return bytes(header.binaryblock) + extension + bytes(1000)
 
 
-def cifti() -> bytes:
-    """Return a NIfTI-2 file that says it is one of CIFTI-2, whose XML is none."""
-    header = nib.Nifti2Header()
-    header.set_data_dtype(np.uint8)
-    header["dim"][:4], header["intent_code"], header["magic"] = (3, 4, 4, 4), 3006, b"n+2\0\r\n\x1a\n"
-    header["vox_offset"] = 544 + 32
-    return bytes(header.binaryblock) + b"\1\0\0\0" + struct.pack("<ii", 32, 32) + b"<CIFTI".ljust(24) + bytes(64)
-
-
 def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
@@ -71,6 +62,12 @@ def png(*chunks: bytes, size: tuple[int, int] = (32, 24), depth: int = 8, color:
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", *size, depth, color, 0, 0, 0))
     pixels = chunk(b"IDAT", zlib.compress(bytes((size[0] + 1) * size[1]) if size[0] < 1000 else b""))
     return b"\x89PNG\r\n\x1a\n" + header + pixels + b"".join(chunks) + chunk(b"IEND", b"")
+
+
+def two_headers() -> bytes:
+    """Return a PNG whose second header states far more pixels than its first."""
+    whole = png()
+    return whole[:33] + chunk(b"IHDR", struct.pack(">IIBBBBB", 1 << 16, 1 << 16, 8, 0, 0, 0, 0)) + whole[33:]
 
 
 def inflating_text() -> bytes:
@@ -202,7 +199,6 @@ CASES = {
     "a NIfTI header of gigabytes": Bad(
         f"{GO} -m m.nii", "128 MiB", data("m.nii", stated((4, 4, 4), extension=b"\1\0\0\0", offset=1e30))
     ),
-    "a CIFTI": Bad(f"{GO} -m m.nii", "m.nii", data("m.nii", cifti())),
     "a NIfTI and a PNG": Bad(f"{GO} -m masks", "several formats", nifti("masks/m.nii", VOLUME)),
     "a NIfTI of thin rods": Bad(
         f"{GO} -m m.nii --fit letterbox", "letterboxed", nifti("m.nii", VOLUME, np.diag([1, 1e5, 1.0, 1]))
@@ -210,11 +206,7 @@ CASES = {
     # PNG
     "a PNG of 2^32 pixels": Bad(f"{GO} -m m.png", "1 to 67108864 pixels", data("m.png", png(size=(1 << 16, 1 << 16)))),
     "a PNG without pixels": Bad(f"{GO} -m m.png", "0x32", data("m.png", png(size=(32, 0)))),
-    "a second header": Bad(
-        f"{GO} -m m.png",
-        "m.png",
-        data("m.png", png(chunk(b"IHDR", struct.pack(">IIBBBBB", 1 << 16, 1 << 16, 8, 0, 0, 0, 0)))),
-    ),
+    "a second header": Bad(f"{GO} -m m.png", "cannot be read as PNG", data("m.png", two_headers())),
     "a PNG's short chunk": Bad(f"{GO} -m m.png", "cannot be read as PNG", data("m.png", png(chunk(b"gAMA", b"1")))),
     "a PNG's empty chunk": Bad(f"{GO} -m m.png", "cannot be read as PNG", data("m.png", png(chunk(b"iCCP", b"x\0")))),
     "a PNG text that inflates": Bad(f"{GO} -m m.png", "cannot be read as PNG", data("m.png", inflating_text())),
@@ -285,10 +277,9 @@ CASES = {
         several(gone("tiny.seggd/unet.fp32.onnx"), link("tiny.seggd/unet.fp32.onnx", "unet.fp32.onnx")),
     ),
     "a folder as real image": Bad(
-        f"{GO} -m mask.png --from masks.npy", "Is a directory", lambda folder: (folder / "masks.npy").mkdir()
+        f"{GO} -m mask.png --from masks.npy", "of no format known", lambda folder: (folder / "masks.npy").mkdir()
     ),
     "a folder to verify": Bad("verify v.png", "Is a directory", lambda folder: (folder / "v.png").mkdir()),
-    "a file nobody can read": Bad(f"{GO} -m mask.png --noise n.npy", "n.npy", link("n.npy", "/proc/self/mem")),
     "a mask of 251 bytes": Bad(
         f"{GO} -m masks", "give shorter names", save(f"masks/{LONG}.npy", np.zeros((24, 32), np.uint8))
     ),
@@ -300,7 +291,10 @@ CASES = {
     # Records of a making
     "half an image": Bad("verify made.png", "made.png", changed("made.png", lambda content: content[:60])),
     "half an array": Bad("verify made.npy", "states float32", changed("made.npy", half)),
-    "half a volume": Bad("verify made.nii.gz", "made.nii.gz", changed("made.nii.gz", half)),
+    "half a volume": Bad("verify made.nii.gz tiny.seggd -m mask.nii.gz", "made.nii.gz", changed("made.nii.gz", half)),
+    "an image without its end": Bad(
+        "verify made.png tiny.seggd -m mask.png", "cannot be read as PNG", changed("made.png", lambda c: c[:-40])
+    ),
     "half a record": Bad("verify made.npy", "cannot be read", changed("made.npy.json", half)),
     "a record of no Unicode": Bad(
         "verify made.npy", "cannot be read", changed("made.npy.json", lambda c: c.replace(b"cavity", b"\xff"))
@@ -330,7 +324,8 @@ CASES = {
     ),
     "pixels of another kind": Bad(AGAIN, "it was changed", voxels("made.npy", lambda pixels: pixels.astype("c8"))),
     "pixels of text": Bad(AGAIN, "it was changed", voxels("made.npy", lambda pixels: pixels.astype("U4"))),
-    "pixels of infinity": Bad(AGAIN, "infinities or NaNs", voxels("made.npy", lambda pixels: pixels / np.float32(0))),
+    "pixels of infinity": Bad(AGAIN, "infinities or NaNs", voxels("made.npy", lambda x: np.full_like(x, np.inf))),
+    "pixels of NaN": Bad(AGAIN, "infinities or NaNs", voxels("made.npy", lambda x: x * np.nan)),
     "one number": Bad(AGAIN, "one number", voxels("made.npy", lambda pixels: pixels.sum())),
     "a PNG with another seed": Bad(
         "verify made.png tiny.seggd -m mask.png", "seed is -1", text_of("made.png", ('"seed":0', '"seed":-1'))
@@ -443,7 +438,7 @@ CASES = {
     "at NaN": Bad(f"{MIX} --real real.npy --at nan", "at is nan"),
     "guidance of infinity": Bad(f"{GO} -m mask.png --guidance inf", "guidance is inf"),
     "a check without a segmenter": Bad(f"{GO} -m mask.png --check", "has no segmenter"),
-    "a Dice of NaN": Bad(f"{GO} -m mask.png --check --min-dice nan", "min_dice is nan", lambda folder: None),
+    "a Dice of NaN": Bad("generate checked.seggd -o out/ -m mask.png --check --min-dice nan", "min_dice is nan"),
     "a Dice without a check": Bad(f"{GO} -m mask.png --min-dice 0.5", "give that too"),
     "a changed segmenter": Bad(
         "generate checked.seggd -o out/ -m mask.png --check", "was changed", segmenter(one_bit, sealed=False)
@@ -468,7 +463,7 @@ CASES = {
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory, golden_mask: np.ndarray, needs_onnxruntime: None) -> Path:
     """A folder of good files: bundles, one signed, masks, a real image, images that were made, keys and a report."""
-    from tests.test_card import a_report
+    from test_card import a_report
 
     folder = tmp_path_factory.mktemp("good")
     copy_bundle(TINY, folder)
@@ -577,6 +572,13 @@ def test_a_folder_of_results_that_others_made(folder: Path) -> None:
     refused(
         Bad(f"{GO} -m mask.png", "pipe", several(gone("out/manifest.jsonl"), pipe("out/manifest.jsonl"))), folder, *ORT
     )
+
+
+def test_a_file_that_fails_to_be_read(folder: Path) -> None:
+    (folder / "n.npy").symlink_to("/proc/self/mem")
+    done = run_command(*GO.split(), "-m", "mask.png", "--noise", "n.npy", *ORT)
+    assert (done.code, done.error_lines) == (2, ["error: n.npy cannot be read (Input/output error)"])
+    assert not (folder / "out").exists()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
