@@ -59,6 +59,8 @@ _KEPT = 2
 _CHUNK = 1 << 24
 _TOLERANCE = 1e-6
 """Of a label saved as a float, and of the smallest extent of an affine's axes beside the largest."""
+_LEAST_EXTENT = 1e-12
+"""Of a voxel, in mm; that of the largest is its inverse."""
 
 
 class MissingAffineWarning(UserWarning):
@@ -231,9 +233,11 @@ class NiftiWriter:
     def made(self, path: Path) -> tuple[Provenance, ...]:
         """Return how a volume's slices were made: see `ImageWriter.made`."""
         for extension in _open(path).header.extensions:
+            if extension.get_code() != _COMMENT:
+                continue
             content = extension.get_content()
             data = content.encode() if isinstance(content, str) else bytes(content)
-            if extension.get_code() == _COMMENT and data.startswith(_MARK):
+            if data.startswith(_MARK):
                 return parse(data[len(_MARK) :].rstrip(b"\0"), str(path))
         raise unmarked(path)
 
@@ -309,8 +313,8 @@ def _place(
     known = int(image.header["sform_code"]) > 0 or int(image.header["qform_code"]) > 0
     affine = np.asarray(image.affine, np.float64)
     extents = np.linalg.svd(affine[:3, :3], compute_uv=False) if np.isfinite(affine).all() else np.zeros(3)
-    if not extents[2] > _TOLERANCE * extents[0]:
-        raise DataError(f"{path} has an affine that lets voxels fall together: set its sform, or its pixdim")
+    if not max(_TOLERANCE * extents[0], _LEAST_EXTENT) < extents[2] <= extents[0] < 1 / _LEAST_EXTENT:
+        raise DataError(f"{path} has an affine that lets voxels fall together, or apart: set its sform, or its pixdim")
     thin = [number for number in range(3) if shape[number] == 1]
     if axis is None and len(thin) == 1:
         cut = _Cut.along(thin[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -22,9 +23,11 @@ from seggd_rt.manifest import MAX_PIXELS
 from seggd_rt.provenance import KEY, NOTE, Provenance, dump, parse
 
 if TYPE_CHECKING:
+    from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+_MAGIC = b"\x89PNG\r\n\x1a\n"
+_SIGNATURE = _MAGIC + b"\0\0\0\rIHDR"
 _GREY, _PALETTE = 0, 3
 _COLORS = {2: "an RGB image", 4: "a grey image with transparency", 6: "an RGBA image"}
 _DEPTHS = {_GREY: (1, 2, 4, 8, 16), _PALETTE: (1, 2, 4, 8)}
@@ -55,7 +58,7 @@ class PngLabelMap:
         from PIL import Image
 
         try:
-            with open_regular(self.path) as file, Image.open(file, formats=("PNG",)) as image:
+            with _opened(self.path) as image:
                 frames = getattr(image, "n_frames", 1)
                 pixels = np.asarray(image)
         except (*_DAMAGE, Image.DecompressionBombError) as error:  # a bomb by the size that a second header states
@@ -87,7 +90,7 @@ class PngReal:
         from PIL import Image
 
         try:
-            with open_regular(self.path) as file, Image.open(file, formats=("PNG",)) as opened:
+            with _opened(self.path) as opened:
                 if opened.width * opened.height > MAX_PIXELS:
                     raise DataError(f"{self.path} has more than {MAX_PIXELS} pixels: make it smaller")
                 if opened.mode not in _REAL_MODES:
@@ -133,6 +136,26 @@ class PngReader:
             raise DataError(f"{path} states a colour type that PNG does not have: save it again")
         check_size(path, height, width)
         return PngLabelMap(path, height, width, depth, color == _PALETTE)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open a PNG whose chunks end within the file: Pillow asks for as much memory as a chunk states."""
+    from PIL import Image
+
+    with open_regular(path) as file:
+        end, at = file.seek(0, os.SEEK_END), len(_MAGIC)
+        while at + 8 <= end:
+            file.seek(at)
+            length, kind = struct.unpack(">I4s", file.read(8))
+            at += 12 + length
+            if at > end:
+                raise ValueError("it is not whole")
+            if kind == b"IEND":
+                break
+        file.seek(0)
+        with Image.open(file, formats=("PNG",)) as image:
+            yield image
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
@@ -182,7 +205,7 @@ class PngWriter:
         from PIL import Image
 
         try:
-            with open_regular(path) as file, Image.open(file, formats=("PNG",)) as image:
+            with _opened(path) as image:
                 text = image.info.get(KEY)
         except (*_DAMAGE, Image.DecompressionBombError) as error:
             raise _unreadable(path, error) from error
