@@ -130,10 +130,10 @@ class PublicKey:
         data = _read_key(path)
         if b"PRIVATE KEY" in data:
             raise DataError(f"{path} is a private key, which stays with who signs: give the public one, .pub")
-        serialization, unsupported = _require(f"{_PRIMITIVES}.serialization"), _unsupported()
+        serialization, refusals = _require(f"{_PRIMITIVES}.serialization"), _refusals()
         try:
             key = serialization.load_pem_public_key(data)
-        except (ValueError, unsupported) as error:
+        except refusals as error:
             raise DataError(f"{path} is no public key in PEM: {_ADVICE}") from error
         if not isinstance(key, _require(_ED25519).Ed25519PublicKey):
             raise DataError(f"{path} is a public key of another kind than Ed25519: {_ADVICE}")
@@ -203,13 +203,13 @@ class SigningKey:
             The package `cryptography` is not installed.
         """
         data = _read_key(path)
-        serialization, unsupported = _require(f"{_PRIMITIVES}.serialization"), _unsupported()
+        serialization, refusals = _require(f"{_PRIMITIVES}.serialization"), _refusals()
 
         def load(password: str | None) -> object:
             secret = None if password is None else password.encode()
             try:
                 loaded: object = serialization.load_pem_private_key(data, secret)
-            except (ValueError, unsupported) as error:
+            except refusals as error:
                 what = "is no private key in PEM" if password is None else "cannot be decrypted with this passphrase"
                 raise DataError(f"{path} {what}: {_ADVICE if password is None else 'give its own'}") from error
             return loaded
@@ -322,9 +322,10 @@ def _require(module: str) -> ModuleType:
     return require(module, extra="sign", feature="signing bundles and checking signatures")
 
 
-def _unsupported() -> type[Exception]:
-    kind: type[Exception] = _require("cryptography.exceptions").UnsupportedAlgorithm
-    return kind
+def _refusals() -> tuple[type[Exception], ...]:
+    """What cryptography raises for keys it cannot take; an internal error, for one, of another curve's wrong length."""
+    exceptions = _require("cryptography.exceptions")
+    return ValueError, exceptions.UnsupportedAlgorithm, exceptions.InternalError
 
 
 def _read(path: Path) -> bytes:
