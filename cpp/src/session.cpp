@@ -67,7 +67,7 @@ void Session::start(const Run& run) {
     }
     if (!run.entries.empty()) {
       const UpdateRow& row = run.entries[i];
-      draw(run.seeds[i], kReal, 0, elements_,
+      draw(run.seeds[i], kStart, 0, elements_,
            [&](size_t k, float z) { x[k] = blend(x[k], run.real[k], z, 1.0f, row); });
     }
   }
