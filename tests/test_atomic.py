@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from seggd_rt.atomic import NewFile, check_writable, make_folder, write_file
+from seggd_rt.atomic import NewFile, check_writable, make_folder, write_file, write_new_file
 from seggd_rt.errors import OutputError
 
 
@@ -126,3 +126,22 @@ def test_finding_out_leaves_no_trace(tmp_path: Path) -> None:
     check_writable(tmp_path)
     check_writable(tmp_path / "a" / "b")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_new_file_replaces_none(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    write_new_file(path, b"first", 0o600)
+    assert (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) == (b"first", 0o600)
+    with pytest.raises(OutputError, match="is there already"):
+        write_new_file(path, b"second")
+    assert path.read_bytes() == b"first"
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OutputError, match="is there already"):
+        write_new_file(tmp_path / "link", b"second")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_full_disk_leaves_no_new_file(tmp_path: Path) -> None:
+    with file_size_limit(10), pytest.raises(OutputError, match="cannot be written"):
+        write_new_file(tmp_path / "key", b"x" * 1000)
+    assert list(tmp_path.iterdir()) == []

@@ -36,7 +36,7 @@ from seggd_rt.errors import (
 from seggd_rt.manifest import MANIFEST, SIGNATURE
 from seggd_rt.precision import Precision
 from seggd_rt.private_copy import _remove
-from seggd_rt.signing import PublicKey, SigningKey, Standing, read_signature
+from seggd_rt.signing import PublicKey, SigningKey, Standing, parse_signature, read_signature
 
 pytest.importorskip("cryptography", reason="cryptography is not installed: pip install 'seggd-rt[sign]'")
 
@@ -236,7 +236,7 @@ def test_an_edited_manifest_is_refused_before_it_is_read(bundle: Path, keys: Pat
 
 
 @pytest.mark.usefixtures("needs_onnxruntime")
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
 @given(data=st.data())
 def test_any_flipped_byte_is_refused_before_a_graph_is_opened(bundle: Path, keys: Path, data: st.DataObject) -> None:
     files = sorted(path.name for path in bundle.iterdir())
@@ -261,16 +261,15 @@ def test_any_flipped_byte_is_refused_before_a_graph_is_opened(bundle: Path, keys
 
 def test_every_byte_of_a_signature_counts(bundle: Path, keys: Path) -> None:
     """Also those that JSON makes nothing of: a space for a line's end, an upper-case digit."""
-    path, key = bundle / SIGNATURE, PublicKey.read(keys / "K.pub")
-    content, manifest = path.read_bytes(), (bundle / MANIFEST).read_bytes()
-    key.require(read_signature(bundle), manifest, bundle)
+    key = PublicKey.read(keys / "K.pub")
+    content, manifest = (bundle / SIGNATURE).read_bytes(), (bundle / MANIFEST).read_bytes()
+    key.require(parse_signature(content), manifest, bundle)
     for place in range(len(content)):
         for change in (*(1 << bit for bit in range(8)), ord(" ") ^ ord("\n"), ord(" ") ^ ord("\t")):
             flipped = bytearray(content)
             flipped[place] ^= change
-            path.write_bytes(flipped)
             with pytest.raises(SignatureError):
-                key.require(read_signature(bundle), manifest, bundle)
+                key.require(parse_signature(bytes(flipped)), manifest, bundle)
 
 
 @pytest.mark.usefixtures("needs_onnxruntime")
