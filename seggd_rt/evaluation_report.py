@@ -7,7 +7,7 @@ alone, and reads a report that has more of them.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -25,6 +25,8 @@ _ALT = {
     "plot-ablation": "Dice by number of classes given",
     "plot-interpolation": "similarity to the real image, and Dice, by weight",
     "sheet-interpolation": "images between a generation and the mask's own real image",
+    "plot-memorisation": "distances to the nearest training image, of generated and of held-out real images",
+    "sheet-memorisation": "generated images nearest to a training image, that image, and the difference",
     "plot-use": "Dice of segmenters trained on real and on synthetic pairs",
     "plot-cost": "quality against time",
 }
@@ -90,6 +92,32 @@ class SubsetFigures(msgspec.Struct, frozen=True, kw_only=True):
     others: Estimate | None = None
 
 
+class DistanceFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the nearest training images are: see the report's own record.
+
+    Attributes
+    ----------
+    ratio
+        The generated images' median distance over that of held-out real ones; None where that is 0.
+    nearer_than_near, nearer_than_all
+        Parts, in [0, 1], of the generated images that are nearer than the nearest 5 % of the real ones, and than all.
+    """
+
+    ratio: Estimate | None
+    nearer_than_near: Estimate
+    nearer_than_all: Estimate
+
+
+class MemorisationFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether generated images are copies: distances in pixels and in features, and how many are taken for copies."""
+
+    pixels: DistanceFigures
+    features: DistanceFigures
+    copies: int
+    real_copies: int
+    images: int
+
+
 class ReportBundle(msgspec.Struct, frozen=True, kw_only=True):
     """Which bundle was evaluated."""
 
@@ -125,13 +153,7 @@ class ReportGeneration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EvaluationReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What a card shows of a report.
-
-    Attributes
-    ----------
-    memorisation
-        As it is in the report, whatever was measured of it.
-    """
+    """What a card shows of a report; None and () for what was not measured."""
 
     schema: Literal["seggd-evaluation/2"]
     bundle: ReportBundle
@@ -141,7 +163,7 @@ class EvaluationReport(msgspec.Struct, frozen=True, kw_only=True):
     real: Figures
     realism: RealismFigures | None = None
     ablation: tuple[SubsetFigures, ...] = ()
-    memorisation: Any = None
+    memorisation: MemorisationFigures | None = None
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bundles import TINY, copy_bundle, edit_manifest, reseal_graph
+from bundles import TINY, TINY_CHECKED, copy_bundle, edit_manifest, reseal_graph
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -313,6 +313,18 @@ def test_what_runs_is_what_was_verified(bundle: Path, keys: Path, monkeypatch: p
     assert bundle not in graph.parents
     if os.name == "posix":
         assert stat.S_IMODE(graph.parent.parent.stat().st_mode) == 0o700
+
+
+def test_the_segmenter_is_a_private_copy_too(tmp_path: Path, keys: Path) -> None:
+    bundle = copy_bundle(TINY_CHECKED, tmp_path)
+    Bundle.open(bundle).sign(SigningKey.read(keys / "K.pem"))
+    opened = Bundle.open(bundle, require_signature=keys / "K.pub")
+    path = bundle / opened.segmenter.files[0].path
+    assert bundle not in opened.segmenter_file().parents
+    assert opened.segmenter_file().read_bytes() == path.read_bytes()
+    path.write_bytes(path.read_bytes()[::-1])
+    with pytest.raises(IntegrityError, match="was changed"):
+        Bundle.open(bundle, require_signature=keys / "K.pub").segmenter_file()
 
 
 def test_copies_last_as_long_as_the_bundle(bundle: Path, keys: Path) -> None:
