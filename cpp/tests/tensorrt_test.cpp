@@ -183,7 +183,9 @@ TEST(Plans, TheUsersFolderIsPythons) {
   EXPECT_EQ(user_plan_folder(), "/somewhere/seggd-rt/plans");
   unsetenv("XDG_CACHE_HOME");
   const char* home = std::getenv("HOME");
-  if (home) EXPECT_EQ(user_plan_folder(), std::filesystem::path(home) / ".cache/seggd-rt/plans");
+  if (home) {
+    EXPECT_EQ(user_plan_folder(), std::filesystem::path(home) / ".cache/seggd-rt/plans");
+  }
   if (before) setenv("XDG_CACHE_HOME", kept.c_str(), 1);
 }
 
