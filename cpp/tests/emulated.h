@@ -47,6 +47,7 @@ class EmulatedStream final : public seggd::core::DeviceStream, public Queue {
 
   void enqueue(std::function<void()> work) override;
   void run_to(size_t place);
+  bool idle() const { return done_ == queue_.size(); }
 
   int entered = 0, graphs = 0, launches = 0;  // launches of graphs
   std::vector<std::vector<Byte>> memory;

@@ -104,6 +104,14 @@ TEST_F(Warnings, AStackThatLooksOneHot) {
   EXPECT_EQ(warned(stack), Kinds{SEGGD_WARNING_ONE_HOT});
   label_map[24 * 32] = 1;  // two of them overlap
   EXPECT_EQ(warned(stack), Kinds{});
+  label_map[24 * 32] = 0;
+  label_map.resize(4 * 24 * 32, 1);  // and the background's, which overlaps with all
+  stack.count = 4, stack.label_map_count = 4, stack.label_maps = label_map.data();
+  EXPECT_EQ(warned(stack), Kinds{});
+  std::fill_n(label_map.begin() + 3 * 24 * 32, 300, uint8_t{0});
+  EXPECT_EQ(warned(stack), Kinds{SEGGD_WARNING_ONE_HOT});
+  label_map.back() = 0;  // a pixel of none
+  EXPECT_EQ(warned(stack), Kinds{});
 }
 
 TEST_F(Warnings, ComeThroughTheInterface) {
