@@ -23,10 +23,11 @@ std::string mebibytes(size_t size) { return std::to_string(size >> 20) + " MiB";
 class CudaGraph : public DeviceGraph {
  public:
   CudaGraph(cudaGraph_t graph, cudaStream_t stream) : stream_(stream) {
-    const cudaError_t made = cudaGraphInstantiate(&graph_, graph, 0);
+    cudaError_t made = cudaGraphInstantiate(&graph_, graph, 0);
     cudaGraphDestroy(graph);
+    if (made == cudaSuccess) made = cudaGraphUpload(graph_, stream_);
+    if (made != cudaSuccess && graph_) cudaGraphExecDestroy(graph_);
     require(made, "capture the sampling loop as a graph");
-    require(cudaGraphUpload(graph_, stream_), "take the captured sampling loop");
   }
   CudaGraph(const CudaGraph&) = delete;
   CudaGraph& operator=(const CudaGraph&) = delete;
@@ -41,7 +42,10 @@ class CudaGraph : public DeviceGraph {
 
 class CudaStream final : public DeviceStream {
  public:
-  explicit CudaStream(int device) : device_(device) {
+  explicit CudaStream(int device) : device_(device) {}
+
+  // Apart from the constructor, so that what was made goes where the rest fails.
+  void open() {
     const Active active(*this);
     require(cudaSetDevice(device_), "be used");
     require(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "make a stream");
@@ -144,6 +148,10 @@ class CudaStream final : public DeviceStream {
 
 }  // namespace
 
-std::unique_ptr<DeviceStream> make_cuda_stream(int ordinal) { return std::make_unique<CudaStream>(ordinal); }
+std::unique_ptr<DeviceStream> make_cuda_stream(int ordinal) {
+  auto stream = std::make_unique<CudaStream>(ordinal);
+  stream->open();
+  return stream;
+}
 
 }  // namespace seggd::core

@@ -114,9 +114,10 @@ typedef struct seggd_load_options {
   const char* tensorrt_rtx_plugin; /* SEGGD_OPENVINO_PLUGIN and SEGGD_TENSORRT_RTX_PLUGIN, else none */
   const char* tensorrt;            /* path of TensorRT's library, where this build runs plans; NULL: the environment's
                                       SEGGD_TENSORRT, else the one that the system finds */
-  const char* tensorrt_plan;       /* path of a plan of `seggd-rt build`, its record (.json) beside it. A plan is code:
-                                      whoever       names it here trusts its folder. NULL: the environment's SEGGD_TENSORRT_PLAN,
-                                      else the       plans that this user built or added (`seggd-rt cache`) */
+  /* Path of a plan of `seggd-rt build`, with its record (.json) beside it. A plan is code: whoever names it here trusts
+   * the folder it lies in. NULL: the environment's SEGGD_TENSORRT_PLAN, else the plans that this user built or added
+   * (`seggd-rt cache`). */
+  const char* tensorrt_plan;
 } seggd_load_options;
 
 typedef struct seggd_engine_info {
