@@ -14,6 +14,9 @@ from typing import BinaryIO
 
 from seggd_rt.errors import OutputError
 
+_LONGEST_NAME = 255 - len("..json.part")
+"""Bytes of a file's name, which the part of a record beside it makes longer: 255 are the most on the systems in use."""
+
 
 class NewFile:
     """A file being written. Use it as a context manager: an error in its block leaves nothing behind.
@@ -43,6 +46,20 @@ class NewFile:
             if self._file is None:
                 self._file = self._open()
             self._file.write(data)
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+
+    def flush(self) -> None:
+        """Hand everything that was written to the system, which may have no room for it.
+
+        Raises
+        ------
+        OutputError
+            See `write`.
+        """
+        try:
+            if self._file is not None:
+                self._file.flush()
         except OSError as error:
             raise unwritable(self.path, error) from error
 
@@ -110,6 +127,21 @@ def write_new_file(path: Path, data: bytes, mode: int = 0o666) -> None:
     finally:
         if not whole:
             path.unlink(missing_ok=True)
+
+
+def check_name(path: Path) -> None:
+    """Find out whether a file's name leaves room for what is put around it on the way.
+
+    Raises
+    ------
+    OutputError
+        It is too long.
+    """
+    size = len(os.fsencode(path.name))
+    if size > _LONGEST_NAME:
+        raise OutputError(
+            f"{path} cannot be written: its name has {size} bytes, and {_LONGEST_NAME} are the most; give shorter names"
+        )
 
 
 def make_folder(folder: Path) -> None:

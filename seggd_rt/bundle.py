@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from seggd_rt.atomic import write_file
 from seggd_rt.errors import BundleError, IntegrityError, ManifestError, MissingExtraError, OutputError
+from seggd_rt.limits import read_file
 from seggd_rt.manifest import (
     MANIFEST,
     MAX_MANIFEST_BYTES,
@@ -154,7 +155,7 @@ class Bundle:
         """
         self.verify()
         path, data = self.path / SIGNATURE, key.sign(self._manifest_bytes).to_json()
-        if not force and path.exists() and path.read_bytes() != data:
+        if not force and path.exists() and not _holds(path, data):
             raise OutputError(f"{path} is another signature: replace it by --force")
         try:
             write_file(path, data)
@@ -389,6 +390,14 @@ class Bundle:
         if states == (0,) or golden.label_map.max() >= len(self.manifest.classes):
             raise IntegrityError(f"{path} has no state, or a label outside the classes: export the bundle again")
         return golden
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    """Say whether a file can be read and has these bytes."""
+    try:
+        return read_file(path, len(data)) == data
+    except OSError:
+        return False
 
 
 def _unchanged(path: Path, ref: FileRef) -> Path | None:

@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from seggd_rt.errors import DataError
+from seggd_rt.limits import check_nesting, read_file
 from seggd_rt.page import Picture
 
 SCHEMA = "seggd-evaluation/2"
@@ -167,7 +168,8 @@ class EvaluationReport(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check that generated and real figures are of the same classes."""
+        """Check that generated and real figures are of the same classes, and what has no known form."""
+        check_nesting(self.memorisation)
         if [c.name for c in self.generated.classes] != [c.name for c in self.real.classes]:
             raise ValueError("generated and real figures are of different classes")
 
@@ -213,10 +215,6 @@ def _png(path: Path) -> bytes:
 
 def _read(path: Path, limit: int) -> bytes:
     try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
+        return read_file(path, limit)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
-    if len(data) > limit:
-        raise DataError(f"{path} is over {limit >> 20} MiB: it cannot be of an evaluation")
-    return data

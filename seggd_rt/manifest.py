@@ -10,6 +10,7 @@ import msgspec
 
 from seggd_rt.errors import BundleVersionError, ManifestError
 from seggd_rt.labels import LabelClass, MaskEncoding, check_classes, mask_channels
+from seggd_rt.limits import check_nesting
 from seggd_rt.precision import Precision
 from seggd_rt.samplers import Sampler
 from seggd_rt.schedule import NoiseSchedule
@@ -270,6 +271,8 @@ class Manifest(_Record, frozen=True):
     def __post_init__(self) -> None:
         """Check what fields say of each other."""
         check_classes(self.classes)
+        for free in (self.provenance.training, self.dicom, self.evaluation, self.extensions):
+            check_nesting(free)
         precisions = [g.precision for g in self.graphs]
         if not precisions or len(set(precisions)) != len(precisions):
             raise ValueError(f"graphs have precisions {precisions}; there must be at least one, each once")

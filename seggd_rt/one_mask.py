@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seggd_rt.atomic import make_folder
+from seggd_rt.atomic import check_name, check_writable, make_folder
 from seggd_rt.errors import DataError, OptionError
 from seggd_rt.imaging.contract import PLAIN, ImageStack, LabelMapFile, Reading
 from seggd_rt.imaging.folder import LabelMapSet
@@ -121,14 +121,18 @@ class Slice:
         return self.file.read(self.index)
 
 
-def refuse_inputs(output: Path, *inputs: Path) -> None:
-    """Refuse to write over what is read.
+def check_output(output: Path, *inputs: Path) -> None:
+    """Refuse, before anything is drawn, an output that is read or cannot be written.
 
     Raises
     ------
     OptionError
         The output is one of the inputs.
+    OutputError
+        It cannot be written.
     """
     for path in inputs:
         if output.exists() and path.exists() and output.samefile(path):
             raise OptionError(f"{output} is an input: give another file with -o")
+    check_name(output)
+    check_writable(output.parent)

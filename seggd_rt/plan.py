@@ -17,12 +17,12 @@ from typing import Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from seggd_rt.atomic import check_writable
+from seggd_rt.atomic import check_name, check_writable
 from seggd_rt.bundle import Bundle
 from seggd_rt.drawing import AblationWarning, Drawing, HowToDraw
 from seggd_rt.errors import DataError, OptionError
 from seggd_rt.imaging.contract import PLAIN, Format, ImageStack, ImageWriter, LabelMapFile, Reading
-from seggd_rt.imaging.folder import LabelMapSet, printable
+from seggd_rt.imaging.folder import LabelMapSet, printable, require_unicode
 from seggd_rt.imaging.formats import WRITERS, require_writer, stem, writer_like
 from seggd_rt.imaging.npy import NpyArray
 from seggd_rt.manifest import Manifest
@@ -358,9 +358,18 @@ def plan_run(
         target.writer.check(_stack(manifest, target, reading, file, at_once if target.is_folder else total))
     _check_apart(Path(masks), bundle.path, target.path)
     check_label_maps(found, manifest, settings.classes, reading.fit)
+    for given in (noise, real):
+        if given is not None:
+            require_unicode(Path(given))
     start = None if noise is None else _open_noise(Path(noise), manifest, total)
+    plan = Plan(bundle, found, seed, count, settings, target, start, reading, shard)
+    if target.is_folder:
+        for each in plan.targets():
+            check_name(target.path / target.file_name(each))
+    else:
+        check_name(target.path)
     check_writable(target.path if target.is_folder else target.path.parent)
-    return Plan(bundle, found, seed, count, settings, target, start, reading, shard)
+    return plan
 
 
 def _output(output: str | Path, masks: LabelMapSet, images_as: Format | None) -> Output:

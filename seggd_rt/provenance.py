@@ -14,6 +14,10 @@ from seggd_rt.errors import DataError
 KEY = "seggd-rt"
 """Under which formats that name their texts keep it."""
 NOTE = "Synthetic image, drawn by a network: it shows no patient."
+MAX_BYTES = 64 << 20
+"""Of the record that a file carries."""
+_MAX_UNPACKED = 1 << 28
+"""Bytes of a record whose images each have what they share."""
 _FORMAT = "seggd-provenance/1"
 
 
@@ -132,14 +136,18 @@ def parse(data: bytes, where: str) -> tuple[Provenance, ...]:
     Raises
     ------
     DataError
-        It is of another form, or of a newer seggd-rt's.
+        It is of another form, or of a newer seggd-rt's, or too long.
     """
+    if len(data) > MAX_BYTES:
+        raise DataError(f"{where} has a record of its making over {MAX_BYTES >> 20} MiB: it was changed")
     try:
         document = msgspec.json.decode(data, type=_Document)
         if document.format != _FORMAT:
             raise DataError(f"{where} states its making as {document.format}: a newer seggd-rt may read it")
         if not document.images:
             raise DataError(f"{where} states the making of no image: it was changed")
+        if len(document.images) * sum(map(len, document.all.values())) > _MAX_UNPACKED:
+            raise DataError(f"{where} states the making of too many images, {len(document.images)}: it was changed")
         return tuple(
             msgspec.json.decode(msgspec.json.encode({**document.all, **image}), type=Provenance)
             for image in document.images

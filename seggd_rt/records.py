@@ -17,6 +17,7 @@ from seggd_rt.atomic import unwritable, write_file
 from seggd_rt.errors import DataError, OptionError
 from seggd_rt.generator import Generator
 from seggd_rt.imaging.fit import Fit
+from seggd_rt.limits import open_regular
 from seggd_rt.plan import Settings
 from seggd_rt.provenance import Provenance
 
@@ -206,7 +207,8 @@ class ManifestFile:
     def _lines(self) -> list[tuple[bytes, Record]]:
         """Return every finished line with what it says."""
         try:
-            lines = self.path.read_bytes().split(b"\n")
+            with open_regular(self.path) as file:
+                lines = file.read().split(b"\n")
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
@@ -215,7 +217,7 @@ class ManifestFile:
         for number, line in enumerate(lines[:-1], start=1):  # what follows the last line feed is not finished
             try:
                 found.append((line, msgspec.json.decode(line, type=Record)))
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise DataError(
                     f"{self.path}, line {number}, is no record of seggd-rt ({error}): write to another folder"
                 ) from error

@@ -20,6 +20,7 @@ import msgspec
 
 from seggd_rt.atomic import write_new_file
 from seggd_rt.errors import DataError, OptionError, SignatureError
+from seggd_rt.limits import read_file
 from seggd_rt.manifest import SIGNATURE
 from seggd_rt.optional import require
 
@@ -95,7 +96,7 @@ def read_signature(folder: Path) -> Signature | None:
     """
     path = folder / SIGNATURE
     try:
-        return parse_signature(_read(path), str(path))
+        return parse_signature(read_file(path, _MAX_BYTES), str(path))
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -88,7 +88,11 @@ def read_making(path: Path) -> tuple[Provenance, ...]:
     """
     if not path.exists():
         raise DataError(f"{path} is not there: give an image that seggd-rt drew")
-    return writer_of(path).made(path)
+    made = writer_of(path).made(path)
+    unknown = {each.fit for each in made} - set(Fit)
+    if unknown:
+        raise DataError(f"{path} states that it was fitted by {min(unknown)}, which is no way to fit: it was changed")
+    return made
 
 
 def compare(path: Path, generator: Generator, inputs: Inputs) -> Comparison:
@@ -120,6 +124,9 @@ def compare(path: Path, generator: Generator, inputs: Inputs) -> Comparison:
     writer = writer_of(path)
     if len(made) > 1 and not writer.holds_many:
         raise OptionError(f"{path} is a grid of {len(made)} images: it can be read, and not drawn again")
+    old = _pixels(path)
+    if not writer.holds_volume and len(old) != len(made):
+        raise DataError(f"{path} holds {len(old)} images and states how {len(made)} were made: it was changed")
     places = _find(made, generator, inputs)
     manifest, image = generator.manifest, generator.manifest.image
     source: LabelMapFile | None = None
@@ -141,9 +148,13 @@ def compare(path: Path, generator: Generator, inputs: Inputs) -> Comparison:
             for each, (source_file, index) in zip(made, places, strict=True):
                 label_map = fitted(source_file, checked(source_file, index, manifest), manifest, Fit(each.fit))
                 file.append(_draw(generator, each, label_map, inputs), each)
-        old, new = _pixels(path), _pixels(again)
-    if old.shape != new.shape:
-        raise DataError(f"{path} has the shape {old.shape}, and drawn again {new.shape}: it was changed")
+        new = _pixels(again)
+    if old.shape != new.shape or old.dtype != new.dtype:
+        raise DataError(
+            f"{path} holds {old.dtype} {old.shape}, and drawn again {new.dtype} {new.shape}: it was changed"
+        )
+    if not np.isfinite(old).all():
+        raise DataError(f"{path} holds infinities or NaNs: it was changed")
     white = _white(old, generator)
     difference = np.abs(old.astype(np.float64) - new)
     mean_square = float(np.mean(difference**2))
@@ -225,7 +236,10 @@ def _require(expected: str, array: NDArray[np.float32], path: Path) -> None:
 def _pixels(path: Path) -> NDArray[Any]:
     """Return all pixels of a file, in its own values."""
     if path.name.lower().endswith(".npy"):  # of many images, which is no real image
-        return NpyArray.open(path).read()
+        array = NpyArray.open(path)
+        if not array.shape:
+            raise DataError(f"{path} holds one number, and no images: it was changed")
+        return array.read()
     file = require_reader(path).open_real(path, Reading())
     return np.stack([file.read(index) for index in range(len(file))])
 

@@ -17,6 +17,11 @@ def either(count: int, one: str, many: str) -> str:
     return one if count == 1 else many
 
 
+def printable(text: str) -> str:
+    """Return text of others for a terminal: what would steer it, or turn the order of words, is replaced."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def some_of(names: Sequence[str], total: int | None = None) -> str:
     """Return the first few names, and dots where there are more; `total` counts those not given."""
     total = len(names) if total is None else total

@@ -6,6 +6,7 @@ a request to terminate with 143, and what is finished stays.
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 import warnings
@@ -34,6 +35,7 @@ from seggd_rt.cli import (
     verify,
 )
 from seggd_rt.errors import SeggdError
+from seggd_rt.wording import printable
 
 app = typer.Typer(
     name="seggd-rt",
@@ -87,6 +89,8 @@ def main() -> None:
     """Run the command line; every expected error becomes one line and exit code 2."""
     warnings.showwarning = _say_warning
     signal.signal(signal.SIGTERM, _terminate)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # a file's name that is no Unicode is printed as it is
     try:
         sys.exit(app(standalone_mode=False))  # what `typer.Exit` was given
     except _UsageError as error:
@@ -98,7 +102,7 @@ def main() -> None:
         said = error.strerror or str(error)
         _fail(said if error.filename is None else f"{error.filename}: {said}")
     except MemoryError:
-        _fail("there is not enough memory: a smaller batch needs less")
+        _fail("there is not enough memory: a smaller batch, or smaller files, need less")
     except ImportError as error:
         # NumPy's import turns Ctrl-C into an ImportError.
         if not isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
@@ -117,7 +121,7 @@ def _fail(message: str) -> NoReturn:
 
 
 def _say(line: str) -> None:
-    typer.echo(" ".join(line.split()), err=True)
+    typer.echo(printable(" ".join(line.split())), err=True)
 
 
 def _say_warning(

@@ -16,6 +16,9 @@ from seggd_rt.bundle import Bundle
 from seggd_rt.cli import options
 from seggd_rt.errors import OptionError
 
+_LONGEST_SHARD = 40
+"""Characters of --shard: Python refuses to read numbers of thousands of digits."""
+
 if TYPE_CHECKING:
     from seggd_engines.network import EngineInfo
     from seggd_rt import Generator
@@ -93,7 +96,7 @@ def generate(
     A folder gets a file an image, or a volume, named after label map and seed, and manifest.jsonl with how each was
     made. A run that is started again draws what is missing.
     """
-    from seggd_rt.atomic import make_folder, write_file
+    from seggd_rt.atomic import check_name, check_writable, make_folder, write_file
     from seggd_rt.batches import Checking
     from seggd_rt.cli.live_image import LiveImage, draw_watched, gif_bytes
     from seggd_rt.cli.run_progress import RunProgress
@@ -140,6 +143,9 @@ def generate(
         raise OptionError("--preview and --gif show one image that is drawn from noise: give one label map, count 1")
     if gif is not None and gif.suffix.lower() != ".gif":
         raise OptionError(f"{gif} must end in .gif")
+    if gif is not None:
+        check_name(gif)
+        check_writable(gif.parent)
     checking = None
     if check:
         checking = Checking(OutputCheck.open(plan.bundle, threads=threads), min_dice=min_dice, retries=retries)
@@ -210,6 +216,6 @@ def _shard(text: str) -> Shard:
     from seggd_rt.plan import Shard
 
     index, slash, of = text.partition("/")
-    if not (slash and index.isdecimal() and of.isdecimal()):
+    if not (slash and index.isdecimal() and of.isdecimal()) or len(text) > _LONGEST_SHARD:
         raise OptionError(f"--shard is {text}; it must be i/n, as 2/4")
     return Shard(int(index), int(of))

@@ -44,13 +44,13 @@ def inpaint(
     from seggd_rt.imaging.grid import png_bytes, render_titled, rgb
     from seggd_rt.imaging.real import read_real, read_region
     from seggd_rt.labels import colorize
-    from seggd_rt.one_mask import OneMask, refuse_inputs
+    from seggd_rt.one_mask import OneMask, check_output
     from seggd_rt.plan import Settings
     from seggd_rt.records import record_making
 
     if grid and output.suffix.lower() != ".png":
         raise OptionError(f"{output} must end in .png for a --grid")
-    refuse_inputs(output, mask, real, region)
+    check_output(output, mask, real, region)
     reading = options.reading(axis, fit, slice_number)
     with seggd_rt.load(
         bundle,

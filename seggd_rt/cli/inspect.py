@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seggd_rt.cli.options import BundleFolder, RequireSignature
-from seggd_rt.wording import counted
+from seggd_rt.wording import counted, printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -187,7 +187,7 @@ def _facts(title: str, rows: Mapping[str, str | None]) -> Table:
 def _plain(text: str) -> Text:
     from rich.text import Text
 
-    return Text("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text))
+    return Text(printable(text))
 
 
 def _known(value: bool | None) -> str:

@@ -47,7 +47,7 @@ def interpolate(
     from seggd_rt.imaging.grid import png_bytes, render_titled, rgb
     from seggd_rt.imaging.real import read_real
     from seggd_rt.labels import colorize
-    from seggd_rt.one_mask import OneMask, refuse_inputs
+    from seggd_rt.one_mask import OneMask, check_output
     from seggd_rt.plan import Settings
     from seggd_rt.records import record_making
 
@@ -56,7 +56,7 @@ def interpolate(
         raise OptionError(f"{output} must end in .png for a --grid")
     if not grid and len(weights) > 1 and output.suffix.lower() != ".npy":
         raise OptionError(f"{output} cannot hold {len(weights)} images: give an .npy, or add --grid")
-    refuse_inputs(output, mask, real)
+    check_output(output, mask, real)
     reading = options.reading(axis, fit, slice_number)
     with seggd_rt.load(
         bundle,

@@ -48,7 +48,7 @@ def sweep(
     import seggd_rt
     from seggd_rt.atomic import make_folder, write_file
     from seggd_rt.cli.generate import describe
-    from seggd_rt.one_mask import OneMask, refuse_inputs
+    from seggd_rt.one_mask import OneMask, check_output
     from seggd_rt.plan import Settings
     from seggd_rt.records import record_making
 
@@ -56,7 +56,7 @@ def sweep(
         raise OptionError(f"{output} must end in .png, for a grid, or .npy, for the images")
     if batch < 1:
         raise OptionError(f"--batch is {batch}; it must be at least 1")
-    refuse_inputs(output, mask)
+    check_output(output, mask)
     reading = options.reading(axis, fit, slice_number)
     with seggd_rt.load(
         bundle,

@@ -9,7 +9,7 @@ import typer
 
 from seggd_rt.cli import options
 from seggd_rt.errors import OptionError
-from seggd_rt.wording import counted, some_of
+from seggd_rt.wording import counted, printable, some_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,4 +104,4 @@ def _lines(made: Sequence[Provenance]) -> list[str]:
 def _shown(value: object) -> str:
     if value is None:
         return "-"
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return printable(", ".join(map(str, value)) if isinstance(value, tuple) else str(value))

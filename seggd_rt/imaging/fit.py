@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from seggd_rt.errors import DataError
 from seggd_rt.imaging.geometry import Geometry
 from seggd_rt.labels import resize_nearest
+from seggd_rt.manifest import MAX_PIXELS
 
 Pixel = TypeVar("Pixel", bound=np.generic)
 Size = tuple[int, int]
@@ -63,6 +65,11 @@ class Window:
             (height, width) of the file's slices, and of what the network draws.
         geometry
             Of the file: pixels need not be squares. They are taken for such where there is none.
+
+        Raises
+        ------
+        DataError
+            Its pixels are so far from squares that letterboxing would take more memory than any picture may.
         """
         height, width = size
         spacing_mm = (1.0, 1.0) if geometry is None else geometry.spacing_mm
@@ -73,6 +80,11 @@ class Window:
             scale = max(height * spacing_mm[0] / drawn[0], width * spacing_mm[1] / drawn[1])
             height = max(height, round(scale * drawn[0] / spacing_mm[0]))
             width = max(width, round(scale * drawn[1] / spacing_mm[1]))
+            if height * width > MAX_PIXELS:
+                raise DataError(
+                    f"a slice of {size[0]}x{size[1]} pixels, each of {spacing_mm[0]:g} x {spacing_mm[1]:g} mm, is too "
+                    f"long to be letterboxed into {drawn[0]}x{drawn[1]}: mend its spacing, or fit it by resize"
+                )
         return cls(size, (size[0] - height) // 2, (size[1] - width) // 2, height, width)
 
     def cut(self, pixels: NDArray[Pixel]) -> NDArray[Pixel]:

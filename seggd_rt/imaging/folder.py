@@ -70,11 +70,22 @@ class LabelMapSet:
 
 
 def _open(path: Path, reading: Reading) -> LabelMapFile:
+    require_unicode(path)
+    return require_reader(path).open(path, reading)
+
+
+def require_unicode(path: Path) -> None:
+    """Refuse a file that `manifest.jsonl` could not name.
+
+    Raises
+    ------
+    DataError
+        Its name is not Unicode.
+    """
     try:
         path.name.encode()
     except UnicodeEncodeError as error:
         raise DataError(f"the name of {printable(path)} is not Unicode, as manifest.jsonl needs: rename it") from error
-    return require_reader(path).open(path, reading)
 
 
 def printable(path: Path) -> str:

@@ -6,6 +6,8 @@ read and written, so that what is written has the mask's own shape, affine and z
 
 from __future__ import annotations
 
+import gzip
+import struct
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -32,8 +34,9 @@ from seggd_rt.imaging.contract import (
     unmarked,
 )
 from seggd_rt.imaging.geometry import Axis, Geometry
+from seggd_rt.limits import open_regular
 from seggd_rt.optional import require
-from seggd_rt.provenance import KEY, Provenance, dump, parse
+from seggd_rt.provenance import KEY, MAX_BYTES, Provenance, dump, parse
 
 if TYPE_CHECKING:
     import nibabel
@@ -45,11 +48,19 @@ _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """NIfTI's axes of the patient, x to the right and y to the front, to DICOM's, and back."""
 _MOST_OF_GZIP = 1032
 """Bytes that one byte of gzip can become at most."""
+_MAX_HEADER = 2 * MAX_BYTES
+"""Largest header, with its extensions, that is read."""
+_LONGEST = 540
+"""Bytes of NIfTI-2's header, without extensions; NIfTI-1's has 348."""
+_LEAST_EXTENSION = 16
+"""What is shorter before the header's end is no extension."""
 _KEPT = 2
 """Volumes kept in memory between two reads of their slices."""
 _CHUNK = 1 << 24
 _TOLERANCE = 1e-6
 """Of a label saved as a float, and of the smallest extent of an affine's axes beside the largest."""
+_LEAST_EXTENT = 1e-12
+"""Of a voxel, in mm; that of the largest is its inverse."""
 
 
 class MissingAffineWarning(UserWarning):
@@ -169,10 +180,10 @@ class NiftiReader:
         image = _open(path)
         shape = _shape(path, image.shape)
         dtype = image.get_data_dtype()
-        if dtype.kind not in "iuf":
-            raise LabelMapError(f"{path} holds {dtype}; a volume must hold numbers, one a voxel")
+        if dtype.kind not in "iuf" or dtype.itemsize > 8:
+            raise LabelMapError(f"{path} holds {dtype}; a volume must hold numbers of up to 64 bits, one a voxel")
         needed, there = int(np.prod(shape)) * dtype.itemsize, stamp.size
-        if needed > there * (_MOST_OF_GZIP if path.name.lower().endswith(".gz") else 1):
+        if needed > there * (_MOST_OF_GZIP if _is_packed(path) else 1):
             raise DataError(f"{path} states {dtype} {shape} and is too short for it: copy it again")
         cut, geometry = _place(path, image, shape, reading.axis)
         rows, columns = (shape[axis] for axis in cut.axes[1:])
@@ -212,7 +223,7 @@ class NiftiWriter:
         with NewFile(path) as file:
             yield volume
             data = memoryview(volume.to_bytes())
-            packer = zlib.compressobj(wbits=31) if path.name.lower().endswith(".gz") else None
+            packer = zlib.compressobj(wbits=31) if _is_packed(path) else None
             for start in range(0, len(data), _CHUNK):
                 chunk = data[start : start + _CHUNK]
                 file.write(chunk if packer is None else packer.compress(chunk))
@@ -222,9 +233,11 @@ class NiftiWriter:
     def made(self, path: Path) -> tuple[Provenance, ...]:
         """Return how a volume's slices were made: see `ImageWriter.made`."""
         for extension in _open(path).header.extensions:
+            if extension.get_code() != _COMMENT:
+                continue
             content = extension.get_content()
             data = content.encode() if isinstance(content, str) else bytes(content)
-            if extension.get_code() == _COMMENT and data.startswith(_MARK):
+            if data.startswith(_MARK):
                 return parse(data[len(_MARK) :].rstrip(b"\0"), str(path))
         raise unmarked(path)
 
@@ -300,8 +313,8 @@ def _place(
     known = int(image.header["sform_code"]) > 0 or int(image.header["qform_code"]) > 0
     affine = np.asarray(image.affine, np.float64)
     extents = np.linalg.svd(affine[:3, :3], compute_uv=False) if np.isfinite(affine).all() else np.zeros(3)
-    if not extents[2] > _TOLERANCE * extents[0]:
-        raise DataError(f"{path} has an affine that lets voxels fall together: set its sform, or its pixdim")
+    if not max(_TOLERANCE * extents[0], _LEAST_EXTENT) < extents[2] <= extents[0] < 1 / _LEAST_EXTENT:
+        raise DataError(f"{path} has an affine that lets voxels fall together, or apart: set its sform, or its pixdim")
     thin = [number for number in range(3) if shape[number] == 1]
     if axis is None and len(thin) == 1:
         cut = _Cut.along(thin[0])
@@ -343,30 +356,93 @@ def _shape(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
 def _open(path: Path) -> nibabel.Nifti1Image:
     nib = _nibabel()
     try:
-        image = nib.load(path)
+        return _kind_of(path).from_filename(path)
+    except DataError:
+        raise
     except (nib.filebasedimages.ImageFileError, *_damage()) as error:
         raise DataError(f"{path} cannot be read as NIfTI ({_line(error)}): save it again") from error
-    if not isinstance(image, nib.Nifti1Image):
-        raise DataError(f"{path} is no NIfTI file of one part, but {type(image).__name__}: save it as .nii.gz")
-    return image
+
+
+def _kind_of(path: Path) -> type[nibabel.Nifti1Image]:
+    """Return the class of nibabel that reads a file whose header ends where it says.
+
+    Its extensions are walked through here before: nibabel would unpack a whole file for one of a negative size, and
+    make a list without end of small ones.
+    """
+    nib = _nibabel()
+    with open_regular(path) as packed:
+        file = gzip.GzipFile(fileobj=packed) if _is_packed(path) else packed
+        data = file.read(_LONGEST)
+        kind = next((kind for size, kind in _sizes(nib).items() if _states(data, size)), None)
+        if kind is None:
+            raise DataError(f"{path} is no NIfTI file, or not a whole one: save it as .nii.gz")
+        size = kind.header_class.template_dtype.itemsize
+        header = kind.header_class(data[:size], check=False)
+        end = header["vox_offset"].item()
+        if not end <= _MAX_HEADER:  # nor is NaN
+            raise DataError(f"{path} states a header of {end:g} bytes: over {_MAX_HEADER >> 20} MiB it is not read")
+        data += file.read(max(0, int(end) - len(data)))
+    at = size + 4
+    has_extensions = any(data[size : size + 1])
+    while has_extensions and not 0 <= end - at < _LEAST_EXTENSION:
+        long = struct.unpack_from(f"{header.endianness}i", data, at)[0] if at + 8 <= len(data) else 0
+        if long < 8 or at + long > end:
+            raise DataError(f"{path} has a header extension that is none, or not whole: save it again")
+        at += long
+    return kind
+
+
+def _sizes(nib: Any) -> dict[int, type[nibabel.Nifti1Image]]:
+    return {348: nib.Nifti1Image, 540: nib.Nifti2Image}
+
+
+def _states(data: bytes, size: int) -> bool:
+    """Say whether a header of this size begins here, in either order of bytes."""
+    return len(data) >= size and size in (int.from_bytes(data[:4], "little"), int.from_bytes(data[:4], "big"))
 
 
 @lru_cache(_KEPT)
 def _load(path: Path, stamp: _Stamp, labels: bool) -> NDArray[Any]:
     """Return a volume's array, (X, Y, Z): integers of labels, float32 of real images."""
-    image = _open(path)
     try:
-        array = np.asanyarray(image.dataobj).reshape(_shape(path, image.shape))
+        array = _unpacked(path) if _is_packed(path) else np.asanyarray(_open(path).dataobj)
+        array = array.reshape(_shape(path, array.shape))
+    except DataError:
+        raise
     except _damage() as error:
         raise DataError(f"{path} is damaged, or not whole ({_line(error)}): copy it again") from error
     if not labels:
         return np.asarray(array, np.float32)
     if array.dtype.kind == "f":
-        whole = np.rint(array)
-        if not np.isfinite(array).all() or np.abs(array - whole).max() > _TOLERANCE:
-            raise LabelMapError(f"{path} holds fractions; a label volume has one class id a voxel: is it an image?")
-        return np.asarray(whole.clip(-1, 1 << 20), np.int32)
+        return _whole_numbers(path, array)
     return np.asarray(array)
+
+
+def _unpacked(path: Path) -> NDArray[Any]:
+    """Return the array of a .nii.gz, read to the end, where gzip has the checksum by which damage is found."""
+    kind = _kind_of(path)
+    with open_regular(path) as packed, gzip.GzipFile(fileobj=packed) as file:
+        image = kind.from_file_map({"image": _nibabel().FileHolder(fileobj=file)})
+        array: NDArray[Any] = np.asanyarray(image.dataobj)
+        while file.read(_CHUNK):
+            pass
+    return array
+
+
+def _is_packed(path: Path) -> bool:
+    return path.name.lower().endswith(".gz")
+
+
+def _whole_numbers(path: Path, array: NDArray[np.floating]) -> NDArray[np.int32]:
+    """Return labels saved as floats, slab by slab: a volume of doubles is large enough once."""
+    labels = np.empty(array.shape, np.int32, order="F")
+    for k in range(array.shape[2]):
+        slab = array[:, :, k]
+        whole = np.rint(slab)
+        if not np.isfinite(slab).all() or np.abs(slab - whole).max() > _TOLERANCE:
+            raise LabelMapError(f"{path} holds fractions; a label volume has one class id a voxel: is it an image?")
+        labels[:, :, k] = whole.clip(-1, 1 << 20)
+    return labels
 
 
 def _damage() -> tuple[type[Exception], ...]:

@@ -5,6 +5,7 @@ A .npy has no room for a record of its making, which lies beside it as NAME.npy.
 
 from __future__ import annotations
 
+import os
 import tokenize
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,9 +30,12 @@ from seggd_rt.imaging.contract import (
     unmarked,
 )
 from seggd_rt.labels import check_axes
-from seggd_rt.provenance import Provenance, dump, parse
+from seggd_rt.limits import open_regular, read_file
+from seggd_rt.provenance import MAX_BYTES, Provenance, dump, parse
 
 _HEADERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
+_DAMAGE = (ValueError, SyntaxError, TypeError, LookupError, RecursionError, MemoryError, tokenize.TokenError)
+"""What NumPy raises for headers that are damaged: it reads them as Python's literals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +56,15 @@ class NpyArray:
             It is not a .npy, holds Python objects, is not as long as its header says, or cannot be read.
         """
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 header = _HEADERS.get(npy_format.read_magic(file))
                 if header is None:
                     raise ValueError("its format is newer than 2.0")
                 shape, _, dtype = header(file)
-                start = file.tell()
-            size = path.stat().st_size - start
+                size = os.fstat(file.fileno()).st_size - file.tell()
         except OSError as error:
             raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
-        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError, tokenize.TokenError) as error:
+        except _DAMAGE as error:
             raise DataError(f"{path} is not a .npy file, or not a whole one: save it again with numpy.save") from error
         if dtype.hasobject:
             raise DataError(f"{path} holds Python objects, which are not safe to load: save it as an array of numbers")
@@ -85,7 +88,7 @@ class NpyArray:
         try:
             mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise DataError(f"{self.path} cannot be read any more ({error})") from error
+            raise DataError(f"{self.path} cannot be read any more ({error}): start again") from error
         if mapped.shape != self.shape or mapped.dtype != self.dtype:
             raise DataError(f"{self.path} was changed while it was in use: start again")
         return np.array(mapped if index is None else mapped[index])
@@ -191,18 +194,20 @@ class NpyWriter:
         """Start a .npy: see `ImageWriter.create`."""
         shape: tuple[int, ...] = (stack.count, stack.height, stack.width)
         shape = shape if stack.channels == 1 else (*shape, stack.channels)
+        # The record takes its place first, and both are written before: there is no .npy that lacks its record.
         with NewFile(path) as file:
             images = _NpyImages(file, shape)
             yield images
             images.check_whole()
-        if images.made:
-            write_file(_beside(path), dump(images.made))
+            file.flush()
+            if images.made:
+                write_file(_beside(path), dump(images.made))
 
     def made(self, path: Path) -> tuple[Provenance, ...]:
         """Return how a file's images were made, from the .json beside it: see `ImageWriter.made`."""
         NpyArray.open(path)
         try:
-            data = _beside(path).read_bytes()
+            data = read_file(_beside(path), MAX_BYTES)
         except FileNotFoundError as error:
             raise unmarked(path) from error
         except OSError as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,18 +18,23 @@ from numpy.typing import NDArray
 from seggd_rt.atomic import NewFile
 from seggd_rt.errors import DataError, LabelMapError, OptionError
 from seggd_rt.imaging.contract import PLAIN, Format, ImageFile, ImageStack, Reading, check_size, unmarked
+from seggd_rt.limits import open_regular
 from seggd_rt.manifest import MAX_PIXELS
 from seggd_rt.provenance import KEY, NOTE, Provenance, dump, parse
 
 if TYPE_CHECKING:
+    from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+_MAGIC = b"\x89PNG\r\n\x1a\n"
+_SIGNATURE = _MAGIC + b"\0\0\0\rIHDR"
 _GREY, _PALETTE = 0, 3
 _COLORS = {2: "an RGB image", 4: "a grey image with transparency", 6: "an RGBA image"}
 _DEPTHS = {_GREY: (1, 2, 4, 8, 16), _PALETTE: (1, 2, 4, 8)}
 _REAL_MODES = ("1", "L", "I;16", "RGB")
 """Pillow's names of what can be a real image; "I;16" is 16 bits."""
+_DAMAGE = (OSError, SyntaxError, ValueError, LookupError, TypeError, EOFError, struct.error, zlib.error)
+"""What Pillow raises for damaged files: SyntaxError is its own choice, others are what it runs into in a chunk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +58,11 @@ class PngLabelMap:
         from PIL import Image
 
         try:
-            with Image.open(self.path, formats=("PNG",)) as image:
+            with _opened(self.path) as image:
                 frames = getattr(image, "n_frames", 1)
                 pixels = np.asarray(image)
-        # What Pillow raises for damaged files: SyntaxError is its own choice, a bomb a second header's size.
-        except (OSError, SyntaxError, ValueError, EOFError, zlib.error, Image.DecompressionBombError) as error:
-            raise DataError(f"{self.path} cannot be read as PNG ({error}): save it again") from error
+        except (*_DAMAGE, Image.DecompressionBombError) as error:  # a bomb by the size that a second header states
+            raise _unreadable(self.path, error) from error
         if frames > 1 or pixels.shape != (self.height, self.width):
             raise DataError(f"{self.path} is not one PNG image of {self.height}x{self.width}: save it again")
         if pixels.dtype == np.bool_ and self.palette:
@@ -81,19 +87,19 @@ class PngReal:
 
     def read(self, index: int) -> NDArray[Any]:
         """Return the image: see `RealFile.read`."""
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
 
         try:
-            with Image.open(self.path, formats=("PNG",)) as opened:
+            with _opened(self.path) as opened:
                 if opened.width * opened.height > MAX_PIXELS:
-                    raise DataError(f"{self.path} has more than {MAX_PIXELS} pixels")
+                    raise DataError(f"{self.path} has more than {MAX_PIXELS} pixels: make it smaller")
                 if opened.mode not in _REAL_MODES:
                     raise DataError(f"{self.path} is a PNG of mode {opened.mode}: save it as grey or RGB")
                 return np.asarray(opened)
-        except UnidentifiedImageError as error:
-            raise DataError(f"{self.path} is not a PNG file: save it again") from error
-        except (OSError, SyntaxError, ValueError, EOFError, zlib.error, Image.DecompressionBombError) as error:
-            raise DataError(f"{self.path} cannot be read ({error})") from error
+        except DataError:
+            raise
+        except (*_DAMAGE, Image.DecompressionBombError) as error:
+            raise _unreadable(self.path, error) from error
 
 
 class PngReader:
@@ -113,7 +119,7 @@ class PngReader:
     def open(self, path: Path, reading: Reading = PLAIN) -> PngLabelMap:
         """Open a PNG by its header: see `Reader.open`."""
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 header = file.read(26)
         except OSError as error:
             raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
@@ -130,6 +136,35 @@ class PngReader:
             raise DataError(f"{path} states a colour type that PNG does not have: save it again")
         check_size(path, height, width)
         return PngLabelMap(path, height, width, depth, color == _PALETTE)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open a PNG whose chunks end within the file: Pillow asks for as much memory as a chunk states."""
+    from PIL import Image
+
+    with open_regular(path) as file:
+        end, at = file.seek(0, os.SEEK_END), len(_MAGIC)
+        while at + 8 <= end:
+            file.seek(at)
+            length, kind = struct.unpack(">I4s", file.read(8))
+            at += 12 + length
+            if at > end:
+                raise ValueError("it is not whole")
+            if kind == b"IEND":
+                break
+        file.seek(0)
+        with Image.open(file, formats=("PNG",)) as image:
+            yield image
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    from PIL import UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):
+        return DataError(f"{path} is not a PNG file, or a damaged one: save it again")
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return DataError(f"{path} cannot be read as PNG ({reason}): save it again")
 
 
 def png_texts(made: Sequence[Provenance]) -> PngInfo:
@@ -170,10 +205,10 @@ class PngWriter:
         from PIL import Image
 
         try:
-            with Image.open(path, formats=("PNG",)) as image:
+            with _opened(path) as image:
                 text = image.info.get(KEY)
-        except (OSError, SyntaxError, ValueError, EOFError, zlib.error, Image.DecompressionBombError) as error:
-            raise DataError(f"{path} cannot be read as PNG ({error})") from error
+        except (*_DAMAGE, Image.DecompressionBombError) as error:
+            raise _unreadable(path, error) from error
         if not isinstance(text, str):
             raise unmarked(path)
         return parse(text.encode("utf-8", "surrogatepass"), str(path))
