@@ -304,6 +304,8 @@ class _Recorder:
             precision=self._engine.precision,
             bundle=plan.bundle.sha256,
             version=seggd_rt.__version__,
+            keep_patient=plan.output.keep_patient,
+            mark=plan.output.mark,
         )
 
 

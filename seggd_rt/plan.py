@@ -152,12 +152,15 @@ class Output:
         Which of the two.
     keep_patient
         Whether whom a label map is of may be written into its images' file.
+    mark
+        Whether a corner of each image says that it is synthetic.
     """
 
     path: Path
     writer: ImageWriter
     is_folder: bool
     keep_patient: bool = False
+    mark: bool = False
 
     def file_name(self, target: Target) -> str:
         """Return the name of a target's file in the folder."""
@@ -277,6 +280,7 @@ def plan_run(
     slice_noise: SliceNoise = SliceNoise.INDEPENDENT,
     images_as: Format | None = None,
     keep_patient: bool = False,
+    mark: bool = False,
     **how: Unpack[HowToDraw],
 ) -> Plan:
     """Plan a run and check all of it; nothing is written.
@@ -308,7 +312,9 @@ def plan_run(
     images_as
         The format of images in a folder; that of the label maps if None, PNG where those are pictures.
     keep_patient
-        Whether whom a label map is of may be written into its images' file.
+        Whether whom a label map is of may be written into its images' file, which is DICOM's.
+    mark
+        Whether a corner of each image says that it is synthetic, in DICOM.
     **how
         As for `Generator.__call__`, for every image.
 
@@ -333,10 +339,12 @@ def plan_run(
     if count < 1:
         raise OptionError(f"count is {count}; it must be at least 1")
     settings = _settings(manifest, how, random_classes=random_classes, real=real, at=at, slice_noise=slice_noise)
-    reading = replace(reading, classes=manifest.classes)
+    reading = _with_classes(reading, manifest)
     found = LabelMapSet.open(Path(masks), reading)
     total = len(found) * count
-    target = replace(_output(output, found, images_as), keep_patient=keep_patient)
+    target = replace(_output(output, found, images_as), keep_patient=keep_patient, mark=mark)
+    if (keep_patient or mark) and target.writer is not WRITERS[Format.DICOM]:
+        raise OptionError("a patient is kept, and images are marked, in DICOM alone: write that with --format dicom")
     if shard.of > 1 and not target.is_folder:
         raise OptionError(f"{target.path} is one file, and a shard draws a part of the run: give a folder with -o")
     if noise is not None and real is not None:
@@ -344,6 +352,10 @@ def plan_run(
     for file in found.files:
         at_once = len(file) if target.writer.holds_volume else 1
         target.writer.check(_stack(manifest, target, reading, file, at_once if target.is_folder else total))
+    if not target.is_folder and not target.writer.ending and total > 1:
+        raise OptionError(
+            f"{target.path} holds one slice, and this run draws {total}: give a folder with -o, and --format dicom"
+        )
     if not target.is_folder and target.writer.holds_volume and (len(found.files), count) != (1, 1):
         raise OptionError(f"{target.path} is one volume, and this run draws several: give a folder with -o")
     _check_apart(Path(masks), bundle.path, target.path)
@@ -365,7 +377,7 @@ def read_label_map(path: Path, manifest: Manifest, reading: Reading = PLAIN) -> 
     OptionError
         It holds several, and `reading` names none of them.
     """
-    masks = LabelMapSet.open(path, replace(reading, classes=manifest.classes))
+    masks = LabelMapSet.open(path, _with_classes(reading, manifest))
     if len(masks.files) != 1:
         raise DataError(f"{path} holds {len(masks.files)} label maps; give one")
     file = masks.files[0]
@@ -373,6 +385,12 @@ def read_label_map(path: Path, manifest: Manifest, reading: Reading = PLAIN) -> 
     one = LabelMapSet((_Slice(file, index),))
     _check_label_maps(one, manifest, None, reading.fit)
     return _fitted(file, _checked(file, index, manifest), manifest, reading.fit)
+
+
+def _with_classes(reading: Reading, manifest: Manifest) -> Reading:
+    """Return how files are read for a bundle: its map of segments holds where the reading's says nothing."""
+    stated = {} if manifest.dicom is None else manifest.dicom.segments
+    return replace(reading, classes=manifest.classes, segments={**stated, **reading.segments})
 
 
 @dataclass(frozen=True)
@@ -574,6 +592,7 @@ def _stack(manifest: Manifest, output: Output, reading: Reading, file: LabelMapF
         source=file,
         fit=reading.fit,
         keep_patient=output.keep_patient,
+        mark=output.mark,
     )
 
 

@@ -31,6 +31,8 @@ def interpolate(
     axis: options.AxisName = None,
     fit: options.FitName = "resize",
     slice_number: options.SliceNumber = None,
+    segments: options.SegmentMap = None,
+    threshold: options.Threshold = None,
     engine: options.EngineName = "auto",
     precision: options.PrecisionName = "auto",
     device: options.DeviceName = "auto",
@@ -51,7 +53,7 @@ def interpolate(
     if not grid and len(weights) > 1 and output.suffix.lower() != ".npy":
         raise OptionError(f"{output} cannot hold {len(weights)} images: give an .npy, or add --grid")
     refuse_inputs(output, mask, real)
-    reading = options.reading(axis, fit, slice_number)
+    reading = options.reading(axis, fit, slice_number, segments, threshold)
     with seggd_rt.load(bundle, engine=engine, precision=precision, device=device, threads=threads) as generator:
         typer.echo(describe(generator.engine), err=True)
         label_map = read_label_map(mask, generator.manifest, reading)

@@ -32,6 +32,8 @@ def sweep(
     axis: options.AxisName = None,
     fit: options.FitName = "resize",
     slice_number: options.SliceNumber = None,
+    segments: options.SegmentMap = None,
+    threshold: options.Threshold = None,
     engine: options.EngineName = "auto",
     precision: options.PrecisionName = "auto",
     device: options.DeviceName = "auto",
@@ -52,7 +54,7 @@ def sweep(
     if batch < 1:
         raise OptionError(f"--batch is {batch}; it must be at least 1")
     refuse_inputs(output, mask)
-    reading = options.reading(axis, fit, slice_number)
+    reading = options.reading(axis, fit, slice_number, segments, threshold)
     with seggd_rt.load(bundle, engine=engine, precision=precision, device=device, threads=threads) as generator:
         typer.echo(describe(generator.engine), err=True)
         label_map = read_label_map(mask, generator.manifest, reading)
