@@ -17,9 +17,8 @@ from seggd_rt.imaging.dicom_file import (
     SEGMENTATIONS,
     SUFFIX,
     damage,
-    pixel_size,
+    open_pixels,
     read_frames,
-    read_header,
     sop_class,
     text,
 )
@@ -56,8 +55,8 @@ class _Slice:
 
     @classmethod
     def open(cls, path: Path) -> _Slice:
-        stamp, header = Stamp.of(path), read_header(path, _TAGS)
-        frames, rows, columns = pixel_size(path, header, stamp.size)
+        stamp = Stamp.of(path)
+        header, (frames, rows, columns) = open_pixels(path, _TAGS)
         if frames > 1:
             raise DataError(f"{path} holds {frames} frames: save it as a series of single frames, or as a segmentation")
         return cls(path, stamp, header, (rows, columns))

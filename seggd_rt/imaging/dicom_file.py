@@ -6,11 +6,12 @@ is as long as its header says; so no file makes a reader take more memory than a
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +28,14 @@ SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """Segmentation Storage, and Label Map Segmentation Storage."""
 DIRECTORY = "1.2.840.10008.1.3.10"
 """Media Storage Directory Storage: a DICOMDIR."""
-_PLAIN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
-"""Implicit little endian, explicit little endian, explicit big endian."""
+_IMPLICIT, _BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
+_PLAIN = (_IMPLICIT, "1.2.840.10008.1.2.1", _BIG_ENDIAN)
+"""Transfer syntaxes without compression: implicit little endian, explicit little and big endian."""
 _RUN_LENGTHS = "1.2.840.10008.1.2.5"
 _MOST_OF_RUN_LENGTHS = 64
 """Bytes that one byte of run lengths can become at most."""
 _SOP_CLASS = b"\x02\x00\x02\x00UI"
+_PIXEL_DATA, _UNDEFINED = (0x7FE0, 0x0010), 0xFFFFFFFF
 _SHOWN = 160
 
 
@@ -54,51 +57,72 @@ def sop_class(path: Path) -> str | None:
     return head[start + 8 : start + 8 + length].decode("ascii", "replace").rstrip("\0 ")
 
 
-def read_header(path: Path, tags: Sequence[str] | None = None) -> Dataset:
-    """Return a file's data set up to its pixel data, or only these of it.
+def read_header(path: Path) -> Dataset:
+    """Return a file's data set up to its pixel data.
 
     Raises
     ------
     DataError
-        It is no DICOM file, is damaged, or its pixel data is compressed in a way that is not read.
+        It is no DICOM file, is damaged, or is compressed in a way that is not read.
     """
-    pydicom = _pydicom()
-    with damage(path):
-        meta = pydicom.filereader.read_file_meta_info(path)
-        syntax = meta.get("TransferSyntaxUID")
-        if syntax is None:
-            raise DataError(f"{path} does not state how it is encoded (it has no transfer syntax): export it again")
-        if syntax not in (*_PLAIN, _RUN_LENGTHS):
-            raise DataError(
-                f"{path} is compressed as {pydicom.uid.UID(syntax).name}: decompress it first, as dcmdjpeg, dcmconv or "
-                "gdcmconv --raw do"
-            )
-        return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=None if tags is None else list(tags))
+    with damage(path), path.open("rb") as file:
+        return _read(path, file, None)
 
 
-def pixel_size(path: Path, header: Dataset, size: int) -> tuple[int, int, int]:
-    """Return how many frames, rows and columns a header states; its file has `size` bytes.
+def open_pixels(path: Path, tags: Sequence[str] | None = None) -> tuple[Dataset, tuple[int, int, int]]:
+    """Return a file's data set up to its pixel data, or these of it, and how many frames, rows and columns it has.
 
     Raises
     ------
     DataError
-        There is no grey pixel, more than memory is meant for, or more than the file can hold.
+        As for `read_header`; or it has no grey pixels, or fewer than it states.
     LabelMapError
-        A frame is too large.
+        A frame has more pixels than memory is meant for.
     """
-    with damage(path):
-        frames, rows, columns = (int(header.get(name) or 0) for name in ("NumberOfFrames", "Rows", "Columns"))
-        frames, bits = max(frames, 1), int(header.get("BitsAllocated") or 0)
-        samples, syntax = int(header.get("SamplesPerPixel") or 1), header.file_meta.TransferSyntaxUID
-    if not rows or not columns or bits not in (1, 8, 16, 32):
+    with damage(path), path.open("rb") as file:
+        header = _read(path, file, tags)
+        syntax = header.file_meta.TransferSyntaxUID
+        there = _pixel_bytes(file, syntax)
+        frames, rows, columns, bits = (
+            int(header.get(name) or 0) for name in ("NumberOfFrames", "Rows", "Columns", "BitsAllocated")
+        )
+        samples = int(header.get("SamplesPerPixel") or 1)
+    if not there or not rows or not columns or bits not in (1, 8, 16, 32):
         raise DataError(f"{path} has no pixels that are read: give images or segmentations")
     if samples != 1:
         raise DataError(f"{path} has {samples} samples a pixel, as colours have: convert it to grey first")
     check_size(path, rows, columns)
+    frames = max(frames, 1)
     needed = -(-frames * rows * columns * bits // 8)
-    if needed > size * (_MOST_OF_RUN_LENGTHS if syntax == _RUN_LENGTHS else 1):
+    if needed > there * (_MOST_OF_RUN_LENGTHS if syntax == _RUN_LENGTHS else 1):
         raise DataError(f"{path} states {frames} frames of {rows}x{columns} and is too short for them: copy it again")
-    return frames, rows, columns
+    return header, (frames, rows, columns)
+
+
+def _read(path: Path, file: BinaryIO, tags: Sequence[str] | None) -> Dataset:
+    """Read a header, leaving the file where its pixel data begins."""
+    pydicom = _pydicom()
+    syntax = pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID")
+    if syntax is None:
+        raise DataError(f"{path} does not state how it is encoded (it has no transfer syntax): export it again")
+    if syntax not in (*_PLAIN, _RUN_LENGTHS):
+        raise DataError(
+            f"{path} is compressed as {pydicom.uid.UID(syntax).name}: decompress it first, as dcmdjpeg, dcmconv or "
+            "gdcmconv --raw do"
+        )
+    return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=None if tags is None else list(tags))
+
+
+def _pixel_bytes(file: BinaryIO, syntax: str) -> int:
+    """Return how many bytes of pixel data there are, the file being where they begin."""
+    order = ">" if syntax == _BIG_ENDIAN else "<"
+    start, head = file.tell(), file.read(12)
+    if len(head) < 12 or struct.unpack(f"{order}HH", head[:4]) != _PIXEL_DATA:
+        return 0
+    long = syntax != _IMPLICIT
+    (stated,) = struct.unpack(f"{order}I", head[8:12] if long else head[4:8])
+    rest = file.seek(0, os.SEEK_END) - start - (12 if long else 8)
+    return rest if stated == _UNDEFINED else min(stated, rest)
 
 
 def read_frames(path: Path, frames: Sequence[int]) -> Iterator[NDArray[Any]]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from seggd_rt.errors import DataError, LabelMapError, OptionError
 from seggd_rt.imaging.contract import MAX_VOXELS, Reading
-from seggd_rt.imaging.dicom_file import damage, pixel_size, read_frames, read_header, text
+from seggd_rt.imaging.dicom_file import damage, open_pixels, read_frames, text
 from seggd_rt.imaging.geometry import Geometry
 from seggd_rt.imaging.segments import Segment, match_segments
 from seggd_rt.imaging.slices import Plane, Volume, check_axis, stack
@@ -91,8 +91,8 @@ class DicomSegmentation:
 
 def open_segmentation(path: Path, reading: Reading) -> DicomSegmentation:
     """Open a segmentation by its header: see `Reader.open`."""
-    stamp, header = Stamp.of(path), read_header(path)
-    count, rows, columns = pixel_size(path, header, stamp.size)
+    stamp = Stamp.of(path)
+    header, (count, rows, columns) = open_pixels(path)
     with damage(path):
         if "TotalPixelMatrixRows" in header:
             raise DataError(f"{path} is a segmentation of tiles, as of a microscope's slide, which is not read")

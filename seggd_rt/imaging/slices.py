@@ -153,9 +153,10 @@ def _counts(
     for step in (step_mm, float(gaps.min())):
         if not step:
             continue
-        steps = np.rint(gaps / abs(step))
+        steps = np.rint(gaps / step)
         even = float((levels[-1] - levels[0]) / max(steps.sum(), 1))
-        if (steps >= 1).all() and np.abs(gaps - steps * even).max() <= max(_UNEVEN * even, _SAME_MM):
+        allowed = max(_UNEVEN * even, _SAME_MM)
+        if (steps >= 1).all() and abs(even - step) <= allowed and np.abs(gaps - steps * even).max() <= allowed:
             return np.concatenate([[0], np.cumsum(steps)]).astype(np.int64)
     raise _uneven(path, gaps)
 
