@@ -54,6 +54,8 @@ _TEXT = 64
 _LEVELS = 255
 """Fewer whole numbers than this between black and white would coarsen an image."""
 _WORD = 65535
+_DIGITS = 9
+"""After the point, of millimetres and cosines: less is the noise of computing them."""
 
 
 @dataclass(frozen=True)
@@ -225,7 +227,7 @@ def segmentation(
     codes = _codes(source)
     described = []
     for number, each in enumerate(classes, start=1):
-        category, kind = codes.get(each.id, (_ANATOMY, (str(each.id), "99SEGGD", _long(each.name))))
+        category, kind = codes.get(each.id, (_TISSUE, _TISSUE))
         segment = highdicom.seg.SegmentDescription(
             number, _long(each.name), _code(category), _code(kind), algorithm_type="MANUAL"
         )
@@ -335,12 +337,14 @@ def _describe_place(data: Dataset, study: Study, index: int) -> None:
     across, down = float(np.linalg.norm(column)), float(np.linalg.norm(row))
     normal = np.cross(column / across, row / down)
     position = affine[:3, 3] + index * step
+    step_mm = abs(float(step @ normal))
     data.FrameOfReferenceUID, data.PositionReferenceIndicator = study.frame_of_reference, ""
     data.ImagePositionPatient = _decimals(position)
     data.ImageOrientationPatient = _decimals([*(column / across), *(row / down)])
     data.PixelSpacing = _decimals([down, across])
-    data.SliceThickness = data.SpacingBetweenSlices = _decimals([abs(float(step @ normal))])[0]
-    data.SliceLocation = _decimals([float(position @ normal)])[0]
+    data.SliceThickness, data.SpacingBetweenSlices, data.SliceLocation = _decimals(
+        [step_mm, step_mm, position @ normal]
+    )
     data.PatientOrientation = ""
 
 
@@ -352,9 +356,10 @@ def _describe_pixels(data: Dataset, study: Study, pixels: NDArray[np.integer]) -
     data.PixelRepresentation = int(scale.signed)
     data.LossyImageCompression = "00"
     if data.Modality == "CT" or (scale.slope, scale.intercept) != (1, 0):
-        data.RescaleSlope, data.RescaleIntercept = _decimals([scale.slope, scale.intercept])
+        data.RescaleSlope, data.RescaleIntercept = map(_decimal, (scale.slope, scale.intercept))
         data.RescaleType = scale.unit
-    data.WindowCenter, data.WindowWidth = _decimals([(scale.black + scale.white) / 2, scale.white - scale.black])
+    data.WindowCenter = _decimal((scale.black + scale.white) / 2)
+    data.WindowWidth = _decimal(scale.white - scale.black)
     data.VOILUTFunction = "LINEAR_EXACT"
     data.PixelData = pixels.tobytes()
 
@@ -375,7 +380,8 @@ def _equipment(made_by: Dataset, about: str) -> Dataset:
 
 
 _Code = tuple[str, str, str]
-_ANATOMY: _Code = ("123037004", "SCT", "Anatomical Structure")
+_TISSUE: _Code = ("85756007", "SCT", "Tissue")
+"""Of a class whose code is not known: its label says what it is."""
 
 
 def _codes(source: object) -> dict[int, tuple[_Code, _Code]]:
@@ -418,6 +424,12 @@ def _long(name: str) -> str:
 
 
 def _decimals(numbers: Sequence[float] | NDArray[np.float64]) -> list[str]:
-    """Return numbers as Decimal Strings, as exact as 16 characters are."""
+    """Return millimetres, or cosines, as Decimal Strings."""
+    return [_decimal(round(float(number), _DIGITS) + 0.0) for number in numbers]  # -0 becomes 0
+
+
+def _decimal(number: float) -> str:
+    """Return a number as a Decimal String, as exact as 16 characters are."""
     valuerep = require("pydicom.valuerep", extra="dicom", feature="DICOM")
-    return [valuerep.format_number_as_ds(float(number) + 0.0) for number in numbers]
+    text: str = valuerep.format_number_as_ds(float(number))
+    return text

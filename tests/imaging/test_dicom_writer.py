@@ -131,6 +131,8 @@ EXPECTED = re.compile(
     r"|\(0x5347,0x1001\).*Unrecognized tag"  # the record, in a private block
     r"|needed to build DICOMDIR - Study (Date|Time|ID)"  # they are empty, as of no study
     r"|attribute <Laterality>"  # empty, as what an image shows is not known
+    r"|Non-identity Modality LUT .* MR IOD"  # of an MR bundle whose range is no whole numbers
+    r"|defined term <US> for value 1 of attribute <Rescale Type>"  # unspecified: a CT bundle without a range
     r"|this is a Standard Extended SOP Class"  # for these, and for a place of a Secondary Capture or a scale of an MR:
     r"|not present in standard DICOM IOD - \(0x(0018,0x(0050|0088)|0020,0x(0032|0037|0052|1040|1041)|0028,0x105[234])\)"
 )
@@ -261,31 +263,35 @@ AFFINES = {
 
 
 @pytest.mark.parametrize("affine", AFFINES.values(), ids=AFFINES)
-def test_other_readers_find_the_same(tmp_path: Path, affine: NDArray[np.float64]) -> None:
+def test_simpleitk_finds_the_same(tmp_path: Path, affine: NDArray[np.float64]) -> None:
     sitk = pytest.importorskip("SimpleITK", reason="SimpleITK is not installed")
     source = READER.open(segmentation(tmp_path / "mask.dcm", labels(), NAMES, affine), READING)
     folder = write(tmp_path / "out", source)
     reader = sitk.ImageSeriesReader()
-    (name,) = {reader.GetGDCMSeriesIDs(str(folder))[0]}
-    reader.SetFileNames(
-        [f for f in reader.GetGDCMSeriesFileNames(str(folder), name) if not f.endswith("segmentation.dcm")]
-    )
+    series_uid = pydicom.dcmread(folder / "0001.dcm").SeriesInstanceUID
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder), series_uid))
     image = reader.Execute()
-    array = sitk.GetArrayFromImage(image)
-    expected = np.stack([np.rint(-500 + 1000 * pixels.astype(np.float64)) for pixels in images(5)])
-    corners = [(c, r, s) for c in (0, 31) for r in (0, 23) for s in (0, 4)]
-    for corner in corners:
-        place = image.TransformIndexToPhysicalPoint(corner)
-        column, row, index = np.linalg.solve(source.geometry.affine, [*place, 1])[:3]
-        np.testing.assert_allclose(source.geometry.affine @ [*np.rint([column, row, index]), 1], [*place, 1], atol=1e-3)
-        assert array[corner[::-1]] == expected[round(index), round(row), round(column)]
+    found = sitk.GetArrayFromImage(image)
+    expected = np.rint(-500 + 1000 * images(5).astype(np.float64))
+    for corner in [(c, r, s) for c in (0, 31) for r in (0, 23) for s in (0, 4)]:
+        place = [*image.TransformIndexToPhysicalPoint(corner), 1]
+        here = np.rint(np.linalg.solve(source.geometry.affine, place))
+        np.testing.assert_allclose(source.geometry.affine @ here, place, atol=1e-3)
+        column, row, index = here[:3].astype(int)
+        assert found[corner[::-1]] == expected[index, row, column]
+    assert sorted(found.flat) == sorted(expected.flat)
+
+
+@pytest.mark.parametrize("affine", AFFINES.values(), ids=AFFINES)
+def test_highdicom_finds_the_same(tmp_path: Path, affine: NDArray[np.float64]) -> None:
+    source = READER.open(segmentation(tmp_path / "mask.dcm", labels(), NAMES, affine), READING)
+    folder = write(tmp_path / "out", source)
     found = highdicom.seg.segread(folder / "segmentation.dcm")
     volume = found.get_volume(combine_segments=True)
-    np.testing.assert_array_equal(volume.array, labels())
-    np.testing.assert_allclose(volume.affine[:, [2, 1, 0, 3]], source.geometry.affine, atol=1e-3)
+    assert same_places((volume.array, volume.affine[:, [2, 1, 0, 3]]), source)
     assert [found.get_segment_description(k).segment_label for k in (1, 2, 3)] == NAMES
     uids = {pydicom.dcmread(path).SOPInstanceUID for path in folder.glob("0*.dcm")}
-    assert {uid for _, _, uid in found.get_source_image_uids()} == uids
+    assert {uid for _, _, uid in found.get_source_image_uids()} <= uids
 
 
 def test_segmentation_in_images_out_segmentation_out(tmp_path: Path, mask: Any) -> None:
@@ -370,12 +376,12 @@ def test_nifti_to_dicom_to_nifti(tmp_path: Path, affine: NDArray[np.float64], ax
 
 
 def same_places(one: Any, other: Any, *, labels_too: bool = True) -> bool:
-    """Say whether two files have the same pixels at the same places, in whatever order."""
+    """Say whether two files, or arrays with affines, have the same pixels at the same places, in whatever order."""
 
     def points(file: Any) -> NDArray[np.float64]:
-        volume = volume_of(file)
+        volume, affine = file if isinstance(file, tuple) else (volume_of(file), file.geometry.affine)
         index = np.indices(volume.shape).reshape(3, -1)[::-1]
-        places = (file.geometry.affine @ [*index, np.ones(volume.size)])[:3].T
+        places = (affine @ [*index, np.ones(volume.size)])[:3].T
         values = volume.reshape(-1, 1) if labels_too else np.zeros((volume.size, 1))
         rows = np.hstack([places, values])
         return rows[np.lexsort(np.rint(rows[:, 2::-1] * 20).T)]
@@ -485,8 +491,8 @@ def test_files_without_a_record(tmp_path: Path) -> None:
 def test_the_same_bytes_when_written_again(tmp_path: Path, mask: Any) -> None:
     first, second = (files_below(write(tmp_path / name, mask)) for name in ("a", "b"))
     assert first == second
-    uids = {re.findall(rb"2\.25\.\d+", data)[1] for data in first.values()}
-    assert len(uids) == len(first)
+    for keyword, count in (("SOPInstanceUID", 6), ("SeriesInstanceUID", 2), ("StudyInstanceUID", 1)):
+        assert len({pydicom.dcmread(path)[keyword].value for path in (tmp_path / "a").iterdir()}) == count
 
 
 def test_uids_tell_volumes_apart(tmp_path: Path, mask: Any) -> None:
