@@ -96,16 +96,21 @@ class _Slice:
         whole = np.rint(values)
         if not np.array_equal(values, whole):
             raise LabelMapError(f"{self.path} holds fractions; a label map has one class id a pixel: is it an image?")
-        return whole.clip(-1, _LARGEST).astype(np.int32)
+        label_map: NDArray[np.int32] = whole.clip(-1, _LARGEST).astype(np.int32)
+        return label_map
 
     def image(self) -> NDArray[np.float32]:
         """Return its image, (H, W) float32 in the modality's own units, black lowest."""
         stored = self._stored()
-        if self.header.PhotometricInterpretation == _INVERTED:
-            bits, signed = int(self.header.BitsStored), bool(self.header.PixelRepresentation)
-            # The lowest becomes the highest of what is stored; of signed values that is -1 - value.
-            stored = (-1 if signed else (1 << bits) - 1) - stored.astype(np.int64)
-        return self._values(stored).astype(np.float32)
+        with damage(self.path):
+            if self.header.PhotometricInterpretation == _INVERTED:
+                bits, signed = int(self.header.BitsStored), bool(self.header.PixelRepresentation)
+                # The lowest becomes the highest of what is stored; of signed values that is -1 - value.
+                stored = (-1 if signed else (1 << bits) - 1) - stored.astype(np.int64)
+        values: NDArray[np.float32] = self._values(stored).astype(np.float32)
+        if not np.isfinite(values).all():
+            raise DataError(f"{self.path} states a rescale slope or intercept that is none: export it again")
+        return values
 
     def _stored(self) -> NDArray[Any]:
         self.stamp.check(self.path)

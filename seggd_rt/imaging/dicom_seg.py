@@ -86,7 +86,8 @@ class DicomSegmentation:
     def read(self, index: int) -> NDArray[Any]:
         """Return one slice: see `LabelMapFile.read`."""
         self._contents.stamp.check(self.path)
-        return _load(self._contents)[index].copy()
+        label_map: NDArray[Any] = _load(self._contents)[index].copy()
+        return label_map
 
 
 def open_segmentation(path: Path, reading: Reading) -> DicomSegmentation:

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from seggd_rt.atomic import NewFile, NewFolder
 from seggd_rt.errors import DataError, OptionError
-from seggd_rt.imaging import dicom_objects as objects
+from seggd_rt.imaging import dicom_image, dicom_mask, dicom_study
 from seggd_rt.imaging.contract import ImageFile, ImageStack, LabelMapFile, unmarked
 from seggd_rt.imaging.dicom import DicomSlices
 from seggd_rt.imaging.dicom_file import SEGMENTATIONS, SUFFIX, damage, read_header, sop_class
@@ -87,7 +87,7 @@ def _record(path: Path) -> tuple[int, bytes]:
     with damage(path):
         number = int(header.get("InstanceNumber") or 0)
         try:
-            data = header.private_block(objects.GROUP, objects.CREATOR)[objects.RECORD].value
+            data = header.private_block(dicom_image.GROUP, dicom_image.CREATOR)[dicom_image.RECORD].value
         except KeyError as error:
             raise unmarked(path) from error
     return number, data if isinstance(data, bytes) else str(data).encode("utf-8", "surrogatepass")
@@ -112,7 +112,7 @@ def _placed(stack: ImageStack) -> tuple[Manifest, LabelMapFile, Geometry]:
 def _patient(source: LabelMapFile) -> dict[str, str]:
     if not isinstance(source, DicomSegmentation | DicomSlices):
         raise OptionError(f"{source.path} names no patient to keep: leave --keep-patient out, or give DICOM")
-    return objects.kept_patient(source.example)
+    return dicom_study.kept_patient(source.example)
 
 
 class _DicomImages:
@@ -121,7 +121,7 @@ class _DicomImages:
     def __init__(self, stack: ImageStack) -> None:
         self._stack = stack
         self._manifest, self._source, self._geometry = _placed(stack)
-        self._scale = objects.Scale.of(self._manifest)
+        self._scale = dicom_image.Scale.of(self._manifest)
         self._pixels: list[NDArray[np.integer]] = []
         self._labels: list[NDArray[np.integer]] = []
         self._space = self._geometry.affine.tobytes()
@@ -130,7 +130,7 @@ class _DicomImages:
     def append(self, image: NDArray[np.float32], made: Provenance | None = None) -> None:
         label_map = self._source.read(len(self._pixels)).astype(np.uint8)
         # Where a file names no axes of the patient, what lies in them does.
-        self._space = objects.digest(self._space, label_map.tobytes()).encode()
+        self._space = dicom_study.digest(self._space, label_map.tobytes()).encode()
         grey = image[..., 0] if image.ndim == 3 else image
         placed = self._stack.window((label_map.shape[0], label_map.shape[1])).put(grey)
         if self._stack.mark:
@@ -145,7 +145,7 @@ class _DicomImages:
     def only(self) -> bytes:
         """Return the only slice as a file."""
         (pixels,), (made,) = self._pixels, self._made
-        return objects.encode(objects.image(self._study(), 0, pixels, made))
+        return dicom_study.encode(dicom_image.image(self._study(), 0, pixels, made))
 
     def files(self) -> Iterator[tuple[str, bytes]]:
         """Yield names and files: slices, then the segmentation."""
@@ -154,27 +154,27 @@ class _DicomImages:
         study, headers = self._study(), []
         digits = max(4, len(str(len(self._pixels))))
         for index, (pixels, made) in enumerate(zip(self._pixels, self._made, strict=True)):
-            image = objects.image(study, index, pixels, made)
-            yield f"{index + 1:0{digits}}{SUFFIX}", objects.encode(image)
+            image = dicom_image.image(study, index, pixels, made)
+            yield f"{index + 1:0{digits}}{SUFFIX}", dicom_study.encode(image)
             del image.PixelData
             headers.append(image)
         kept = {name for made in self._made if made is not None for name in made.classes}
         classes = [each for each in self._manifest.classes[1:] if each.name in kept or None in self._made]
         labels = np.stack(self._labels)
-        yield SEGMENTATION, objects.encode(objects.segmentation(study, headers, labels, classes, self._source))
+        yield SEGMENTATION, dicom_study.encode(dicom_mask.segmentation(study, headers, labels, classes, self._source))
 
-    def _study(self) -> objects.Study:
+    def _study(self) -> dicom_study.Study:
         patient = _patient(self._source) if self._stack.keep_patient else {}
-        frame = self._geometry.frame_of_reference or objects.derive_uid("space", self._space.decode())
+        frame = self._geometry.frame_of_reference or dicom_study.derive_uid("space", self._space.decode())
         about = dump([made for made in self._made if made is not None]) if any(self._made) else b""
-        identity = objects.digest(
+        identity = dicom_study.digest(
             about,
             self._space,
             frame.encode(),
-            msgspec.json.encode([objects.modality(self._manifest), self._stack.mark, patient]),
+            msgspec.json.encode([dicom_study.modality(self._manifest), self._stack.mark, patient]),
             *(pixels.tobytes() for pixels in self._pixels),
         )
-        return objects.Study(self._manifest, self._geometry.affine, frame, identity, patient, self._stack.mark)
+        return dicom_study.Study(self._manifest, self._geometry.affine, frame, identity, patient, self._stack.mark)
 
 
 def mark(image: NDArray[np.float32]) -> NDArray[np.float32]:

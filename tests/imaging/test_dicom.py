@@ -357,6 +357,16 @@ def test_what_is_no_real_image(tmp_path: Path, change: dict[str, Any], message: 
         READER.open_real(path)
 
 
+def test_values_that_are_none(tmp_path: Path) -> None:
+    path = save(slice_object(labels()[1], AXIAL, 0, RescaleSlope="3"), tmp_path / "a.dcm")
+    path.write_bytes(
+        path.read_bytes().replace(b"DS\x02\x003 ", b"DS\x04\x00nan ").replace(b"DS\x02\x000 ", b"DS\x00\x00")
+    )
+    with pytest.raises(DataError, match=r"a\.dcm"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        READER.open_real(path).read(0)
+
+
 def test_a_segmentation_is_no_real_image(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is a segmentation, no image"):
         READER.open_real(segmentation(tmp_path / "a.dcm", labels(), NAMES))

@@ -30,7 +30,7 @@ from seggd_engines.network import NetworkShape
 from seggd_rt.bundle import Bundle
 from seggd_rt.dataset import run
 from seggd_rt.errors import DataError, OptionError
-from seggd_rt.imaging import dicom_objects as objects
+from seggd_rt.imaging import dicom_mask, dicom_study
 from seggd_rt.imaging.contract import Format, ImageStack, Reading
 from seggd_rt.imaging.dicom import DicomReader
 from seggd_rt.imaging.dicom_writer import DicomWriter, mark
@@ -433,7 +433,7 @@ def test_the_patient_is_kept_where_that_is_said(tmp_path: Path, mask: Any) -> No
     source = pydicom.dcmread(mask.path)
     for path in folder.iterdir():
         data = pydicom.dcmread(path)
-        found = {keyword: str(data[keyword].value) for keyword in objects.KEPT if keyword in data}
+        found = {keyword: str(data[keyword].value) for keyword in dicom_study.KEPT if keyword in data}
         assert found.items() >= {k: str(source[k].value) for k in found if k in source and source[k].value}.items()
         assert (data.PatientName, data.PatientID, data.StudyInstanceUID) == (PATIENT, PATIENT_ID, "1.2.3")
         assert data.SyntheticData == "YES"
@@ -551,7 +551,7 @@ def test_a_failure_leaves_nothing(tmp_path: Path, mask: Any, monkeypatch: pytest
     def fail(*_: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(objects, "segmentation", fail)  # when all slices are written
+    monkeypatch.setattr(dicom_mask, "segmentation", fail)  # when all slices are written
     with pytest.raises(RuntimeError):
         write(tmp_path / "out", mask)
     assert files_below(tmp_path) == before
