@@ -359,10 +359,8 @@ def test_what_is_no_real_image(tmp_path: Path, change: dict[str, Any], message: 
 
 def test_values_that_are_none(tmp_path: Path) -> None:
     path = save(slice_object(labels()[1], AXIAL, 0, RescaleSlope="3"), tmp_path / "a.dcm")
-    path.write_bytes(
-        path.read_bytes().replace(b"DS\x02\x003 ", b"DS\x04\x00nan ").replace(b"DS\x02\x000 ", b"DS\x00\x00")
-    )
-    with pytest.raises(DataError, match=r"a\.dcm"), warnings.catch_warnings():
+    path.write_bytes(path.read_bytes().replace(b"DS\x02\x003 ", b"DS\x04\x00nan "))
+    with pytest.raises(DataError, match="slope or intercept that is none"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         READER.open_real(path).read(0)
 

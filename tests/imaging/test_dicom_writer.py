@@ -632,3 +632,14 @@ def test_a_segmentation_gives_other_formats_too(
     assert same_places(volume, mask, labels_too=False)
     list(run(plan(mask.path, tmp_path / "pictures", images_as=Format.PNG), generator))
     assert len(list((tmp_path / "pictures").glob("*.png"))) == 5
+
+
+def test_a_slice_without_a_place_gives_nifti_without_one(tmp_path: Path) -> None:
+    nib = pytest.importorskip("nibabel", reason="the extra nifti is not installed")
+    nowhere = slice_object(labels()[0], AXIAL, 0, ImagePositionPatient=None)
+    source = READER.open(save(nowhere, tmp_path / "a.dcm"), READING)
+    with WRITERS[Format.NIFTI].create(tmp_path / "a.nii", stack_of(source)) as file:
+        file.append(images(1)[0], made(0))
+    header = nib.load(tmp_path / "a.nii").header
+    assert (int(header["sform_code"]), int(header["qform_code"])) == (0, 0)
+    np.testing.assert_allclose(header.get_zooms(), (0.8, 1.5, 2.5))
