@@ -271,6 +271,8 @@ class _Recorder:
             mask_index=item.index if item.file.stacked else None,
             noise=None if plan.noise is None else plan.noise.path.name,
             real=None if settings.real is None else settings.real.name,
+            keep_patient=plan.output.keep_patient,
+            mark=plan.output.mark,
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from seggd_rt.imaging.folder import LabelMapSet
 from seggd_rt.imaging.formats import require_reader, writer_of
 from seggd_rt.imaging.npy import NpyArray
 from seggd_rt.imaging.real import read_real, read_region
-from seggd_rt.mask_checks import checked, fitted
+from seggd_rt.mask_checks import checked, fitted, reading_for
 from seggd_rt.one_mask import Slice
 from seggd_rt.provenance import Provenance
 from seggd_rt.records import digest
@@ -165,7 +165,7 @@ def compare(path: Path, generator: Generator, inputs: Inputs) -> Comparison:
 def _find(made: Sequence[Provenance], generator: Generator, inputs: Inputs) -> list[tuple[LabelMapFile, int]]:
     """Return where the label map of each image is."""
     manifest = generator.manifest
-    masks = LabelMapSet.open(inputs.masks, replace(inputs.reading, classes=manifest.classes))
+    masks = LabelMapSet.open(inputs.masks, reading_for(manifest, inputs.reading))
     fit, wanted = Fit(made[0].fit), {each.mask_sha256 for each in made}
     found: dict[str, tuple[LabelMapFile, int]] = {}
     for file in masks.files:

@@ -7,12 +7,19 @@ from pathlib import Path
 
 from seggd_rt.errors import DataError, OptionError
 from seggd_rt.imaging.contract import Format, ImageWriter, LabelMapFile, Reader
+from seggd_rt.imaging.dicom import DicomReader
+from seggd_rt.imaging.dicom_writer import DicomWriter
 from seggd_rt.imaging.nifti import NiftiReader, NiftiWriter
 from seggd_rt.imaging.npy import NpyReader, NpyWriter
 from seggd_rt.imaging.png import PngReader, PngWriter
 
-READERS: tuple[Reader, ...] = (PngReader(), NpyReader(), NiftiReader())
-WRITERS: dict[Format, ImageWriter] = {Format.PNG: PngWriter(), Format.NPY: NpyWriter(), Format.NIFTI: NiftiWriter()}
+READERS: tuple[Reader, ...] = (PngReader(), NpyReader(), NiftiReader(), DicomReader())
+WRITERS: dict[Format, ImageWriter] = {
+    Format.PNG: PngWriter(),
+    Format.NPY: NpyWriter(),
+    Format.NIFTI: NiftiWriter(),
+    Format.DICOM: DicomWriter(),
+}
 """In the order of names in messages."""
 
 
@@ -73,12 +80,12 @@ def _find_writer(path: Path) -> ImageWriter | None:
 
 
 def stem(path: Path) -> str:
-    """Return a label map file's name without its suffix, which may have two dots."""
+    """Return a label map file's name without its suffix, which may have two dots; a folder's other dots stay."""
     for reader in READERS:
         for suffix in sorted(reader.suffixes, key=len, reverse=True):
             if path.name.lower().endswith(suffix):
                 return path.name[: -len(suffix)]
-    return path.stem
+    return path.name if path.is_dir() else path.stem
 
 
 def writer_like(source: LabelMapFile) -> ImageWriter:
