@@ -359,6 +359,10 @@ def plan_run(
         raise OptionError(f"{target.path} is one file, and a shard draws a part of the run: give a folder with -o")
     if noise is not None and real is not None:
         raise OptionError("noise is to start from, and so is a real image: give one of them")
+    if not target.is_folder and not target.writer.ending and total > 1:
+        raise OptionError(
+            f"{target.path} holds one slice, and this run draws {total}: give a folder with -o, and --format dicom"
+        )
     if not target.is_folder and target.writer.holds_volume and (len(found.files), count) != (1, 1):
         raise OptionError(f"{target.path} is one volume, and this run draws several: give a folder with -o")
     for file in found.files:

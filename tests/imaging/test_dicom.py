@@ -29,7 +29,8 @@ from seggd_rt.imaging.formats import stem
 from seggd_rt.imaging.geometry import Axis
 from seggd_rt.imaging.real import read_real
 from seggd_rt.labels import name_classes
-from seggd_rt.plan import plan_run, read_label_map
+from seggd_rt.one_mask import OneMask
+from seggd_rt.plan import plan_run
 
 READER = DicomReader()
 NAMES = ["cavity", "myocardium", "right ventricle"]
@@ -478,7 +479,7 @@ def test_a_bundle_knows_its_segments(tmp_path: Path) -> None:
         for said, expected in ({}, 1), ({"kammer": "right ventricle"}, 3):
             plan = plan_run(bundle, path, tmp_path / "out", steps=2, reading=Reading(segments=said))
             assert sorted(np.unique(plan.masks.files[0].read(0))) == sorted([0, 2, expected])
-            found = read_label_map(path, bundle.manifest, Reading(segments=said))
+            found = OneMask.read(path, bundle.manifest, Reading(segments=said)).label_map
             assert sorted(np.unique(found)) == sorted([0, 2, expected])
     for wrong in ({"segments": {"Kammer": "none"}}, {"segment": {}}, {"segments": {"Kammer": 1}}):
         edit_manifest(folder, {"dicom": wrong})
