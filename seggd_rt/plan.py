@@ -25,6 +25,7 @@ from seggd_rt.imaging.contract import PLAIN, Format, ImageStack, ImageWriter, La
 from seggd_rt.imaging.folder import LabelMapSet, printable, require_unicode
 from seggd_rt.imaging.formats import WRITERS, require_writer, stem, writer_like
 from seggd_rt.imaging.npy import NpyArray
+from seggd_rt.imaging.real import ResizedImageWarning, read_real
 from seggd_rt.manifest import Manifest
 from seggd_rt.mask_checks import check_label_maps, checked, fitted, reading_for
 from seggd_rt.noise import check_seed, derive_seed, draw_subset
@@ -350,6 +351,12 @@ def plan_run(
     if real is not None or at is not None:
         settings = _from_real(settings, manifest, real, 0.6 if at is None else at)
     reading = reading_for(manifest, reading)
+    for given in (noise, real):
+        if given is not None:
+            require_unicode(Path(given))
+    if real is not None:
+        with warnings.catch_warnings(action="ignore", category=ResizedImageWarning):  # said when it is drawn from
+            read_real(Path(real), manifest, reading)
     found = LabelMapSet.open(Path(masks), reading)
     total = len(found) * count
     target = replace(_output(output, found, images_as), keep_patient=keep_patient, mark=mark)
@@ -370,9 +377,6 @@ def plan_run(
         target.writer.check(_stack(manifest, target, reading, file, at_once if target.is_folder else total))
     _check_apart(Path(masks), bundle.path, target.path)
     check_label_maps(found, manifest, settings.classes, reading.fit)
-    for given in (noise, real):
-        if given is not None:
-            require_unicode(Path(given))
     start = None if noise is None else _open_noise(Path(noise), manifest, total)
     plan = Plan(bundle, found, seed, count, settings, target, start, reading, shard)
     if target.is_folder:
