@@ -120,7 +120,7 @@ def test_what_the_manifest_states_is_there(bundle: Path) -> None:
         "provenance.training_data": "a hundred hearts",
         "provenance.licence": "CC0-1.0",
         "provenance.intended_use": "to test a card",
-        "dicom": {"of": "hearts"},
+        "dicom": {"segments": {"Left": "cavity"}},
     }
     edit_manifest(bundle, stated)
     reseal_meaning(bundle)
@@ -131,7 +131,7 @@ def test_what_the_manifest_states_is_there(bundle: Path) -> None:
     assert facts["modality"] == "MR"
     assert facts["pixel spacing, rows x columns"] == "1.25 x 1.5 mm"
     assert facts["intensity range"] == "black at 0, white at 4095"
-    assert facts["dicom"] == '{"of": "hearts"}'
+    assert facts["dicom"] == '{"segments": {"Left": "cavity"}}'
     assert facts["bundle's SHA-256"] == opened.sha256
     assert manifest.provenance.checkpoint_sha256 in facts["checkpoint"]
     assert facts["signature"] == "none"

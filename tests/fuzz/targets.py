@@ -242,6 +242,7 @@ def _reports() -> list[bytes]:
     estimate = {"mean": 0.5, "low": 0.4, "high": 0.6, "count": 9}
     figures = {"classes": [{"name": "cavity", "dice": estimate}], "dice": estimate}
     beside = {"generated": estimate, "real": estimate}
+    apart = {"ratio": estimate, "nearer_than_near": estimate, "nearer_than_all": estimate}
     stated = {
         "schema": "seggd-evaluation/2",
         "bundle": {"name": "tiny", "sha256": "0" * 64},
@@ -256,7 +257,7 @@ def _reports() -> list[bytes]:
         "real": figures,
         "realism": {"frechet": beside, "similarity": beside, "other": {"graph": "g", "frechet": beside}},
         "ablation": [{"size": 1, "given": estimate, "others": None}],
-        "memorisation": {"copies": 0, "nearest": {"pixels": estimate}},
+        "memorisation": {"pixels": apart, "features": apart, "copies": 0, "real_copies": 0, "images": 1234},
         "notes": ["a note"],
     }
     return [json.dumps(stated).encode()]
