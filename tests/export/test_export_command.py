@@ -37,7 +37,7 @@ def run(*arguments: str | Path) -> tuple[str, str]:
 def test_export_writes_beside_and_prints_path_and_parity(trace_once: UseTrace, wide_pt: Path, tmp_path: Path) -> None:
     checkpoint = tmp_path / "heart.pt"
     checkpoint.write_bytes(wide_pt.read_bytes())
-    stdout, stderr = run("export", checkpoint, "--licence", "CC0-1.0", "--intended-use", "tests")
+    stdout, stderr = run("export", checkpoint, "--licence", "CC0-1.0", "--intended-use", "tests", "--modality", "MR")
     bundle = tmp_path / "heart.seggd"
     assert stdout.splitlines()[0] == str(bundle)
     assert "fp32" in stdout
@@ -46,13 +46,14 @@ def test_export_writes_beside_and_prints_path_and_parity(trace_once: UseTrace, w
     assert "proving the fp16 graph" in stderr
     assert "30/30" in stderr
     manifest = Bundle.open(bundle).manifest
-    assert manifest.provenance.intended_use == "tests"
+    assert (manifest.provenance.intended_use, manifest.modality) == ("tests", "MR")
     assert [str(graph.precision) for graph in manifest.graphs] == ["fp32", "fp16"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--modality", "ct scan"], "the modality is 'ct scan'; it must be a term of DICOM"),
         (["--precision", "fp32,int4"], "--precision is 'fp32,int4'; it must list fp32, fp16, bf16"),
         (["--image-size", "64x64x3"], "--image-size is '64x64x3'; it must be N or HxW"),
         (["--image-size", "-4"], "--image-size is '-4'"),
