@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seggd_rt.errors import LabelMapError
 from seggd_rt.generator import EmptyMaskWarning
-from seggd_rt.imaging.contract import LabelMapFile, Reading
+from seggd_rt.imaging.contract import LabelMapFile
 from seggd_rt.imaging.fit import Fit, Window
 from seggd_rt.imaging.folder import LabelMapSet
 from seggd_rt.labels import (
@@ -72,12 +71,6 @@ def check_label_maps(
         unseen = "" if manifest.mask.trained_with_empty_mask else ", which this network was not trained with"
         which, verb = _of_all(len(empty), len(masks)), either(len(empty), "has", "have")
         warnings.warn(f"{which} {verb} no foreground{unseen}: {some_of(empty)}", EmptyMaskWarning, stacklevel=3)
-
-
-def reading_for(manifest: Manifest, reading: Reading) -> Reading:
-    """Return how label maps are read for a bundle: its map of segments holds where the reading's says nothing."""
-    stated = {} if manifest.dicom is None else manifest.dicom.segments
-    return replace(reading, classes=manifest.classes, segments={**stated, **reading.segments})
 
 
 def checked(file: LabelMapFile, index: int, manifest: Manifest) -> NDArray[np.uint8]:

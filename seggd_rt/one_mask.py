@@ -18,7 +18,7 @@ from seggd_rt.imaging.formats import require_writer
 from seggd_rt.imaging.geometry import Geometry
 from seggd_rt.imaging.real import choose
 from seggd_rt.manifest import Manifest
-from seggd_rt.mask_checks import check_label_maps, checked, fitted, reading_for
+from seggd_rt.mask_checks import check_label_maps, checked, fitted
 from seggd_rt.provenance import Provenance
 
 
@@ -54,7 +54,7 @@ class OneMask:
         OptionError
             It holds several, and `reading` names none of them.
         """
-        masks = LabelMapSet.open(path, reading_for(manifest, reading))
+        masks = LabelMapSet.open(path, reading.of_bundle(manifest))
         if len(masks.files) != 1:
             raise DataError(f"{path} holds {len(masks.files)} label maps; give one")
         source = Slice(masks.files[0], choose(masks.files[0], reading))

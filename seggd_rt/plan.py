@@ -27,7 +27,7 @@ from seggd_rt.imaging.formats import WRITERS, require_writer, stem, writer_like
 from seggd_rt.imaging.npy import NpyArray
 from seggd_rt.imaging.real import ResizedImageWarning, read_real
 from seggd_rt.manifest import Manifest
-from seggd_rt.mask_checks import check_label_maps, checked, fitted, reading_for
+from seggd_rt.mask_checks import check_label_maps, checked, fitted
 from seggd_rt.noise import check_seed, derive_seed, draw_subset
 from seggd_rt.samplers import Sampler, entry_step, sampler_rows
 from seggd_rt.schedule import Spacing
@@ -350,7 +350,7 @@ def plan_run(
         settings = replace(settings, classes=None)
     if real is not None or at is not None:
         settings = _from_real(settings, manifest, real, 0.6 if at is None else at)
-    reading = reading_for(manifest, reading)
+    reading = reading.of_bundle(manifest)
     for given in (noise, real):
         if given is not None:
             require_unicode(Path(given))
@@ -362,14 +362,14 @@ def plan_run(
     target = replace(_output(output, found, images_as), keep_patient=keep_patient, mark=mark)
     if (keep_patient or mark) and target.writer is not WRITERS[Format.DICOM]:
         raise OptionError("a patient is kept, and images are marked, in DICOM alone: write that with --format dicom")
-    if shard.of > 1 and not target.is_folder:
-        raise OptionError(f"{target.path} is one file, and a shard draws a part of the run: give a folder with -o")
-    if noise is not None and real is not None:
-        raise OptionError("noise is to start from, and so is a real image: give one of them")
     if not target.is_folder and not target.writer.ending and total > 1:
         raise OptionError(
             f"{target.path} holds one slice, and this run draws {total}: give a folder with -o, and --format dicom"
         )
+    if shard.of > 1 and not target.is_folder:
+        raise OptionError(f"{target.path} is one file, and a shard draws a part of the run: give a folder with -o")
+    if noise is not None and real is not None:
+        raise OptionError("noise is to start from, and so is a real image: give one of them")
     if not target.is_folder and target.writer.holds_volume and (len(found.files), count) != (1, 1):
         raise OptionError(f"{target.path} is one volume, and this run draws several: give a folder with -o")
     for file in found.files:

@@ -36,8 +36,8 @@ class Record(Provenance, frozen=True, kw_only=True):
         The name of the label map's file, and the map's index in there where it is a stack.
     noise, real
         The names of the files that gave the starting noise, and the real image it was drawn from; None without one.
-    keep_patient, mark
-        Whether its file names whom the label map is of, and whether a corner of it says that it is synthetic.
+    keep_patient
+        Whether its file names whom the label map is of.
     """
 
     file: str
@@ -47,7 +47,6 @@ class Record(Provenance, frozen=True, kw_only=True):
     noise: str | None
     real: str | None
     keep_patient: bool = False
-    mark: bool = False
 
     @property
     def provenance(self) -> Provenance:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
@@ -64,6 +64,11 @@ class Reading:
     classes: tuple[LabelClass, ...] = ()
     segments: Mapping[str, str] = field(default_factory=dict)
     threshold: float | None = None
+
+    def of_bundle(self, manifest: Manifest) -> Reading:
+        """Return how files are read for a bundle: its map of segments holds where this one says nothing."""
+        stated = {} if manifest.dicom is None else manifest.dicom.segments
+        return replace(self, classes=manifest.classes, segments={**stated, **self.segments})
 
 
 PLAIN = Reading()

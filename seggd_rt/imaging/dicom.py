@@ -24,7 +24,7 @@ from seggd_rt.imaging.dicom_file import (
 )
 from seggd_rt.imaging.dicom_seg import open_segmentation
 from seggd_rt.imaging.geometry import Geometry
-from seggd_rt.imaging.slices import Plane, check_axis, stack
+from seggd_rt.imaging.slices import Plane, check_axis, check_distances, stack
 from seggd_rt.imaging.stamp import Stamp
 from seggd_rt.optional import require
 
@@ -168,6 +168,7 @@ class DicomReader:
     def open(self, path: Path, reading: Reading = PLAIN) -> LabelMapFile:
         """Open a segmentation, a slice of class ids, or a series of them: see `Reader.open`."""
         if path.is_dir():
+            path = path if path.name else path.resolve()  # images are named after it
             segmentations = [file for file, kind in _members(path) if kind in SEGMENTATIONS]
             if segmentations:
                 raise DataError(
@@ -223,7 +224,7 @@ def _open_slices(path: Path, reading: Reading, *, labels: bool) -> DicomSlices:
         slices = [slices[volume.places.index(place)] for place in range(volume.count)]
     elif len(slices) == 1:
         spacing = slices[0].spacing_mm()
-        geometry = None if spacing is None else unplaced(path, spacing, slices[0].thickness_mm())
+        geometry = None if spacing is None else _unplaced(path, spacing, slices[0].thickness_mm())
     else:
         lost = next(each.path.name for each, plane in zip(slices, planes, strict=True) if plane is None)
         raise DataError(f"{path} has slices that state no place, as {lost}: their order is not known, give one of them")
@@ -257,9 +258,7 @@ def _check_series(path: Path, slices: Sequence[_Slice], *, labels: bool) -> None
                         f"{MAX_VOXELS} voxels")  # fmt: skip
 
 
-def unplaced(path: Path, spacing_mm: tuple[float, ...], thickness_mm: float) -> Geometry:
+def _unplaced(path: Path, spacing_mm: tuple[float, ...], thickness_mm: float) -> Geometry:
     """Return the geometry of a slice that states its spacing, but no place."""
-    numbers = np.array([spacing_mm[1], spacing_mm[0], thickness_mm, 1.0])
-    if not np.isfinite(numbers).all() or not (numbers > 0).all():
-        raise DataError(f"{path} states a pixel spacing that is none: export it again")
-    return Geometry(np.diag(numbers), is_known=False)
+    check_distances(path, *spacing_mm, thickness_mm)
+    return Geometry(np.diag([spacing_mm[1], spacing_mm[0], thickness_mm, 1.0]), is_known=False)

@@ -6,6 +6,7 @@ is as long as its header says; so no file makes a reader take more memory than a
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,9 @@ from numpy.typing import NDArray
 
 from seggd_rt.errors import DataError, SeggdError
 from seggd_rt.imaging.contract import check_size
+from seggd_rt.limits import open_regular
 from seggd_rt.optional import require
+from seggd_rt.wording import printable
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -34,7 +37,11 @@ _PLAIN = (_IMPLICIT, "1.2.840.10008.1.2.1", _BIG_ENDIAN)
 _RUN_LENGTHS = "1.2.840.10008.1.2.5"
 _MOST_OF_RUN_LENGTHS = 64
 """Bytes that one byte of run lengths can become at most."""
+_PREAMBLE, _MAGIC = 128, b"DICM"
+"""A file begins with so many bytes of any kind, and this."""
 _SOP_CLASS = b"\x02\x00\x02\x00UI"
+_PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
+"""Float, double float, and whole pixel data."""
 _PIXEL_DATA, _UNDEFINED = (0x7FE0, 0x0010), 0xFFFFFFFF
 _SHOWN = 160
 
@@ -42,15 +49,13 @@ _SHOWN = 160
 def sop_class(path: Path) -> str | None:
     """Return the SOP class in a file's first bytes, "" where it states none; None where it is no DICOM file."""
     try:
-        if not path.is_file():
-            return None
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(512)
     except OSError:
         return None
-    if head[128:132] != b"DICM":
+    if not head[_PREAMBLE:].startswith(_MAGIC):
         return None
-    start = head.find(_SOP_CLASS, 132)
+    start = head.find(_SOP_CLASS, _PREAMBLE)
     if start < 0 or start + 8 > len(head):
         return ""
     (length,) = struct.unpack_from("<H", head, start + 6)
@@ -65,7 +70,7 @@ def read_header(path: Path) -> Dataset:
     DataError
         It is no DICOM file, is damaged, or is compressed in a way that is not read.
     """
-    with damage(path), path.open("rb") as file:
+    with damage(path), _opened(path) as file:
         return _read(path, file, None)
 
 
@@ -79,7 +84,7 @@ def open_pixels(path: Path, tags: Sequence[str] | None = None) -> tuple[Dataset,
     LabelMapError
         A frame has more pixels than memory is meant for.
     """
-    with damage(path), path.open("rb") as file:
+    with damage(path), _opened(path) as file:
         header = _read(path, file, tags)
         syntax = header.file_meta.TransferSyntaxUID
         there = _pixel_bytes(file, syntax)
@@ -100,17 +105,50 @@ def open_pixels(path: Path, tags: Sequence[str] | None = None) -> tuple[Dataset,
 
 
 def _read(path: Path, file: BinaryIO, tags: Sequence[str] | None) -> Dataset:
-    """Read a header, leaving the file where its pixel data begins."""
+    """Read a header, leaving the file where its pixel data begins.
+
+    By parts, as `pydicom.dcmread` unpacks a deflated file whole before anybody can ask how large it is.
+    """
     pydicom = _pydicom()
-    syntax = pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID")
-    if syntax is None:
+    file.seek(_PREAMBLE)
+    if file.read(len(_MAGIC)) != _MAGIC:
+        raise pydicom.errors.InvalidDicomError
+    read = pydicom.filereader.read_dataset
+    meta = pydicom.dataset.FileMetaDataset(read(file, False, True, stop_when=lambda tag, *_: tag.group != 2))
+    syntax = pydicom.uid.UID(meta.get("TransferSyntaxUID") or "")
+    if not syntax:
         raise DataError(f"{path} does not state how it is encoded (it has no transfer syntax): export it again")
     if syntax not in (*_PLAIN, _RUN_LENGTHS):
         raise DataError(
-            f"{path} is compressed as {pydicom.uid.UID(syntax).name}: decompress it first, as dcmdjpeg, dcmconv or "
+            f"{path} is compressed as {text(syntax.name)}: decompress it first, as dcmdjpeg, dcmconv or "
             "gdcmconv --raw do"
         )
-    return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=None if tags is None else list(tags))
+    header: Dataset = read(
+        file,
+        syntax.is_implicit_VR,
+        syntax.is_little_endian,
+        stop_when=lambda tag, *_: tag in _PIXELS,
+        specific_tags=None if tags is None else [pydicom.tag.Tag(tag) for tag in tags],
+    )
+    header.file_meta = meta
+    return header
+
+
+class _Within(io.BufferedReader):
+    """A file of which no more is read, nor room made for, than it has: lengths in DICOM go to 4 GiB."""
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        super().__init__(raw)
+        self._end = self.seek(0, os.SEEK_END)
+        self.seek(0)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        rest = max(self._end - self.tell(), 0)
+        return super().read(rest if size is None or size < 0 else min(size, rest))
+
+
+def _opened(path: Path) -> _Within:
+    return _Within(open_regular(path).detach())
 
 
 def _pixel_bytes(file: BinaryIO, syntax: str) -> int:
@@ -134,8 +172,8 @@ def read_frames(path: Path, frames: Sequence[int]) -> Iterator[NDArray[Any]]:
         It is damaged, or not whole.
     """
     pixels = _pydicom().pixels
-    with damage(path):
-        for frame in pixels.iter_pixels(path, indices=list(frames), raw=True):
+    with damage(path), _opened(path) as file:
+        for frame in pixels.iter_pixels(file, indices=list(frames), raw=True):
             yield np.asarray(frame)
 
 
@@ -152,15 +190,16 @@ def damage(path: Path) -> Iterator[None]:
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
     except (
-        EOFError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, ArithmeticError, struct.error
+        EOFError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, ArithmeticError, AssertionError,
+        struct.error, errors.BytesLengthException,
     ) as error:  # fmt: skip
-        reason = " ".join(str(error).split())
+        reason = text(" ".join(str(error).split()))
         raise DataError(f"{path} is damaged, or not whole ({reason[:_SHOWN]}): copy it again") from error
 
 
 def text(value: object) -> str:
     """Return a file's text so that it can be shown: one line, printable."""
-    return "".join(c if c.isprintable() else "?" for c in str(value or "")).strip()
+    return printable(str(value or "")).strip()
 
 
 def _pydicom() -> Any:

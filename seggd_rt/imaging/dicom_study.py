@@ -10,7 +10,7 @@ import hashlib
 import io
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableSequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -36,8 +36,9 @@ KEPT = {
 }  # fmt: skip
 """What `keep_patient` copies of the source where it is of its type's form, and of which type it is."""
 _FORMS = {
-    "CS": "[MFO]", "AS": r"\d{3}[DWMY]", "DS": r"\d{1,8}(\.\d{1,6})?", "UI": r"[\d.]{1,64}", "SH": ".{1,16}",
-    "LO": ".{1,64}", "PN": ".{1,194}",
+    "CS": "[MFO]", "AS": r"\d{3}[DWMY]", "DS": r"\d{1,8}(\.\d{1,6})?", "SH": r"[^\\]{1,16}", "LO": r"[^\\]{1,64}",
+    "PN": r"[^\\=]{1,64}(=[^\\=]{0,64}){0,2}", "UI": r"(?=.{1,64}$)(0|[1-9]\d*)(\.(0|[1-9]\d*))+",
+    "DA": r"\d{8}", "TM": r"(\d\d){1,3}|\d{6}\.\d{1,6}",
 }  # fmt: skip
 _EXPLICIT = "1.2.840.10008.1.2.1"
 _SPACE = uuid.UUID("5f0f9c0a-6d0e-4b43-9d64-3f6d1d6f1a5b")
@@ -90,7 +91,8 @@ def kept_patient(path: Path) -> dict[str, str]:
     """
     header = read_header(path)
     with damage(path):
-        found = {keyword: text(header.get(keyword)) for keyword in KEPT}
+        stated = {keyword: header.get(keyword) for keyword in KEPT}
+        found = {keyword: text(value) for keyword, value in stated.items() if not isinstance(value, MutableSequence)}
     return {keyword: value for keyword, value in found.items() if _has_form(value, KEPT[keyword])}
 
 
@@ -157,10 +159,14 @@ def encode(data: Dataset) -> bytes:
 
 
 def _has_form(value: str, kind: str) -> bool:
-    if kind not in ("DA", "TM"):
-        return re.fullmatch(_FORMS[kind], value) is not None
+    """Say whether a text is a value of a type, and of dates and times one that there is."""
+    if re.fullmatch(_FORMS[kind], value) is None:
+        return False
     try:
-        datetime.strptime(value.partition(".")[0], "%Y%m%d" if kind == "DA" else "%H%M%S")
+        if kind == "DA":
+            datetime.strptime(value, "%Y%m%d")
+        elif kind == "TM":
+            datetime.strptime(value.partition(".")[0].ljust(6, "0"), "%H%M%S")
     except ValueError:
         return False
-    return re.fullmatch(r"\d{8}" if kind == "DA" else r"\d{6}(\.\d{1,6})?", value) is not None
+    return True

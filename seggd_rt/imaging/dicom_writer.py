@@ -9,7 +9,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 
 from seggd_rt.atomic import NewFile, NewFolder
 from seggd_rt.errors import DataError, OptionError
@@ -19,16 +18,13 @@ from seggd_rt.imaging.dicom import DicomSlices
 from seggd_rt.imaging.dicom_file import SEGMENTATIONS, SUFFIX, damage, read_header, sop_class
 from seggd_rt.imaging.dicom_seg import DicomSegmentation
 from seggd_rt.imaging.geometry import Geometry
+from seggd_rt.imaging.mark import mark
 from seggd_rt.manifest import Manifest
 from seggd_rt.optional import require
 from seggd_rt.provenance import Provenance, dump, parse
 
 SEGMENTATION = f"segmentation{SUFFIX}"
-MARK = "SYNTHETIC"
 _PERPENDICULAR = 1e-4
-_SHARE = 0.4
-"""Of an image's width that its mark takes."""
-_SMALLEST_FONT = 6
 
 
 class DicomWriter:
@@ -46,6 +42,8 @@ class DicomWriter:
                 f"DICOM is written in grey, and this bundle draws {stack.channels} channels: write a .npy, or a .png"
             )
         _, source, geometry = _placed(stack)
+        if stack.count != len(source):
+            raise OptionError(f"DICOM holds an image of each slice: {len(source)}, not {stack.count}; write an .npy")
         across, down = geometry.affine[:3, 0], geometry.affine[:3, 1]
         if abs(across @ down) > _PERPENDICULAR * np.linalg.norm(across) * np.linalg.norm(down):
             raise OptionError(
@@ -175,21 +173,3 @@ class _DicomImages:
             *(pixels.tobytes() for pixels in self._pixels),
         )
         return dicom_study.Study(self._manifest, self._geometry.affine, frame, identity, patient, self._stack.mark)
-
-
-def mark(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return an image, (H, W) float32 in [0, 1], with a corner that says it is synthetic, white on black."""
-    height, width = image.shape
-    font = ImageFont.load_default(size=_SMALLEST_FONT)
-    for size in range(_SMALLEST_FONT, height):
-        larger = ImageFont.load_default(size=size)
-        if larger.getlength(MARK) > _SHARE * width:
-            break
-        font = larger
-    box = font.getbbox(MARK)
-    tall, wide = min(height, int(box[3]) + 2), min(width, int(box[2]) + 2)
-    label = Image.new("L", (wide, tall))
-    ImageDraw.Draw(label).text((1, 0), MARK, 255, font)
-    marked = image.copy()
-    marked[height - tall :, :wide] = np.asarray(label, np.float32) / 255
-    return marked

@@ -62,14 +62,15 @@ def require_writer(path: Path) -> ImageWriter:
 
 
 def writer_of(path: Path) -> ImageWriter:
-    """Return the writer of a file that is there.
+    """Return the writer of a file, or of a folder that is one, that is there.
 
     Raises
     ------
     OptionError
         There is none.
     """
-    writer = _find_writer(path)
+    reader = find_reader(path) if path.is_dir() else None
+    writer = _find_writer(path) if reader is None else WRITERS[reader.format]
     if writer is None:
         raise OptionError(f"{path} is no image of seggd-rt, which writes {_listed(WRITERS.values())}")
     return writer

@@ -16,6 +16,9 @@ _SAME_MM = 1e-3
 """Slices nearer to each other than this are at one place."""
 _UNEVEN = 0.02
 """How far off its place a slice may be, as a share of the distance between two."""
+_SMALLEST_MM, _LARGEST_MM = 1e-6, 1e6
+"""Of what pixels, and slices, can be apart, so that nothing computed of it is infinite."""
+_FARTHEST_MM = 1e9
 _UNIT = 1e-3
 """How far cosines may be from being those of one orientation, and of perpendicular axes."""
 
@@ -87,6 +90,7 @@ def stack(
         Planes differ in orientation or spacing, or do not lie behind each other at one distance.
     """
     first = planes[0]
+    check_distances(path, *first.spacing_mm, thickness_mm)
     _check_alike(path, planes)
     positions = np.array([plane.position for plane in planes], np.float64)
     along = positions @ first.normal
@@ -113,6 +117,13 @@ def stack(
     return Volume(tuple(places.tolist()), int(counts[-1]) + 1, affine)
 
 
+def check_distances(path: Path, *distances_mm: float) -> None:
+    """Raise DataError unless pixels, and slices, can be so far apart."""
+    if not all(_SMALLEST_MM <= distance <= _LARGEST_MM for distance in distances_mm):
+        listed = ", ".join(f"{distance:g}" for distance in distances_mm)
+        raise DataError(f"{path} states that pixels or slices are {listed} mm apart, which cannot be: export it again")
+
+
 def plane_axis(affine: NDArray[np.float64]) -> Axis:
     """Return which anatomical plane slices are nearest to."""
     normal = np.cross(affine[:3, 0], affine[:3, 1])
@@ -133,8 +144,8 @@ def check_axis(path: Path, asked: Axis | None, affine: NDArray[np.float64] | Non
 def _check_alike(path: Path, planes: Sequence[Plane]) -> None:
     first = planes[0]
     numbers = np.array([[*plane.position, *plane.orientation, *plane.spacing_mm] for plane in planes], np.float64)
-    if not np.isfinite(numbers).all() or not (numbers[:, 9:] > 0).all():
-        raise DataError(f"{path} states a position, orientation or pixel spacing that is none: export it again")
+    if not (np.abs(numbers) <= _FARTHEST_MM).all():  # NaN is not, either
+        raise DataError(f"{path} states a position or an orientation that is none: export it again")
     row, column = np.array(first.orientation[:3]), np.array(first.orientation[3:])
     if not np.allclose([row @ row, column @ column, row @ column], [1, 1, 0], atol=_UNIT):
         raise DataError(f"{path} states an orientation whose axes are not perpendicular: export it again")

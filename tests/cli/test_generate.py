@@ -101,7 +101,7 @@ def test_a_folder_gets_an_image_a_mask_and_a_manifest(
                     "min_dice": None,
                     "retries": None,
                     "keep_patient": False,
-                    "mark": False,
+                    "mark": None,
                     "engine": "onnxruntime",
                     "precision": "fp32",
                     "bundle": tiny_generator.bundle.sha256,

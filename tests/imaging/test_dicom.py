@@ -209,9 +209,11 @@ def test_names_need_no_suffix(tmp_path: Path) -> None:
     np.testing.assert_array_equal(volume_of(READER.open(tmp_path / "a", READING)), labels())
 
 
-def test_a_folder_of_series_is_many_volumes(tmp_path: Path) -> None:
+def test_a_folder_of_series_is_many_volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a", "b"):
         series(tmp_path / name, labels())
+        monkeypatch.chdir(tmp_path / name)
+        assert READER.open(Path(), READING).path.name == name
     assert [len(file) for file in LabelMapSet.open(tmp_path, READING).files] == [6, 6]
 
 

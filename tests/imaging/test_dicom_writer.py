@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 import subprocess
@@ -33,14 +34,17 @@ from seggd_rt.errors import DataError, OptionError
 from seggd_rt.imaging import dicom_mask, dicom_study
 from seggd_rt.imaging.contract import Format, ImageStack, Reading
 from seggd_rt.imaging.dicom import DicomReader
-from seggd_rt.imaging.dicom_writer import DicomWriter, mark
+from seggd_rt.imaging.dicom_writer import DicomWriter
 from seggd_rt.imaging.fit import Fit
 from seggd_rt.imaging.formats import WRITERS, require_reader
 from seggd_rt.imaging.geometry import Axis
+from seggd_rt.imaging.mark import mark
 from seggd_rt.manifest import Manifest
+from seggd_rt.one_mask import OneMask
 from seggd_rt.plan import Plan, plan_run
 from seggd_rt.provenance import Provenance
 from seggd_rt.records import ManifestFile
+from seggd_rt.verify import Inputs, compare
 
 WRITER, READER = DicomWriter(), DicomReader()
 MANIFEST = msgspec.structs.replace(Bundle.open(TINY).manifest, modality="CT", intensity_range=(-500.0, 500.0))
@@ -445,13 +449,20 @@ def test_the_patient_is_kept_where_that_is_said(tmp_path: Path, mask: Any) -> No
 
 
 def test_what_a_source_says_wrongly_is_left_out(tmp_path: Path) -> None:
-    wrong = {"PatientSex": "X", "PatientBirthDate": "19991340", "StudyTime": "126000", "PatientAge": "old"}
+    wrong = {
+        "PatientSex": "X",
+        "PatientBirthDate": "19991340",
+        "StudyTime": "126000",
+        "PatientAge": "old",
+        "StudyID": "more than sixteen characters",
+        "AccessionNumber": ["A", "B"],
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         paths = series(tmp_path / "mask", labels(), **wrong)
         folder = write(tmp_path / "out", READER.open(paths[0].parent, READING), keep_patient=True)
     data = pydicom.dcmread(folder / "0001.dcm")
-    assert [data.get(keyword, "") for keyword in wrong] == [""] * 4
+    assert [data.get(keyword, "") for keyword in wrong] == [""] * 6
     assert data.PatientID == PATIENT_ID
     check_objects(folder / "segmentation.dcm")
 
@@ -610,6 +621,39 @@ def test_a_run_of_one_slice_into_a_file(tmp_path: Path, generator: seggd_rt.Gene
     (record,) = run(plan(path, tmp_path / "one.dcm", seed=5), generator)
     assert (record.file, record.file_index) == ("one.dcm", 0)
     assert WRITER.made(tmp_path / "one.dcm")[0].seed == 5
+
+
+@pytest.mark.parametrize("window", [(-500.0, 500.0), None], ids=str)
+def test_images_are_drawn_again_and_compared(
+    tmp_path: Path, mask: Any, generator: seggd_rt.Generator, quiet: None, window: Any
+) -> None:
+    manifest = msgspec.structs.replace(Bundle.open(TINY).manifest, intensity_range=window)
+    bundle = dataclasses.replace(Bundle.open(TINY), manifest=manifest)
+    network = AnalyticNetwork(NetworkShape(1, 3, 24, 32), std=0.2)
+    with seggd_rt.Generator(bundle, network) as other:
+        for marked in (False, True):
+            planned = plan_run(bundle, mask.path, tmp_path / f"{marked}", steps=2, mark=marked)
+            records = list(run(planned, other))
+            assert {record.mark for record in records} == ({"SYNTHETIC"} if marked else {None})
+            folder = tmp_path / f"{marked}" / records[0].file
+            found = compare(folder, other, Inputs(mask.path, Reading()))
+            assert (found.images, found.max_error) == (5, 0)
+        changed = pydicom.dcmread(folder / "0003.dcm")
+        changed.PixelData = changed.PixelData[::-1]
+        changed.save_as(folder / "0003.dcm")
+        assert not compare(folder, other, Inputs(mask.path, Reading())).alike
+
+
+def test_one_slice_of_a_volume_keeps_its_place(tmp_path: Path, mask: Any, quiet: None) -> None:
+    one = OneMask.read(mask.path, MANIFEST, Reading(index=3))
+    one.write(tmp_path / "one.dcm", list(images(1)), [made(0)])
+    geometry = READER.open_real(tmp_path / "one.dcm").geometry
+    assert geometry is not None
+    expected = mask.geometry.affine.copy()
+    expected[:3, 3] += 3 * expected[:3, 2]
+    np.testing.assert_allclose(geometry.affine, expected, atol=1e-6)
+    with pytest.raises(OptionError, match="DICOM holds an image of each slice: 1, not 3"):
+        one.write(tmp_path / "more.dcm", list(images(3)), [made(k) for k in range(3)])
 
 
 def test_runs_that_are_refused(tmp_path: Path, mask: Any, quiet: None) -> None:

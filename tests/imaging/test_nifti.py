@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from making import MADE
 from numpy.typing import NDArray
 
 from seggd_rt.bundle import Bundle
@@ -21,7 +22,6 @@ from seggd_rt.imaging.nifti import MissingAffineWarning, NiftiReader, NiftiWrite
 from seggd_rt.imaging.npy import NpyReader
 from seggd_rt.imaging.real import read_real
 from seggd_rt.manifest import Manifest
-from tests.test_provenance import MADE
 
 nib: Any = pytest.importorskip("nibabel", reason="NIfTI needs the extra nifti")
 PLANES = (Axis.AXIAL, Axis.CORONAL, Axis.SAGITTAL)

@@ -86,7 +86,9 @@ def test_the_stated_distance_tells_of_slices_between() -> None:
         ([*planes(0), *planes(2, spacing=(2, 2))], "several pixel spacings"),
         (planes(0, orientation=(*ACROSS, *ACROSS)), "not perpendicular"),
         (planes(0, orientation=(0.0,) * 6), "not perpendicular"),
-        (planes(0, spacing=(0, 1)), "that is none"),
+        (planes(0, spacing=(0, 1)), "are 0, 1, 4 mm apart, which cannot be"),
+        (planes(0, spacing=(1, float("nan"))), "are 1, nan, 4 mm apart"),
+        (planes(0, spacing=(1, 1e300)), r"are 1, 1e\+300, 4 mm apart"),
         (planes(0, float("nan")), "that is none"),
     ],
 )
