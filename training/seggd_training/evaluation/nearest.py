@@ -47,8 +47,9 @@ def patterns(images: NDArray[np.float32]) -> Vectors:
     small = torch.nn.functional.interpolate(x, size=[max(1, side // factor) for side in x.shape[2:]], mode="area")
     deviation = small.std(dim=(2, 3), keepdim=True, correction=0)
     centred = (small - small.mean(dim=(2, 3), keepdim=True)) * (deviation > _FLAT) / deviation.clamp(min=_FLAT)
-    vectors: Vectors = centred.flatten(1).numpy()
-    return vectors / np.sqrt(vectors.shape[1])
+    flat = centred.flatten(1)
+    vectors: Vectors = (flat / flat.shape[1] ** 0.5).numpy()
+    return vectors
 
 
 def nearest_in_pixels(images: NDArray[np.float32], training: Levels) -> Nearest:
@@ -64,7 +65,8 @@ def nearest_in_features(segmenter: Segmenter, images: NDArray[np.float32], train
     scale = 1 / (deviation[shown] * np.sqrt(max(1, shown.sum())))
 
     def scaled(features: Vectors) -> Vectors:
-        return (features[:, shown] - mean[shown]) * scale
+        vectors: Vectors = (features[:, shown] - mean[shown]) * scale
+        return vectors
 
     return _nearest(scaled(segmenter_features(segmenter, images)), len(known), lambda part: scaled(known[part]))
 
