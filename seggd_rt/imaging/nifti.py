@@ -41,6 +41,7 @@ from seggd_rt.provenance import KEY, MAX_BYTES, Provenance, dump, parse
 
 if TYPE_CHECKING:
     import nibabel
+    from typing_extensions import Buffer
 
 _SUFFIXES = (".nii.gz", ".nii")
 _COMMENT = 6
@@ -408,12 +409,23 @@ def _load(path: Path, stamp: Stamp, labels: bool) -> NDArray[Any]:
 def _unpacked(path: Path) -> NDArray[Any]:
     """Return the array of a .nii.gz, read to the end, where gzip has the checksum by which damage is found."""
     kind = _kind_of(path)
-    with open_regular(path) as packed, gzip.GzipFile(fileobj=packed) as file:
+    with open_regular(path) as packed, _Unpacking(fileobj=packed) as file:
         image = kind.from_file_map({"image": _nibabel().FileHolder(fileobj=file)})
         array: NDArray[Any] = np.asanyarray(image.dataobj)
         while file.read(_CHUNK):
             pass
     return array
+
+
+class _Unpacking(gzip.GzipFile):
+    """Reads into memory that is there, a chunk at a time: its base would read everything first, and copy that."""
+
+    def readinto(self, buffer: Buffer) -> int:
+        """Fill a buffer; return how many bytes came."""
+        view, at = memoryview(buffer).cast("B"), 0
+        while read := super().readinto(view[at : at + _CHUNK]):
+            at += read
+        return at
 
 
 def _is_packed(path: Path) -> bool:

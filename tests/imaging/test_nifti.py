@@ -22,6 +22,7 @@ from seggd_rt.imaging.nifti import MissingAffineWarning, NiftiReader, NiftiWrite
 from seggd_rt.imaging.npy import NpyReader
 from seggd_rt.imaging.real import read_real
 from seggd_rt.manifest import Manifest
+from seggd_rt.provenance import dump
 
 nib: Any = pytest.importorskip("nibabel", reason="NIfTI needs the extra nifti")
 PLANES = (Axis.AXIAL, Axis.CORONAL, Axis.SAGITTAL)
@@ -223,6 +224,14 @@ def _stated(shape: tuple[int, int, int], last_row: tuple[float, ...] = (0, 0, 1,
     return bytes(header.binaryblock) + bytes(4) + bytes(1000)
 
 
+def _nifti2(extent: float) -> bytes:
+    data = bytearray(nib.Nifti2Image(WHOLE, np.eye(4)).to_bytes())
+    header: Any = np.ndarray((), nib.nifti2.header_dtype, data)
+    header["sform_code"], header["qform_code"] = 1, 0
+    header["srow_x"], header["srow_y"], header["srow_z"] = np.eye(4)[:3] * extent
+    return bytes(data)
+
+
 WHOLE = np.ones(SHAPE, np.uint8)
 BAD = {
     "empty.nii": b"",
@@ -246,6 +255,8 @@ BAD = {
     "infinite.nii": _bytes(np.full(SHAPE, np.inf, np.float32)),
     "singular.nii": _stated(SHAPE, (0, 0, 0, 0)),
     "nan affine.nii": _stated(SHAPE, (0, 0, np.nan, 0)),
+    "tiny.nii": _nifti2(1e-300),
+    "endless.nii": _nifti2(1e300),
 }
 
 
@@ -256,6 +267,24 @@ def test_what_is_no_label_volume_is_refused_in_a_sentence(tmp_path: Path, name: 
     with pytest.raises(DataError, match=name.split(".")[0]) as caught:
         NiftiReader().open(path).read(0)
     assert "\n" not in str(caught.value)
+
+
+def test_damage_in_gzip_is_found_whatever_the_size(tmp_path: Path) -> None:
+    volume = np.random.default_rng(0).integers(0, 4, (50, 60, 70)).astype(np.uint8)
+    data = bytearray(gzip.compress(_bytes(volume)))
+    data[-8] ^= 1  # of the checksum
+    (tmp_path / "a.nii.gz").write_bytes(data)
+    with pytest.raises(DataError, match="is damaged, or not whole"):
+        NiftiReader().open(tmp_path / "a.nii.gz").read(0)
+
+
+def test_a_header_of_other_extensions_is_read(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(WHOLE, np.eye(4))
+    for code, content in ((2, b"\x10\0\x10\0PN\4\0Anon"), (6, b"a comment"), (6, b"seggd-rt " + dump([MADE]))):
+        image.header.extensions.append(nib.nifti1.Nifti1Extension(code, content))
+    nib.save(image, tmp_path / "a.nii.gz")
+    assert NiftiWriter().made(tmp_path / "a.nii.gz") == (MADE,)
+    np.testing.assert_array_equal(NiftiReader().open(tmp_path / "a.nii.gz").read(0), 1)
 
 
 def test_a_file_that_changes_under_way_is_refused(tmp_path: Path) -> None:
