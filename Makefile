@@ -46,7 +46,7 @@ cpp: .venv/ready
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/pip install --quiet -c constraints.txt -e ".[cpu,export,train,eval,tensorrt-rtx,nifti,sign,card]" --group dev
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[cpu,export,train,eval,tensorrt-rtx,nifti,dicom,sign,card]" --group dev
 	touch $@
 
 .venv-core/ready: .venv/ready $(shell find seggd_rt engines export training -name '*.py' -o -name py.typed)

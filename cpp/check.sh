@@ -2,8 +2,10 @@
 # Builds the C++ SDK and runs its tests: check.sh ONNXRUNTIME_LIBRARY
 #
 # With g++ as it is shipped, installed and linked by a stranger; with clang under AddressSanitizer and UBSan, fuzzed; with
-# clang under ThreadSanitizer; with clang as a static library, installed and linked; and compiled and linked for Windows.
-# Packages that are missing are installed where this is root on Debian, else named.
+# clang under ThreadSanitizer; with clang as a static library, installed and linked; compiled and linked for Windows; and
+# where there is an nvcc, with the session on a GPU, and TensorRT where TENSORRT_INCLUDE in the environment names its
+# headers. The layout is checked where there is a clang-format. Packages that are missing are installed where this is root
+# on Debian, else named.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 onnxruntime=$(realpath "$1")
@@ -44,6 +46,10 @@ tests() { # tests NAME [CTEST_OPTION...]
 need cmake ninja-build pkg-config g++ clang nlohmann-json3-dev libssl-dev libgtest-dev libpng-dev \
   g++-mingw-w64-x86-64-posix
 need "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
+if command -v clang-format >/dev/null; then
+  find cpp examples/c examples/cpp -name '*.[ch]' -o -name '*.[ch]pp' -o -name '*.cu' |
+    xargs clang-format --dry-run -Werror
+fi
 mkdir -p build
 cpp/fetch_onnxruntime_headers.sh build/onnxruntime
 
@@ -71,5 +77,16 @@ mkdir -p build/windows
 ln -sfn /usr/include/nlohmann build/windows/nlohmann
 x86_64-w64-mingw32-g++-posix -std=c++17 -Wall -Wextra -Werror -ffp-contract=off -DSEGGD_BUILDING -DSEGGD_VERSION='""' \
   -D_stdcall=__stdcall -Icpp/include -Iengines/seggd_engines/kernels -isystem build/onnxruntime/include \
-  -isystem build/windows cpp/src/*.cpp -shared -static -lbcrypt -o build/windows/seggd.dll
+  -isystem build/windows -isystem cpp/tests/fake_tensorrt cpp/src/*.cpp -shared -static -lbcrypt -o build/windows/seggd.dll
+
+# For a GPU: it is loaded and draws on the CPU where there is none.
+if command -v nvcc >/dev/null; then
+  tensorrt=OFF
+  test -z "${TENSORRT_INCLUDE:-}" || tensorrt=ON
+  configure cuda -DCMAKE_C_COMPILER=gcc -DCMAKE_CXX_COMPILER=g++ -DSEGGD_CUDA=ON -DSEGGD_TENSORRT=$tensorrt \
+    -DTENSORRT_INCLUDE="${TENSORRT_INCLUDE:-}"
+  build cuda seggd_c11
+  tests cuda --tests-regex c11
+  echo "with CUDA, TensorRT $tensorrt: $(stat -L -c %s build/cuda/libseggd.so) bytes"
+fi
 echo "libseggd.so: $size bytes; seggd.dll links"

@@ -13,6 +13,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from seggd_rt.version import __version__
+
 if TYPE_CHECKING:
     from seggd_engines.network import EngineInfo, Step
     from seggd_rt.bundle import Bundle
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from seggd_rt.loading import load
     from seggd_rt.manifest import Manifest
 
-__version__ = "0.1.0"
 
 _HOMES = {
     "Bundle": "seggd_rt.bundle",

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all.
+"""Files, and folders of them, that appear whole or not at all.
 
 A new file is written beside its place as `.NAME.part` and moved there when it is complete: a reader, or a run that
 is killed, sees the old file or the new one. A `.part` left by a killed process is overwritten by the next try.
@@ -7,6 +7,7 @@ is killed, sees the old file or the new one. A `.part` left by a killed process 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from types import TracebackType
@@ -88,6 +89,89 @@ class NewFile:
         # O_EXCL: never write through a link that someone else put here.
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         return os.fdopen(os.open(self._part, flags, 0o666), "wb")
+
+
+class NewFolder:
+    """A folder of files being written, to be used as `NewFile` is.
+
+    A folder that is there already gives way if it holds nothing but files of this ending, as an earlier try left them:
+    between the two there may be neither, never a half.
+    """
+
+    def __init__(self, path: Path, ending: str) -> None:
+        self.path, self._ending = path, ending
+        self._part, self._old = (path.with_name(f".{path.name}.{name}") for name in ("part", "old.part"))
+        self._made = False
+
+    def __enter__(self) -> NewFolder:
+        """Return the folder."""
+        return self
+
+    def write(self, name: str, data: bytes | memoryview) -> None:
+        """Put a file into the folder.
+
+        Raises
+        ------
+        OutputError
+            It cannot be written, or another folder is in the way.
+        """
+        try:
+            if not self._made:
+                self._make()
+            with (self._part / name).open("xb") as file:
+                file.write(data)
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Move the part to its place, or remove it."""
+        whole = False
+        try:
+            if kind is None:
+                if not self._made:
+                    self._make()
+                self._take_place()
+                whole = True
+        except OSError as failure:
+            raise unwritable(self.path, failure) from failure
+        finally:
+            if not whole and self._made:
+                _remove(self._part)
+
+    def _make(self) -> None:
+        if self._in_the_way():
+            raise OSError(f"another {'folder' if self.path.is_dir() else 'file'} has its name")
+        _remove(self._part)
+        self._made = True
+        self._part.mkdir()
+
+    def _in_the_way(self) -> bool:
+        if self.path.is_symlink() or not self.path.is_dir():
+            return self.path.is_symlink() or self.path.exists()
+        return not all(e.is_file() and e.name.endswith(self._ending) for e in self.path.iterdir())
+
+    def _take_place(self) -> None:
+        _remove(self._old)
+        if not self.path.exists():
+            self._part.rename(self.path)
+            return
+        self.path.rename(self._old)
+        try:
+            self._part.rename(self.path)
+        except BaseException:
+            self._old.rename(self.path)
+            raise
+        _remove(self._old)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder with all in it, or a file, or what a link is; nothing if there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_file(path: Path, data: bytes) -> None:

@@ -6,7 +6,6 @@ Everything on it is the manifest's, the report's or follows from them. What is n
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from seggd_rt.errors import DataError
 from seggd_rt.evaluation_report import (
     Estimate,
     EvaluationReport,
+    MemorisationFigures,
     RealismFigures,
     pictures_beside,
     read_evaluation,
@@ -39,8 +39,8 @@ _PARTS = {
     "faithfulness": "Do images follow their masks?",
     "realism": "Do they look real?",
     "ablation": "May classes be left out?",
-    "memorisation": "Are training images repeated?",
-    "interpolation": "Between a generation and a real image",
+    "memorisation": "Are they copies of training images?",
+    "interpolation": "Can the similarity to a real image be dialled?",
     "use": "What are synthetic pairs good for?",
     "cost": "What do fewer steps cost?",
 }
@@ -50,8 +50,6 @@ _STANDINGS = {
     Standing.BROKEN: ("broken", "changed after signing"),
     Standing.UNCHECKED: ("not checked", "key {}"),
 }
-_DEPTH = 3
-"""How far down a report's figures of unknown form are told apart."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +115,7 @@ def render_card(bundle: Bundle, report: Path | None = None) -> bytes:
         masks=_masks(manifest),
         drawing=_drawing(manifest),
         graphs=_graphs(manifest),
+        segmenter=_segmenter(manifest),
         evaluation=evaluation,
         provenance=_provenance(manifest),
         integrity=_integrity(bundle),
@@ -239,6 +238,35 @@ def _drawing(manifest: Manifest) -> Facts:
     )
 
 
+def _segmenter(manifest: Manifest) -> Facts:
+    """Say how good the segmenter is that images may be checked by."""
+    found = manifest.segmenter
+    if found is None:
+        return (("segmenter", "not in the bundle: images cannot be checked by it"),)
+    parity, real = found.parity, found.real
+    low, high = found.percentiles
+    of_whom = "" if real is None or real.patients is None else f" of {counted(real.patients, 'patient')}"
+    return (
+        ("segmenter", f"{found.files[0].path}, {sum(file.size for file in found.files) / 1e6:.1f} MB"),
+        (
+            "against PyTorch in fp32",
+            f"error {parity.rel_max:.1e}, limit {parity.limit:.0e}; {parity.labels_changed:.2%} of the pixels of "
+            f"another class, limit {parity.labels_limit:.2%}",
+        ),
+        (
+            "Dice on real images",
+            None
+            if real is None
+            else f"{real.per_patient:.3f} by patient, {real.per_image:.3f} by image; 95 % of the images reach "
+            f"{real.per_image_low:.3f}: {counted(real.images, 'image')}{of_whom}, {real.data}",
+        ),
+        *(
+            (f"median grey of {each.name}", f"{each.low:.3f} to {each.high:.3f}, percentiles {low:g} to {high:g}")
+            for each in found.intensities
+        ),
+    )
+
+
 def _graphs(manifest: Manifest) -> Table:
     rows = []
     for graph in manifest.graphs:
@@ -300,21 +328,20 @@ def _ablation(report: EvaluationReport) -> Table:
     )
 
 
-def _memorisation(found: Any) -> Table:
-    return Table("Memorisation of training images", ("measure", "value"), tuple(_leaves(found)))
-
-
-def _leaves(value: Any, name: str = "", depth: int = 0) -> list[tuple[str, str]]:
-    """Return the figures in a part of a report whose form is not known here, by their names."""
-    if isinstance(value, Mapping) and depth < _DEPTH:
-        try:
-            return [(name, str(msgspec.convert(value, Estimate)))]
-        except msgspec.ValidationError:  # no estimate, but a part with parts of its own
-            named = ((f"{name}, {key}" if name else str(key), inner) for key, inner in value.items())
-            return [leaf for key, inner in named for leaf in _leaves(inner, key.replace("_", " "), depth + 1)]
-    if isinstance(value, float):
-        return [(name, f"{value:.4g}")]
-    return [(name, value if isinstance(value, str) else "-" if value is None else json.dumps(value))]
+def _memorisation(found: MemorisationFigures) -> Table:
+    spaces = (found.pixels, found.features)
+    return Table(
+        f"Distance to the nearest of {counted(found.images, 'training image')} [95 % interval]",
+        ("generated images, beside held-out real ones", "in pixels", "in features"),
+        (
+            ("median distance, as part of theirs", *(_figure(space.ratio) for space in spaces)),
+            ("part nearer than their nearest 5 %", *(_figure(space.nearer_than_near) for space in spaces)),
+            ("part nearer than all of them", *(_figure(space.nearer_than_all) for space in spaces)),
+        ),
+        f"Near enough to be taken for copies: {counted(found.copies, 'generated image')}, and "
+        f"{counted(found.real_copies, 'held-out real image')}, which cannot be copies. Images that repeat "
+        "training data are much nearer than real ones of other patients.",
+    )
 
 
 def _provenance(manifest: Manifest) -> Facts:
@@ -327,7 +354,7 @@ def _provenance(manifest: Manifest) -> Facts:
         ("exported with", ", ".join(f"{name} {version}" for name, version in provenance.versions.items()) or None),
         *((f"training: {key.replace('_', ' ')}", None if v is None else str(v)) for key, v in training.items()),
         *((("training", None),) if not training else ()),
-        *((key, _json(reserved[key])) for key in ("segmenter", "dicom", "evaluation", "extensions")),
+        *((key, _json(reserved[key])) for key in ("dicom", "evaluation", "extensions")),
     )
 
 

@@ -22,6 +22,7 @@ from seggd_rt.atomic import make_folder
 from seggd_rt.batches import Checking, Draw, Drawer, Made, OnProgress
 from seggd_rt.errors import OptionError, RejectedError
 from seggd_rt.generator import Generator
+from seggd_rt.imaging.mark import MARK
 from seggd_rt.imaging.real import read_real
 from seggd_rt.plan import Item, Plan, Target
 from seggd_rt.records import ManifestFile, Record, record_making
@@ -261,6 +262,8 @@ class _Recorder:
             real=self._real,
             at=settings.at,
         )
+        if plan.output.mark:
+            made = struct_replace(made, mark=MARK)
         if checking is not None:
             made = struct_replace(made, min_dice=checking.min_dice, retries=checking.retries)
         return Record(
@@ -271,6 +274,7 @@ class _Recorder:
             mask_index=item.index if item.file.stacked else None,
             noise=None if plan.noise is None else plan.noise.path.name,
             real=None if settings.real is None else settings.real.name,
+            keep_patient=plan.output.keep_patient,
         )
 
 

@@ -7,12 +7,12 @@ alone, and reads a report that has more of them.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from seggd_rt.errors import DataError
-from seggd_rt.limits import check_nesting, read_file
+from seggd_rt.limits import read_file
 from seggd_rt.page import Picture
 
 SCHEMA = "seggd-evaluation/2"
@@ -26,6 +26,8 @@ _ALT = {
     "plot-ablation": "Dice by number of classes given",
     "plot-interpolation": "similarity to the real image, and Dice, by weight",
     "sheet-interpolation": "images between a generation and the mask's own real image",
+    "plot-memorisation": "distances to the nearest training image, of generated and of held-out real images",
+    "sheet-memorisation": "generated images nearest to a training image, that image, and the difference",
     "plot-use": "Dice of segmenters trained on real and on synthetic pairs",
     "plot-cost": "quality against time",
 }
@@ -91,6 +93,32 @@ class SubsetFigures(msgspec.Struct, frozen=True, kw_only=True):
     others: Estimate | None = None
 
 
+class DistanceFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the nearest training images are: see the report's own record.
+
+    Attributes
+    ----------
+    ratio
+        The generated images' median distance over that of held-out real ones; None where that is 0.
+    nearer_than_near, nearer_than_all
+        Parts, in [0, 1], of the generated images that are nearer than the nearest 5 % of the real ones, and than all.
+    """
+
+    ratio: Estimate | None
+    nearer_than_near: Estimate
+    nearer_than_all: Estimate
+
+
+class MemorisationFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether generated images are copies: distances in pixels and in features, and how many are taken for copies."""
+
+    pixels: DistanceFigures
+    features: DistanceFigures
+    copies: int
+    real_copies: int
+    images: int
+
+
 class ReportBundle(msgspec.Struct, frozen=True, kw_only=True):
     """Which bundle was evaluated."""
 
@@ -126,13 +154,7 @@ class ReportGeneration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EvaluationReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What a card shows of a report.
-
-    Attributes
-    ----------
-    memorisation
-        As it is in the report, whatever was measured of it.
-    """
+    """What a card shows of a report; None and () for what was not measured."""
 
     schema: Literal["seggd-evaluation/2"]
     bundle: ReportBundle
@@ -142,12 +164,11 @@ class EvaluationReport(msgspec.Struct, frozen=True, kw_only=True):
     real: Figures
     realism: RealismFigures | None = None
     ablation: tuple[SubsetFigures, ...] = ()
-    memorisation: Any = None
+    memorisation: MemorisationFigures | None = None
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check that generated and real figures are of the same classes, and what has no known form."""
-        check_nesting(self.memorisation)
+        """Check that generated and real figures are of the same classes."""
         if [c.name for c in self.generated.classes] != [c.name for c in self.real.classes]:
             raise ValueError("generated and real figures are of different classes")
 

@@ -211,7 +211,8 @@ class Generator:
         at
             In (0, 1]: how noisy both are when they are mixed. The smaller, the more of the real image's detail stays.
         seed, noise, **how
-            As for a call; the real image is noised by the same seed.
+            As for a call. The real image is noised as the generation of this seed starts, so that both latents have
+            much of their noise in common: noise of its own would leave a mixture with less than either has.
         then_keep, then_drop
             Classes to keep or to leave out after the mixing, in place of those before it.
 

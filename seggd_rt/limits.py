@@ -9,14 +9,15 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 MAX_NESTING = 32
 """How many lists and objects may lie in each other, where a file's values are of no known form."""
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a file to read its bytes; a pipe, a socket or a device is none, and is not waited for.
 
     Raises

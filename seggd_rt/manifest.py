@@ -230,6 +230,12 @@ class Provenance(_Record, frozen=True):
     training: dict[str, Any] | None = None
 
 
+class Dicom(_Record, frozen=True):
+    """What DICOM calls the classes: names of a segmentation's segments, and the classes they are."""
+
+    segments: dict[str, str] = {}
+
+
 class Meaning(_Record, frozen=True):
     """What of a manifest decides how masks become images: were it edited, images would be wrong without an error."""
 
@@ -264,7 +270,7 @@ class Manifest(_Record, frozen=True):
     """Between rows, then between columns, as DICOM's Pixel Spacing."""
     intensity_range: tuple[float, float] | None = None
     segmenter: SegmenterGraph | None = None
-    dicom: dict[str, Any] | None = None
+    dicom: Dicom | None = None
     evaluation: dict[str, Any] | None = None
     extensions: dict[str, Any] | None = None
 
@@ -286,6 +292,10 @@ class Manifest(_Record, frozen=True):
         own = tuple(c.name for c in self.classes)
         if self.segmenter is not None and self.segmenter.classes != own:
             raise ValueError(f"segmenter.classes are {self.segmenter.classes}; they must be the bundle's, {own}")
+        known = {"background", *(c.name.casefold() for c in self.classes)}
+        for segment, name in (self.dicom.segments if self.dicom else {}).items():
+            if name.casefold() not in known:
+                raise ValueError(f"dicom.segments has '{name}' for '{segment}'; it must be a class, or background")
         for owner, steps in (("check", self.check.steps), ("defaults", self.defaults.steps)):
             if not 1 <= steps <= self.schedule.train_steps:
                 raise ValueError(f"{owner}.steps is {steps}; it must lie in [1, {self.schedule.train_steps}]")

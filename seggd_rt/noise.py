@@ -30,11 +30,10 @@ _SEED_BITS = 53
 
 
 class Stream(IntEnum):
-    """What a draw is for: streams of one seed never share a number."""
+    """What a draw is for: streams of one seed never share a number. A real image is noised by `START` too."""
 
     START = 0
     STEP = 1
-    REAL = 2
     SEED = 3
     SUBSET = 4
 

@@ -54,7 +54,7 @@ class OneMask:
         OptionError
             It holds several, and `reading` names none of them.
         """
-        masks = LabelMapSet.open(path, replace(reading, classes=manifest.classes))
+        masks = LabelMapSet.open(path, reading.of_bundle(manifest))
         if len(masks.files) != 1:
             raise DataError(f"{path} holds {len(masks.files)} label maps; give one")
         source = Slice(masks.files[0], choose(masks.files[0], reading))

@@ -157,12 +157,15 @@ class Output:
         Which of the two.
     keep_patient
         Whether whom a label map is of may be written into its images' file.
+    mark
+        Whether a corner of each image says that it is synthetic.
     """
 
     path: Path
     writer: ImageWriter
     is_folder: bool
     keep_patient: bool = False
+    mark: bool = False
 
     def file_name(self, target: Target) -> str:
         """Return the name of a target's file in the folder."""
@@ -283,6 +286,7 @@ def plan_run(
     slice_noise: SliceNoise = SliceNoise.INDEPENDENT,
     images_as: Format | None = None,
     keep_patient: bool = False,
+    mark: bool = False,
     **how: Unpack[HowToDraw],
 ) -> Plan:
     """Plan a run and check all of it; nothing is written.
@@ -314,7 +318,9 @@ def plan_run(
     images_as
         The format of images in a folder; that of the label maps if None, PNG where those are pictures.
     keep_patient
-        Whether whom a label map is of may be written into its images' file.
+        Whether whom a label map is of may be written into its images' file, which is DICOM's.
+    mark
+        Whether a corner of each image says that it is synthetic, in DICOM.
     **how
         As for `Generator.__call__`, for every image.
 
@@ -344,7 +350,7 @@ def plan_run(
         settings = replace(settings, classes=None)
     if real is not None or at is not None:
         settings = _from_real(settings, manifest, real, 0.6 if at is None else at)
-    reading = replace(reading, classes=manifest.classes)
+    reading = reading.of_bundle(manifest)
     for given in (noise, real):
         if given is not None:
             require_unicode(Path(given))
@@ -353,7 +359,13 @@ def plan_run(
             read_real(Path(real), manifest, reading)
     found = LabelMapSet.open(Path(masks), reading)
     total = len(found) * count
-    target = replace(_output(output, found, images_as), keep_patient=keep_patient)
+    target = replace(_output(output, found, images_as), keep_patient=keep_patient, mark=mark)
+    if (keep_patient or mark) and target.writer is not WRITERS[Format.DICOM]:
+        raise OptionError("a patient is kept, and images are marked, in DICOM alone: write that with --format dicom")
+    if not target.is_folder and not target.writer.ending and total > 1:
+        raise OptionError(
+            f"{target.path} holds one slice, and this run draws {total}: give a folder with -o, and --format dicom"
+        )
     if shard.of > 1 and not target.is_folder:
         raise OptionError(f"{target.path} is one file, and a shard draws a part of the run: give a folder with -o")
     if noise is not None and real is not None:
@@ -447,6 +459,7 @@ def _stack(manifest: Manifest, output: Output, reading: Reading, file: LabelMapF
         source=file,
         fit=reading.fit,
         keep_patient=output.keep_patient,
+        mark=output.mark,
     )
 
 

@@ -69,6 +69,8 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
         Of the region drawn anew, (H, W) float32 in the bundle's size; None where all was drawn.
     fit
         How the label map was fitted: see `seggd_rt.imaging.fit.Fit`.
+    mark
+        What is written into a corner of its pixels; None without.
     check, min_dice, retries
         What the bundle's segmenter said, the mean Dice that was asked for, and how often at most it was drawn again;
         None where it was not checked.
@@ -97,6 +99,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     then_classes: tuple[str, ...] | None = None
     region_sha256: str | None = None
     fit: str = "resize"
+    mark: str | None = None
     check: CheckResult | None = None
     min_dice: float | None = None
     retries: int | None = None

@@ -36,6 +36,8 @@ class Record(Provenance, frozen=True, kw_only=True):
         The name of the label map's file, and the map's index in there where it is a stack.
     noise, real
         The names of the files that gave the starting noise, and the real image it was drawn from; None without one.
+    keep_patient
+        Whether its file names whom the label map is of.
     """
 
     file: str
@@ -44,6 +46,7 @@ class Record(Provenance, frozen=True, kw_only=True):
     mask_index: int | None
     noise: str | None
     real: str | None
+    keep_patient: bool = False
 
     @property
     def provenance(self) -> Provenance:

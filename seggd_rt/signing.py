@@ -96,16 +96,29 @@ def read_signature(folder: Path) -> Signature | None:
     """
     path = folder / SIGNATURE
     try:
-        data = read_file(path, _MAX_BYTES)
-        found = msgspec.json.decode(data, type=Signature)
+        return parse_signature(read_file(path, _MAX_BYTES), str(path))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise SignatureError(f"{path} cannot be read ({error.strerror or error})") from error
+    except ValueError as error:
+        raise SignatureError(f"{path} is no signature ({error}): {_AGAIN}") from error
+
+
+def parse_signature(data: bytes, where: str = SIGNATURE) -> Signature:
+    """Read a signature that `to_json` wrote; `where` names it in errors.
+
+    Raises
+    ------
+    SignatureError
+        It is none, or not in the one form that a signature has: so no byte of the file goes unchecked.
+    """
+    try:
+        found = msgspec.json.decode(data, type=Signature)
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-        raise SignatureError(f"{path} is no signature ({error}): copy the bundle again, or sign it again") from error
-    if found.to_json() != data:  # one signature has one form, so that no byte of the file goes unchecked
-        raise SignatureError(f"{path} is not as it was written: copy the bundle again, or sign it again")
+        raise SignatureError(f"{where} is no signature ({error}): {_AGAIN}") from error
+    if found.to_json() != data:
+        raise SignatureError(f"{where} is not as it was written: {_AGAIN}")
     return found
 
 
@@ -315,6 +328,7 @@ class SignatureState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _PRIMITIVES = "cryptography.hazmat.primitives"
+_AGAIN = "copy the bundle again, or sign it again"
 _ADVICE = "make a key pair with seggd-rt sign --new-key K.pem, or openssl genpkey -algorithm ed25519"
 
 

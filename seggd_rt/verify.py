@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,9 @@ from seggd_rt.records import digest
 
 ALIKE_DB = 40.0
 """PSNR from which two images are the same one: what `auto` asks of bf16. Other seeds of one mask come to about 20."""
+
+_WORD = 65535.0
+"""White in DICOM, of a bundle without an intensity range."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,7 @@ def compare(path: Path, generator: Generator, inputs: Inputs) -> Comparison:
         manifest=manifest,
         source=source,
         fit=Fit(made[0].fit),
+        mark=made[0].mark is not None,
     )
     with tempfile.TemporaryDirectory() as folder:
         again = Path(folder) / path.name
@@ -165,7 +169,7 @@ def compare(path: Path, generator: Generator, inputs: Inputs) -> Comparison:
 def _find(made: Sequence[Provenance], generator: Generator, inputs: Inputs) -> list[tuple[LabelMapFile, int]]:
     """Return where the label map of each image is."""
     manifest = generator.manifest
-    masks = LabelMapSet.open(inputs.masks, replace(inputs.reading, classes=manifest.classes))
+    masks = LabelMapSet.open(inputs.masks, inputs.reading.of_bundle(manifest))
     fit, wanted = Fit(made[0].fit), {each.mask_sha256 for each in made}
     found: dict[str, tuple[LabelMapFile, int]] = {}
     for file in masks.files:
@@ -248,7 +252,9 @@ def _white(pixels: NDArray[Any], generator: Generator) -> float:
     """Return the range of a file's values."""
     if pixels.dtype.kind in "iu":
         return float(np.iinfo(pixels.dtype).max)
-    black, white = generator.manifest.intensity_range or (0.0, 1.0)
+    if generator.manifest.intensity_range is None:
+        return 1.0 if pixels.max() <= 1 else _WORD
+    black, white = generator.manifest.intensity_range
     return white - black
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from seggd_rt.atomic import NewFile, check_writable, make_folder, write_file
+from seggd_rt.atomic import NewFile, NewFolder, check_writable, make_folder, write_file, write_new_file
 from seggd_rt.errors import OutputError
 
 
@@ -125,4 +125,76 @@ def test_folders_that_cannot_be_written(tmp_path: Path) -> None:
 def test_finding_out_leaves_no_trace(tmp_path: Path) -> None:
     check_writable(tmp_path)
     check_writable(tmp_path / "a" / "b")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_new_file_replaces_none(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    write_new_file(path, b"first", 0o600)
+    assert (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) == (b"first", 0o600)
+    with pytest.raises(OutputError, match="is there already"):
+        write_new_file(path, b"second")
+    assert path.read_bytes() == b"first"
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OutputError, match="is there already"):
+        write_new_file(tmp_path / "link", b"second")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_full_disk_leaves_no_new_file(tmp_path: Path) -> None:
+    with file_size_limit(10), pytest.raises(OutputError, match="cannot be written"):
+        write_new_file(tmp_path / "key", b"x" * 1000)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    with NewFolder(tmp_path / "new", ".x") as folder:
+        assert not list(tmp_path.iterdir())
+        folder.write("a.x", b"1")
+        assert [path.name for path in tmp_path.iterdir()] == [".new.part"]
+    assert (tmp_path / "new" / "a.x").read_bytes() == b"1"
+    with pytest.raises(KeyboardInterrupt), NewFolder(tmp_path / "new", ".x") as folder:
+        folder.write("b.x", b"2")
+        raise KeyboardInterrupt
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["new", "new/a.x"]
+
+
+def test_a_new_folder_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:
+    for name in (".new.part", ".new.old.part"):  # as killed processes leave them
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "left.x").touch()
+    for data in (b"1", b"2"):
+        with NewFolder(tmp_path / "new", ".x") as folder:
+            folder.write(f"{data.decode()}.x", data)
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["new", "new/2.x"]
+
+
+@pytest.mark.parametrize("there", ["new/notes.txt", "new/deep/a.x", "new"])
+def test_another_folder_or_file_is_never_replaced(tmp_path: Path, there: str) -> None:
+    path = tmp_path / there
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("mine")
+    with pytest.raises(OutputError, match="has its name"), NewFolder(tmp_path / "new", ".x") as folder:
+        folder.write("a.x", b"1")
+    assert path.read_text() == "mine"
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a.x").touch()
+    (tmp_path / "new").symlink_to("real")
+    (tmp_path / ".other.part").symlink_to("real")
+    with pytest.raises(OutputError), NewFolder(tmp_path / "new", ".x") as folder:
+        folder.write("b.x", b"1")
+    with NewFolder(tmp_path / "other", ".x") as folder:
+        folder.write("b.x", b"1")
+    assert [path.name for path in (tmp_path / "real").iterdir()] == ["a.x"]
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    with file_size_limit(100), pytest.raises(OutputError, match="new cannot be written"):  # noqa: SIM117
+        with NewFolder(tmp_path / "new", ".x") as folder:
+            folder.write("a.x", b"1")
+            folder.write("b.x", b"2" * 200)
     assert not list(tmp_path.iterdir())

@@ -101,6 +101,17 @@ class TestInterpolation:
         mixed = generator.interpolate(mask, real, weight=1, at=0.5, seed=3, steps=20)
         np.testing.assert_array_equal(mixed, generator.translate(real, mask, at=0.5, seed=3, steps=20))
 
+    @pytest.mark.parametrize("at", [0.3, 0.6, 0.9])
+    @pytest.mark.parametrize("sampler", SAMPLERS)
+    def test_similarity_grows_with_the_weight(
+        self, make: Make, mask: NDArray[np.uint8], real: NDArray[np.float32], at: float, sampler: Sampler
+    ) -> None:
+        weights = np.linspace(0, 1, 6)
+        images = make().interpolate(mask, real, weight=weights, at=at, seed=3, steps=20, sampler=sampler)
+        # Noise of its own would make the mixture less noisy than either, and its middle the smoothest.
+        errors = ((images - real) ** 2).mean(axis=(1, 2))
+        assert (np.diff(errors) < 0).all(), errors
+
     def test_the_second_part_may_have_classes_of_its_own(
         self, make: Make, mask: NDArray[np.uint8], real: NDArray[np.float32]
     ) -> None:
@@ -154,7 +165,7 @@ class TestTranslation:
     ) -> None:
         generator = make()
         a = generator.manifest.schedule.alpha_bar()[500]
-        noise = normal(3, (1, 24, 32), stream=Stream.REAL)
+        noise = normal(3, (1, 24, 32), stream=Stream.START)
         start = np.float32(np.sqrt(a)) * (real * 2 - 1) + np.float32(np.sqrt(1 - a)) * noise[0]
         found = next(iter_from(generator, mask, real, at=0.5))
         # The exact estimate of x0 from that start.

@@ -7,30 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from making import MADE
 from msgspec.structs import replace
 
 from seggd_rt.errors import DataError
 from seggd_rt.imaging.contract import ImageStack
 from seggd_rt.imaging.npy import NpyWriter
 from seggd_rt.imaging.png import PngWriter
-from seggd_rt.provenance import Provenance, dump, parse
-
-MADE = Provenance(
-    seed=(1 << 53) - 1,
-    classes=("Herzhöhle", "myocardium"),
-    mask_sha256="c" * 64,
-    sampler="ddim",
-    steps=50,
-    eta=0.0,
-    spacing="leading",
-    guidance=0.0,
-    against=None,
-    at=None,
-    engine="onnxruntime",
-    precision="fp32",
-    bundle="0" * 64,
-    version="0.1.0",
-)
+from seggd_rt.provenance import dump, parse
 
 
 def test_what_differs_is_kept_for_each_image_and_the_rest_once() -> None:

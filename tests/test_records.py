@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from seggd_rt.errors import DataError, OutputError
+from seggd_rt.provenance import CheckResult
 from seggd_rt.records import ManifestFile, Record
 
 RECORD = Record(
@@ -35,6 +36,12 @@ RECORD = Record(
     then_classes=None,
     region_sha256=None,
     fit="letterbox",
+    check=CheckResult(dice={"cavity": 0.75}, mean_dice=0.75, outside=("cavity",)),
+    min_dice=0.5,
+    retries=2,
+    first_seed=7,
+    keep_patient=True,
+    mark="SYNTHETIC",
     engine="onnxruntime",
     precision="fp32",
     bundle="0" * 64,
@@ -68,6 +75,12 @@ def test_a_line_is_json_with_these_keys() -> None:
         "then_classes": None,
         "region_sha256": None,
         "fit": "letterbox",
+        "check": {"dice": {"cavity": 0.75}, "mean_dice": 0.75, "outside": ["cavity"]},
+        "min_dice": 0.5,
+        "retries": 2,
+        "first_seed": 7,
+        "keep_patient": True,
+        "mark": "SYNTHETIC",
         "engine": "onnxruntime",
         "precision": "fp32",
         "bundle": "0" * 64,
@@ -83,7 +96,7 @@ def test_what_the_file_itself_carries_names_no_file() -> None:
 
 def test_a_volume_of_which_a_slice_has_no_record_is_not_finished(tmp_path: Path) -> None:
     manifest = ManifestFile(tmp_path)
-    slices = [replace(RECORD, file="v.nii.gz", file_index=index) for index in range(3)]
+    slices = [replace(RECORD, file="v.nii.gz", file_index=index, first_seed=None) for index in range(3)]
     (tmp_path / "v.nii.gz").write_bytes(b"")
     manifest.append(slices[:2])
     assert manifest.finished(slices) == set()

@@ -168,5 +168,5 @@ def test_what_does_not_go_together(masks: Path, tmp_path: Path, golden_mask: NDA
     with pytest.raises(OptionError, match="is no file of npy"):
         plan(masks / "c.npy", tmp_path / "out.png", images_as=Format.NPY)
     (masks / "c.npy").unlink()
-    with pytest.warns((ResizedMaskWarning, AspectRatioWarning)):
+    with pytest.warns((ResizedMaskWarning, AspectRatioWarning, seggd_rt.EmptyMaskWarning)):
         assert len(plan(masks, tmp_path / "out", reading=Reading(Axis.CORONAL))) == 2 * 24

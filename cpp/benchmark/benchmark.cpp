@@ -10,6 +10,7 @@
 #include <memory>
 
 #include "generator.h"
+#include "host.h"
 #include "loading.h"
 
 namespace {
@@ -20,9 +21,9 @@ using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 // A network that adds up the time of its calls.
-class Timed : public Network {
+class Timed : public HostNetwork {
  public:
-  Timed(std::unique_ptr<Network> network, double& seconds) : network_(std::move(network)), seconds_(seconds) {}
+  Timed(std::unique_ptr<HostNetwork> network, double& seconds) : network_(std::move(network)), seconds_(seconds) {}
   const EngineInfo& info() const override { return network_->info(); }
   const NetworkShape& shape() const override { return network_->shape(); }
   std::function<void()> bind(int batch, float* sample, float* timestep, float* out) const override {
@@ -34,7 +35,7 @@ class Timed : public Network {
   }
 
  private:
-  std::unique_ptr<Network> network_;
+  std::unique_ptr<HostNetwork> network_;
   double& seconds_;
 };
 
@@ -48,8 +49,9 @@ void measure(const char* path, int steps, int rounds, int threads) {
   LoadOptions options;
   options.engine = "onnxruntime", options.threads = threads;
   double within = 0;
-  auto timed = std::make_unique<Timed>(load(*bundle, options), within);
-  Session alone(*timed, 1);
+  std::unique_ptr<HostNetwork> on_cpu(dynamic_cast<HostNetwork*>(load(*bundle, options).release()));
+  auto timed = std::make_unique<Timed>(std::move(on_cpu), within);
+  HostSession alone(*timed, 1);
   Generator generator(bundle, std::move(timed));
   const ImageSpec& image = bundle->manifest().image;
   std::vector<uint8_t> label_map(image.pixels(), 1);

@@ -74,7 +74,8 @@ seggd::core::LoadOptions load_options(const seggd_load_options* given) {
           text_or(known.precision, "auto"),
           text_or(known.device, "auto"),
           known.threads,
-          {text_or(known.onnxruntime, ""), text_or(known.openvino_plugin, ""), text_or(known.tensorrt_rtx_plugin, "")}};
+          {text_or(known.onnxruntime, ""), text_or(known.openvino_plugin, ""), text_or(known.tensorrt_rtx_plugin, ""),
+           text_or(known.tensorrt, ""), text_or(known.tensorrt_plan, "")}};
 }
 
 template <class List, class NameOf>
@@ -215,6 +216,15 @@ seggd_status seggd_generate(seggd_generator* generator, const seggd_request* req
     required(generator, "generator")
         ->generator->generate(seggd::core::read_struct(request, "request"),
                               {required(images, "images"), size_bytes, type});
+  });
+}
+
+seggd_status seggd_generate_on_device(seggd_generator* generator, const seggd_request* request, void* stream,
+                                      void* images, size_t size_bytes, seggd_pixel_type type) {
+  return guarded([&] {
+    required(generator, "generator")
+        ->generator->generate_on_device(seggd::core::read_struct(request, "request"), stream,
+                                        {required(images, "images"), size_bytes, type});
   });
 }
 

@@ -72,6 +72,14 @@ Golden read_golden(const Safetensors& file, const Manifest& manifest) {
 
 }  // namespace
 
+std::string graph_digest(const Graph& graph) {
+  std::vector<FileRef> files = graph.files;
+  std::sort(files.begin() + 1, files.end(), [](const FileRef& a, const FileRef& b) { return a.path < b.path; });
+  std::string listed;
+  for (const FileRef& file : files) listed += file.path + '\0' + file.sha256 + "\n";
+  return core::sha256(listed);
+}
+
 Bundle::Bundle(const fs::path& folder) : folder_(folder) {
   const std::string data = read_manifest(folder);
   manifest_ = parse_manifest(data, (folder / kManifest).u8string());

@@ -20,6 +20,9 @@ struct Golden {
   std::vector<float> image;            // (C, H, W) in [0, 1]: the end of the run
 };
 
+// One hash over all files of a graph, as the manifest states them: engines/seggd_engines/graph_files.py.
+std::string graph_digest(const Graph& graph);
+
 class Bundle {
  public:
   // SEGGD_BUNDLE where there is none; what parse_manifest throws.

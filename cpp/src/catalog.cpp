@@ -4,21 +4,31 @@
 #include "library.h"
 #include "onnxruntime_engine.h"
 
+// Parts of the library that a build may lack: CMakeLists.txt.
+#ifdef SEGGD_CUDA
+#include "cuda_stream.h"
+#include "onnxruntime_cuda.h"
+#endif
+#ifdef SEGGD_TENSORRT
+#include "tensorrt_library.h"
+#endif
+
 namespace seggd::core {
 namespace {
 
 using Form = Provider::Form;
 
-ProviderOptions none(Precision, const std::string&, int) { return {}; }
+ProviderOptions none(const EngineInfo&, int) { return {}; }
 
 // TensorRT before 11 takes a half graph only where half is on.
-ProviderOptions tensorrt(Precision precision, const std::string& gpu, int) {
-  return {{"device_id", gpu}, {"trt_fp16_enable", precision == Precision::kFp16 ? "1" : "0"}};
+[[maybe_unused]] ProviderOptions tensorrt(const EngineInfo& info, int) {
+  return {{"device_id", std::to_string(ordinal(info.device))},
+          {"trt_fp16_enable", info.precision == Precision::kFp16 ? "1" : "0"}};
 }
 
 // fp32 means TF32 off. The rest as in onnxruntime_cuda.py.
-ProviderOptions cuda(Precision, const std::string& gpu, int) {
-  return {{"device_id", gpu},
+ProviderOptions cuda(const EngineInfo& info, int) {
+  return {{"device_id", std::to_string(ordinal(info.device))},
           {"use_tf32", "0"},
           {"cudnn_conv_algo_search", "EXHAUSTIVE"},
           {"cudnn_conv_use_max_workspace", "1"},
@@ -27,9 +37,9 @@ ProviderOptions cuda(Precision, const std::string& gpu, int) {
 }
 
 // The plugin ignores `precision`; `load_config` it heeds.
-ProviderOptions openvino(Precision precision, const std::string&, int threads) {
+ProviderOptions openvino(const EngineInfo& info, int threads) {
   std::string config = "{\"CPU\":{\"INFERENCE_PRECISION_HINT\":\"";
-  config += precision == Precision::kBf16 ? "bf16" : "f32";
+  config += info.precision == Precision::kBf16 ? "bf16" : "f32";
   config += "\",\"PERFORMANCE_HINT\":\"LATENCY\"";
   if (threads > 0) config += ",\"INFERENCE_NUM_THREADS\":\"" + std::to_string(threads) + "\"";
   return {{"load_config", config + "}}"}};
@@ -52,10 +62,21 @@ std::vector<std::unique_ptr<Engine>> engines(const Libraries& libraries) {
   const auto add = [&](Provider provider, const std::string& plugin) {
     all.push_back(std::make_unique<OnnxRuntimeEngine>(std::move(provider), libraries.onnxruntime, plugin));
   };
+#ifdef SEGGD_TENSORRT
+  all.push_back(std::make_unique<TensorRtEngine>(
+      [path = libraries.tensorrt]() -> TensorRt& { return load_tensorrt(path); }, make_cuda_stream, user_plan_folder(),
+      or_environment(libraries.tensorrt_plan, "SEGGD_TENSORRT_PLAN")));
+#else
   add({"tensorrt", "TensorrtExecutionProvider", Form::kTensorRT, true, half_first, false, "", tensorrt}, "");
+#endif
   add({"tensorrt-rtx", "NvTensorRTRTXExecutionProvider", Form::kPlugin, true, half_first, false, rtx_plugin, none},
       rtx);
-  add({"onnxruntime-cuda", "CUDAExecutionProvider", Form::kCuda, true, half_first, false, "", cuda}, "");
+  Provider on_cuda{"onnxruntime-cuda", "CUDAExecutionProvider", Form::kCuda, true, half_first, false, "", cuda};
+#ifdef SEGGD_CUDA
+  all.push_back(std::make_unique<OnnxRuntimeCudaEngine>(std::move(on_cuda), libraries.onnxruntime, make_cuda_stream));
+#else
+  add(std::move(on_cuda), "");
+#endif
   add({"openvino", "OpenVINOExecutionProvider", Form::kPlugin, false, openvino_precisions, true, vino_plugin, openvino},
       vino);
   // Its CPU kernels compute in fp32 alone: a half graph would be cast back.

@@ -9,9 +9,9 @@
 
 namespace seggd::core {
 
-// Paths of libraries, "" for those of the environment.
+// Paths of libraries, "" for those of the environment; and of a plan of the application's own, or "".
 struct Libraries {
-  std::string onnxruntime, openvino_plugin, tensorrt_rtx_plugin;
+  std::string onnxruntime, openvino_plugin, tensorrt_rtx_plugin, tensorrt, tensorrt_plan;
 };
 
 std::vector<std::unique_ptr<Engine>> engines(const Libraries& libraries);

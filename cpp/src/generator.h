@@ -12,13 +12,6 @@
 
 namespace seggd::core {
 
-// Memory of the caller for (N, H, W, C) pixels.
-struct Pixels {
-  void* data;
-  size_t size_bytes;
-  seggd_pixel_type type;
-};
-
 class Generator {
  public:
   Generator(std::shared_ptr<const Bundle> bundle, std::unique_ptr<Network> network);
@@ -26,6 +19,10 @@ class Generator {
   const EngineInfo& info() const { return network_->info(); }
 
   void generate(const seggd_request& request, Pixels out);
+
+  // Label maps, noise and `out` lie in the GPU's memory, and are read and written after what `stream` was given before.
+  void generate_on_device(const seggd_request& request, void* stream, Pixels out);
+
   void interpolate(const seggd_request& request, const seggd_interpolation& how, Pixels out);
 
  private:
@@ -34,7 +31,7 @@ class Generator {
   void give_back(std::unique_ptr<Session> session);
 
   // Does a run from its first step on, tells the callback, and writes the images.
-  void draw(Session& session, const Run& run, const seggd_request& told, Pixels out) const;
+  void draw(const Run& run, const seggd_request& told, Pixels out);
 
   std::shared_ptr<const Bundle> bundle_;
   std::unique_ptr<Network> network_;

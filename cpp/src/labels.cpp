@@ -1,6 +1,7 @@
 #include "labels.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 #include <stdexcept>
 
@@ -11,6 +12,7 @@ namespace seggd::core {
 namespace {
 
 constexpr int kMaxLabel = 255;
+constexpr double kAspectTolerance = 0.02;  // of the ratio's logarithm
 
 // Control characters, in ASCII and as C1 in UTF-8. Python refuses all that is not printable; the manifest's digest
 // (meaning.h) keeps a name what it was at export.
@@ -123,6 +125,36 @@ void check_label_map(const uint8_t* label_map, size_t pixels, const std::vector<
   std::vector<std::string> known;
   for (const LabelClass& one : classes) known.push_back(std::to_string(one.id) + " " + one.name);
   throw Error(SEGGD_LABEL_MAP, "label " + std::to_string(most) + " is outside the classes " + joined(known));
+}
+
+void resize_nearest(const uint8_t* label_map, int height, int width, int new_height, int new_width, uint8_t* out) {
+  const auto from = [](int place, int old_size, int new_size) {
+    return static_cast<int>((int64_t{2} * place + 1) * old_size / (int64_t{2} * new_size));
+  };
+  for (int row = 0; row < new_height; ++row) {
+    const uint8_t* line = label_map + static_cast<size_t>(from(row, height, new_height)) * static_cast<size_t>(width);
+    for (int column = 0; column < new_width; ++column) *out++ = line[from(column, width, new_width)];
+  }
+}
+
+bool changes_aspect(int height, int width, int new_height, int new_width) {
+  return std::abs(std::log(static_cast<double>(height) * new_width / (static_cast<double>(width) * new_height))) >
+         kAspectTolerance;
+}
+
+bool looks_one_hot(const uint8_t* label_maps, size_t count, size_t pixels, size_t classes) {
+  if (count < 2 || (count != classes && count != classes - 1)) return false;
+  size_t most = 0, least = count;
+  for (size_t pixel = 0; pixel < pixels; ++pixel) {
+    size_t covered = 0;
+    for (size_t map = 0; map < count; ++map) {
+      const uint8_t label = label_maps[map * pixels + pixel];
+      if (label > 1) return false;
+      covered += label;
+    }
+    most = std::max(most, covered), least = std::min(least, covered);
+  }
+  return most == 1 && (count != classes || least == 1);
 }
 
 }  // namespace seggd::core

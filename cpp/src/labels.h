@@ -50,4 +50,13 @@ std::vector<int> select_classes(const std::vector<LabelClass>& classes, const st
 // SEGGD_LABEL_MAP where a label is outside the classes.
 void check_label_map(const uint8_t* label_map, size_t pixels, const std::vector<LabelClass>& classes);
 
+// Resizes a label map, (height, width), to (new_height, new_width) by nearest neighbour, sampling at pixel centres.
+void resize_nearest(const uint8_t* label_map, int height, int width, int new_height, int new_width, uint8_t* out);
+
+// Whether resizing changes the aspect ratio by more than what rounding a side to whole pixels may cost.
+bool changes_aspect(int height, int width, int new_height, int new_width);
+
+// Whether a stack of label maps, (count, pixels), is most likely one map with an axis of classes.
+bool looks_one_hot(const uint8_t* label_maps, size_t count, size_t pixels, size_t classes);
+
 }  // namespace seggd::core

@@ -6,6 +6,7 @@
 #include "error.h"
 #include "names.h"
 #include "self_check.h"
+#include "session.h"
 
 namespace seggd::core {
 namespace {
@@ -16,7 +17,7 @@ constexpr const char* kFirstGpu = "cuda:0";
 // Devices that may be used, the best first.
 std::vector<std::string> devices(const std::string& device) {
   if (device == kAuto)
-    return gpu_names().empty() ? std::vector<std::string>{"cpu"} : std::vector<std::string>{kFirstGpu, "cpu"};
+    return gpus().empty() ? std::vector<std::string>{"cpu"} : std::vector<std::string>{kFirstGpu, "cpu"};
   if (device == "cpu") return {device};
   if (device == "cuda") return {kFirstGpu};
   const std::string prefix = "cuda:";
@@ -45,12 +46,44 @@ std::string unfit(const Availability& there, std::optional<Precision> precision)
   return "it computes in " + joined(names) + " here, not in " + std::string(kPrecisions.name(*precision));
 }
 
+EngineInfo info_of(const Engine& engine, const Availability& there, const std::string& device, Precision precision) {
+  return {engine.name(), there.version, device, there.device_name, precision, ""};
+}
+
+// The precisions to try in turn: the one asked for, or the engine's own that the bundle has graphs for.
+std::vector<Precision> candidates(const Bundle& bundle, const Engine& engine, const Availability& there,
+                                  std::optional<Precision> precision) {
+  if (precision) return {*precision};
+  std::vector<Precision> own;
+  for (const Precision choice : there.precisions)
+    for (const Graph& graph : bundle.manifest().graphs)
+      if (graph.precision == engine.graph_precision(choice)) own.push_back(choice);
+  if (own.empty()) own.push_back(there.precisions.front());  // its graph is missing, which an error will say
+  return own;
+}
+
+std::string lacks(const Bundle& bundle, const Engine& engine, const EngineInfo& info) {
+  return engine.lacks(graph_digest(bundle.graph(engine.graph_precision(info.precision))), info);
+}
+
+// Why "auto" passes over an engine that can run here: it lacks what this bundle needs, in every precision. Else "".
+std::string unready(const Bundle& bundle, const Engine& engine, const Availability& there,
+                    std::optional<Precision> precision, const std::string& device) {
+  std::vector<std::string> reasons;
+  for (const Precision candidate : candidates(bundle, engine, there, precision)) {
+    const std::string reason = lacks(bundle, engine, info_of(engine, there, device, candidate));
+    if (reason.empty()) return "";
+    reasons.push_back(reason);
+  }
+  return joined(reasons, "; ");
+}
+
 std::unique_ptr<Network> open_network(const Bundle& bundle, const Engine& engine, const EngineInfo& info, int threads) {
   const Manifest& manifest = bundle.manifest();
-  const std::filesystem::path graph = bundle.graph_file(bundle.graph(engine.graph_precision(info.precision)));
+  const Graph& graph = bundle.graph(engine.graph_precision(info.precision));
   const ImageSpec& image = manifest.image;
   const NetworkShape shape{image.channels, manifest.mask_channels(), image.height, image.width};
-  return engine.open(graph, shape, info, threads);
+  return engine.open({bundle.graph_file(graph), graph_digest(graph)}, shape, info, threads);
 }
 
 // Opens a bundle with one engine, in one precision or in its own choice of them.
@@ -59,21 +92,22 @@ std::unique_ptr<Network> open(const Bundle& bundle, const Engine& engine, const 
                               std::vector<std::string> notes) {
   const Golden golden = bundle.golden();
   const SelfCheck check(bundle.manifest(), golden);
-  std::vector<Precision> own;
-  for (const Precision choice : there.precisions)
-    for (const Graph& graph : bundle.manifest().graphs)
-      if (graph.precision == engine.graph_precision(choice)) own.push_back(choice);
-  if (own.empty()) own.push_back(there.precisions.front());  // its graph is missing, which an error will say
-  for (const Precision candidate : precision ? std::vector{*precision} : own) {
-    const EngineInfo info{engine.name(), there.version, device, there.device_name, candidate, joined(notes, "; ")};
-    std::unique_ptr<Network> network = open_network(bundle, engine, info, threads);
-    Session session(*network, 1);
-    if (precision || candidate == Precision::kFp32) {
-      check.require_states(session, info);
-      return network;
+  for (const Precision candidate : candidates(bundle, engine, there, precision)) {
+    EngineInfo info = info_of(engine, there, device, candidate);
+    info.notes = joined(notes, "; ");
+    std::string flaw = lacks(bundle, engine, info);
+    if (flaw.empty()) {
+      std::unique_ptr<Network> network = open_network(bundle, engine, info, threads);
+      const std::unique_ptr<Session> session = network->session(1);
+      if (precision || candidate == Precision::kFp32) {
+        check.require_states(*session, info);
+      } else {
+        flaw = check.flaw(*session, info);
+      }
+      if (flaw.empty() && engine.on_gpu() && network->max_batch() > 1)
+        check.require_equal_rows(*network->session(2), info);
+      if (flaw.empty()) return network;
     }
-    const std::string flaw = check.flaw(session, info);
-    if (flaw.empty()) return network;
     notes.push_back(engine.name() + " in " + std::string(kPrecisions.name(candidate)) + ": " + flaw);
   }
   throw Error(SEGGD_ENGINE_UNAVAILABLE,
@@ -116,7 +150,8 @@ std::unique_ptr<Network> load(const Bundle& bundle, const LoadOptions& options) 
     for (const auto& engine : all) {
       if (!is_place_of(*engine, device)) continue;
       const Availability there = engine->availability(device);
-      const std::string reason = unfit(there, precision);
+      std::string reason = unfit(there, precision);
+      if (reason.empty()) reason = unready(bundle, *engine, there, precision, device);
       if (reason.empty()) return open(bundle, *engine, there, precision, device, options.threads, passed_over);
       passed_over.push_back(engine->name() + ": " + reason);
     }

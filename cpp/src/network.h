@@ -1,10 +1,9 @@
 // The contracts between what executes a network and what draws with it: engines/seggd_engines/network.py.
 #pragma once
 
+#include <climits>
 #include <filesystem>
-#include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +17,7 @@ struct NetworkShape {
 
   int channels() const { return image_channels + mask_channels; }
   size_t pixels() const { return static_cast<size_t>(height) * static_cast<size_t>(width); }
+  size_t elements() const { return pixels() * static_cast<size_t>(image_channels); }  // of an image
 };
 
 // What really runs.
@@ -27,16 +27,18 @@ struct EngineInfo {
   std::string notes;  // what was passed over on the way to it, and why
 };
 
-// A UNet on one device, ready to run. Any number of threads may bind and call it.
+class Session;
+
+// A UNet on one device, ready to run: host.h's or cuda.h's.
 class Network {
  public:
   virtual ~Network() = default;
   virtual const EngineInfo& info() const = 0;
   virtual const NetworkShape& shape() const = 0;
+  virtual int max_batch() const { return INT_MAX; }
 
-  // A call that evaluates o = unet(sample, timestep) on host memory that outlives it: sample is [x | mask],
-  // (batch, channels, H, W); timestep (batch); out (batch, image_channels, H, W). SEGGD_ENGINE where it fails.
-  virtual std::function<void()> bind(int batch, float* sample, float* timestep, float* out) const = 0;
+  // Buffers for a batch of images, where the network runs. SEGGD_ENGINE where it cannot run this batch.
+  virtual std::unique_ptr<Session> session(int batch) const = 0;
 };
 
 // Whether an engine can run on a device here; if not, why, and what to do.
@@ -45,6 +47,12 @@ struct Availability {
   std::string version, device_name;
   std::vector<Precision> precisions;  // what it can compute in, its own choice first
   std::string reason;
+};
+
+// A graph's own file, and one hash over all its files: graph_digest of bundle.h.
+struct GraphFile {
+  std::filesystem::path path;
+  std::string digest;
 };
 
 // A way of running graphs.
@@ -58,9 +66,12 @@ class Engine {
   // The precision of the graph it wants in order to compute in `precision`.
   virtual Precision graph_precision(Precision precision) const = 0;
 
+  // Why it cannot open a graph of this digest, though it could open others: a plan of it was not built. Else "".
+  virtual std::string lacks(const std::string& /*digest*/, const EngineInfo& /*info*/) const { return ""; }
+
   // Opens a graph on a device where it is available. SEGGD_ENGINE where the graph cannot be read or built.
-  virtual std::unique_ptr<Network> open(const std::filesystem::path& graph, const NetworkShape& shape,
-                                        const EngineInfo& info, int threads) const = 0;
+  virtual std::unique_ptr<Network> open(const GraphFile& graph, const NetworkShape& shape, const EngineInfo& info,
+                                        int threads) const = 0;
 };
 
 }  // namespace seggd::core

@@ -16,6 +16,21 @@ constexpr const char* kSystemLibrary = "libonnxruntime.so.1";
 // The function table that is asked for: no newer than what is called here, so that older libraries serve too.
 constexpr uint32_t kApiVersion = kHasPlugins ? 22 : ORT_API_VERSION;
 
+Axes axes_of(const OnnxRuntime& ort, OrtTypeInfo* info) {
+  const OrtApi& api = ort.api();
+  const auto owned = ort.own(info, api.ReleaseTypeInfo);
+  const OrtTensorTypeAndShapeInfo* tensor = nullptr;
+  ort.require(api.CastTypeInfoToTensorInfo(info, &tensor), "read the graph");
+  ONNXTensorElementDataType type = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
+  if (tensor) ort.require(api.GetTensorElementType(tensor, &type), "read the graph");
+  if (type != ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT) return {0};
+  size_t count = 0;
+  ort.require(api.GetDimensionsCount(tensor, &count), "read the graph");
+  Axes axes(count);
+  ort.require(api.GetDimensions(tensor, axes.data(), count), "read the graph");
+  return axes;
+}
+
 }  // namespace
 
 OnnxRuntime& OnnxRuntime::load(const std::string& given) {
@@ -86,6 +101,41 @@ std::vector<const OrtEpDevice*> OnnxRuntime::plugin_devices(const std::string& p
   static_cast<void>(plugin), static_cast<void>(provider), static_cast<void>(on_gpu);
   return {};
 #endif
+}
+
+Ports OnnxRuntime::ports(OrtSession* session) const {
+  const OrtApi& api = *api_;
+  OrtAllocator* allocator = nullptr;
+  require(api.GetAllocatorWithDefaultOptions(&allocator), "read the graph");
+  Ports found;
+  const auto add = [&](size_t count, auto name_of, auto type_of) {
+    for (size_t i = 0; i < count; ++i) {
+      char* name = nullptr;
+      OrtTypeInfo* info = nullptr;
+      require(name_of(session, i, allocator, &name), "read the graph");
+      const std::string copy(name);
+      require(api.AllocatorFree(allocator, name), "read the graph");
+      require(type_of(session, i, &info), "read the graph");
+      found[copy] = axes_of(*this, info);
+    }
+  };
+  size_t inputs = 0, outputs = 0;
+  require(api.SessionGetInputCount(session, &inputs), "read the graph");
+  require(api.SessionGetOutputCount(session, &outputs), "read the graph");
+  add(inputs, api.SessionGetInputName, api.SessionGetInputTypeInfo);
+  add(outputs, api.SessionGetOutputName, api.SessionGetOutputTypeInfo);
+  return found;
+}
+
+OrtOwned<OrtValue> OnnxRuntime::tensor(const OrtMemoryInfo* place, float* data,
+                                       const std::vector<int64_t>& axes) const {
+  size_t bytes = sizeof(float);
+  for (const int64_t axis : axes) bytes *= static_cast<size_t>(axis);
+  OrtValue* value = nullptr;
+  require(api_->CreateTensorWithDataAsOrtValue(place, data, bytes, axes.data(), axes.size(),
+                                               ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, &value),
+          "bind buffers");
+  return own(value, api_->ReleaseValue);
 }
 
 }  // namespace seggd::core

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "library.h"
+#include "signature.h"
 
 struct OrtEpDevice;  // which headers before 1.22 lack
 
@@ -40,6 +41,12 @@ class OnnxRuntime {
 
   // Devices of an execution provider, on GPUs or on the CPU, after loading the plugin at a path that brings it.
   std::vector<const OrtEpDevice*> plugin_devices(const std::string& plugin, const std::string& provider, bool on_gpu);
+
+  // What a session takes and gives.
+  Ports ports(OrtSession* session) const;
+
+  // A tensor of floats over memory of a caller, described by `place`.
+  OrtOwned<OrtValue> tensor(const OrtMemoryInfo* place, float* data, const std::vector<int64_t>& axes) const;
 
   // Takes a pointer that a creating call filled.
   template <class Thing>

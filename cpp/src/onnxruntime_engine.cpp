@@ -4,6 +4,7 @@
 
 #include "devices.h"
 #include "error.h"
+#include "host.h"
 #include "names.h"
 #include "onnxruntime.h"
 #include "signature.h"
@@ -12,17 +13,6 @@ namespace seggd::core {
 namespace {
 
 using Form = Provider::Form;
-
-// The number of "cuda:1".
-std::string ordinal(const std::string& device) { return device.substr(device.find(':') + 1); }
-
-struct KeysAndValues {
-  std::vector<const char*> keys, values;
-
-  explicit KeysAndValues(const ProviderOptions& options) {
-    for (const auto& [key, value] : options) keys.push_back(key.c_str()), values.push_back(value.c_str());
-  }
-};
 
 void append_provider(OnnxRuntime& ort, OrtSessionOptions* session, const Provider& provider, const std::string& plugin,
                      const ProviderOptions& options) {
@@ -62,7 +52,7 @@ void append_provider(OnnxRuntime& ort, OrtSessionOptions* session, const Provide
 }
 
 // A graph in a session of ONNX Runtime.
-class OnnxRuntimeNetwork : public Network {
+class OnnxRuntimeNetwork : public HostNetwork {
  public:
   OnnxRuntimeNetwork(OnnxRuntime& ort, OrtOwned<OrtSession> session, const NetworkShape& shape, EngineInfo info)
       : ort_(ort), session_(std::move(session)), shape_(shape), info_(std::move(info)) {}
@@ -75,9 +65,12 @@ class OnnxRuntimeNetwork : public Network {
     OrtIoBinding* made = nullptr;
     ort_.require(api.CreateIoBinding(session_.get(), &made), "bind buffers");
     const std::shared_ptr<OrtIoBinding> binding(made, api.ReleaseIoBinding);
-    const auto in = tensor(sample, {batch, shape_.channels(), shape_.height, shape_.width});
-    const auto time = tensor(timestep, {batch});
-    const auto result = tensor(out, {batch, shape_.image_channels, shape_.height, shape_.width});
+    OrtMemoryInfo* memory = nullptr;
+    ort_.require(api.CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &memory), "bind buffers");
+    const auto host = ort_.own(memory, api.ReleaseMemoryInfo);
+    const auto in = ort_.tensor(memory, sample, {batch, shape_.channels(), shape_.height, shape_.width});
+    const auto time = ort_.tensor(memory, timestep, {batch});
+    const auto result = ort_.tensor(memory, out, {batch, shape_.image_channels, shape_.height, shape_.width});
     ort_.require(api.BindInput(made, "sample", in.get()), "bind buffers");
     ort_.require(api.BindInput(made, "timestep", time.get()), "bind buffers");
     ort_.require(api.BindOutput(made, "out", result.get()), "bind buffers");
@@ -87,20 +80,6 @@ class OnnxRuntimeNetwork : public Network {
   }
 
  private:
-  OrtOwned<OrtValue> tensor(float* data, const std::vector<int64_t>& axes) const {
-    const OrtApi& api = ort_.api();
-    OrtMemoryInfo* memory = nullptr;
-    ort_.require(api.CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &memory), "bind buffers");
-    const auto owned = ort_.own(memory, api.ReleaseMemoryInfo);
-    size_t bytes = sizeof(float);
-    for (const int64_t axis : axes) bytes *= static_cast<size_t>(axis);
-    OrtValue* value = nullptr;
-    ort_.require(api.CreateTensorWithDataAsOrtValue(memory, data, bytes, axes.data(), axes.size(),
-                                                    ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, &value),
-                 "bind buffers");
-    return ort_.own(value, api.ReleaseValue);
-  }
-
   OnnxRuntime& ort_;
   OrtOwned<OrtSession> session_;
   NetworkShape shape_;
@@ -115,28 +94,24 @@ Availability OnnxRuntimeEngine::availability(const std::string& device) const {
   if (gpu != provider_.on_gpu)
     return unusable("this engine runs on " + std::string(provider_.on_gpu ? "a GPU" : "the CPU") + ", not on " +
                     device);
-  const std::vector<std::string>& gpus = gpu_names();
-  if (gpu && gpus.empty()) return unusable("there is no NVIDIA GPU with a driver here");
-  if (gpu && ordinal(device).size() > 3) return unusable("there is no device " + device);
-  const size_t number = gpu ? static_cast<size_t>(std::stoi(ordinal(device))) : 0;
-  if (gpu && number >= gpus.size()) return unusable("there is no device " + device);
   if (provider_.form == Form::kPlugin && !kHasPlugins)
     return unusable("not in this build, which was made with ONNX Runtime's headers 1." +
                     std::to_string(ORT_API_VERSION) + ": those of 1.22 and later have plugins");
   if (provider_.form == Form::kPlugin && plugin_.empty())
     return unusable("its plugin is not named: give its path in " + provider_.plugin);
   try {
+    const std::string device_name = gpu ? find_gpu(device).name : cpu_name();
     OnnxRuntime& ort = OnnxRuntime::load(library_);
     if (provider_.form == Form::kPlugin) {
-      if (gpu && number != 0) return unusable("by its plugin it runs on cuda:0 alone");
+      if (gpu && ordinal(device) != 0) return unusable("by its plugin it runs on cuda:0 alone");
       if (ort.plugin_devices(plugin_, provider_.name, gpu).empty())
-        return unusable("its plugin finds no device it can use in " + (gpu ? gpus[number] : cpu_name()));
+        return unusable("its plugin finds no device it can use in " + device_name);
     } else {
       const std::vector<std::string> there = ort.providers();
       if (std::find(there.begin(), there.end(), provider_.name) == there.end())
         return unusable("this build of ONNX Runtime has no " + provider_.name);
     }
-    return {true, ort.version(), gpu ? gpus[number] : cpu_name(), provider_.precisions, ""};
+    return {true, ort.version(), device_name, provider_.precisions, ""};
   } catch (const Error& error) {
     return unusable(error.what());
   }
@@ -146,7 +121,7 @@ Precision OnnxRuntimeEngine::graph_precision(Precision precision) const {
   return provider_.lowers ? Precision::kFp32 : precision;
 }
 
-std::unique_ptr<Network> OnnxRuntimeEngine::open(const std::filesystem::path& graph, const NetworkShape& shape,
+std::unique_ptr<Network> OnnxRuntimeEngine::open(const GraphFile& graph, const NetworkShape& shape,
                                                  const EngineInfo& info, int threads) const {
   OnnxRuntime& ort = OnnxRuntime::load(library_);
   const OrtApi& api = ort.api();
@@ -157,12 +132,12 @@ std::unique_ptr<Network> OnnxRuntimeEngine::open(const std::filesystem::path& gr
   if (provider_.form != Form::kCpu) {
     // What a provider cannot run would else run on the CPU, unasked.
     ort.require(api.AddSessionConfigEntry(options, "session.disable_cpu_ep_fallback", "1"), "set an option");
-    append_provider(ort, options, provider_, plugin_, provider_.options(info.precision, ordinal(info.device), threads));
+    append_provider(ort, options, provider_, plugin_, provider_.options(info, threads));
   }
   OrtSession* made = nullptr;
-  ort.require(api.CreateSession(ort.env(), graph.c_str(), options, &made), "open the graph");
+  ort.require(api.CreateSession(ort.env(), graph.path.c_str(), options, &made), "open the graph");
   auto session = ort.own(made, api.ReleaseSession);
-  check_signature(ort, made, shape, graph.filename().u8string());
+  check_signature(ort.ports(made), shape, graph.path.filename().u8string());
   return std::make_unique<OnnxRuntimeNetwork>(ort, std::move(session), shape, info);
 }
 

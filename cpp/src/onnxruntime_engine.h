@@ -22,7 +22,16 @@ struct Provider {
   std::vector<Precision> precisions;  // what it can compute in, its own choice first
   bool lowers;                        // whether it takes the fp32 graph and lowers it itself
   std::string plugin;                 // where a caller names its plugin, "" where it needs none
-  std::function<ProviderOptions(Precision, const std::string& gpu, int threads)> options;
+  std::function<ProviderOptions(const EngineInfo&, int threads)> options;
+};
+
+// A provider's options as two arrays, which refer to them.
+struct KeysAndValues {
+  std::vector<const char*> keys, values;
+
+  explicit KeysAndValues(const ProviderOptions& options) {
+    for (const auto& [key, value] : options) keys.push_back(key.c_str()), values.push_back(value.c_str());
+  }
 };
 
 class OnnxRuntimeEngine : public Engine {
@@ -35,10 +44,10 @@ class OnnxRuntimeEngine : public Engine {
   bool on_gpu() const override { return provider_.on_gpu; }
   Availability availability(const std::string& device) const override;
   Precision graph_precision(Precision precision) const override;
-  std::unique_ptr<Network> open(const std::filesystem::path& graph, const NetworkShape& shape, const EngineInfo& info,
+  std::unique_ptr<Network> open(const GraphFile& graph, const NetworkShape& shape, const EngineInfo& info,
                                 int threads) const override;
 
- private:
+ protected:
   Provider provider_;
   std::string library_, plugin_;
 };

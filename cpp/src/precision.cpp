@@ -23,6 +23,18 @@ double parity_limit(Precision precision) {
   return 5e-2;
 }
 
+double row_limit(Precision precision) {
+  switch (precision) {
+    case Precision::kFp32:
+      return 1e-5;
+    case Precision::kFp16:
+      return 2e-3;
+    case Precision::kBf16:
+      break;
+  }
+  return 2e-2;
+}
+
 std::pair<double, double> relative_errors(const float* output, const float* reference, size_t count) {
   double difference = 0, size = 0, worst = 0, largest = 0;
   for (size_t i = 0; i < count; ++i) {

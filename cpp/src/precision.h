@@ -11,6 +11,9 @@ enum class Precision { kFp32, kFp16, kBf16 };
 // Largest error of one network output: |d|_2 / |o|_2, and max|d| / max|o|.
 double parity_limit(Precision precision);
 
+// Largest difference of two equal images of a batch in one network output, over max|o|.
+double row_limit(Precision precision);
+
 // Least PSNR of a whole image at which a lower precision may be chosen automatically.
 constexpr double kImagePsnrDb = 40.0;
 

@@ -5,6 +5,7 @@
 
 #include "error.h"
 #include "names.h"
+#include "noise.cuh"
 
 namespace seggd::core {
 namespace {
@@ -56,25 +57,72 @@ RowTable table_of(const Manifest& manifest, const seggd_request& request) {
   return sampler_rows(sampler, manifest.schedule, steps, request.eta, spacing);
 }
 
-std::vector<const uint8_t*> label_maps_of(const Manifest& manifest, const seggd_request& request, int images) {
+void check_size_of_label_maps(const ImageSpec& image, const seggd_request& request, bool on_device) {
   require(request.label_maps != nullptr, "label_maps");
-  const ImageSpec& image = manifest.image;
-  if (request.height != image.height || request.width != image.width)
-    throw Error(SEGGD_LABEL_MAP, "the label map is " + std::to_string(request.height) + "x" +
-                                     std::to_string(request.width) + "; this bundle draws " +
-                                     std::to_string(image.height) + "x" + std::to_string(image.width) +
-                                     ": resize it by nearest neighbour first");
-  const int count = array_count(request.label_map_count, images, "label maps");
-  check_label_map(request.label_maps, static_cast<size_t>(count) * image.pixels(), manifest.classes);
-  return parts(request.label_maps, count, images, image.pixels());
+  if (request.height == image.height && request.width == image.width) return;
+  const std::string sizes = "the label map is " + std::to_string(request.height) + "x" + std::to_string(request.width) +
+                            "; this bundle draws " + std::to_string(image.height) + "x" + std::to_string(image.width);
+  if (!request.resize_label_maps)
+    throw Error(SEGGD_LABEL_MAP, sizes + ": resize it by nearest neighbour first, or ask for that");
+  if (on_device) throw Error(SEGGD_LABEL_MAP, sizes + ": in the GPU's memory it must be that already");
+  if (request.height < 1 || request.width < 1) throw Error(SEGGD_LABEL_MAP, sizes);
 }
 
-std::vector<const float*> noise_of(const Manifest& manifest, const seggd_request& request, int images) {
+// Label maps of the bundle's size, resized into memory of the run where they have another.
+const uint8_t* fitted(const ImageSpec& image, const seggd_request& request, size_t count, Run& run, const Warn& warn) {
+  const int height = request.height, width = request.width;
+  if (height == image.height && width == image.width) return request.label_maps;
+  const std::string sizes = std::to_string(height) + "x" + std::to_string(width) + " to " +
+                            std::to_string(image.height) + "x" + std::to_string(image.width);
+  warn(SEGGD_WARNING_RESIZED, "the label map was resized by nearest neighbour, from " + sizes);
+  if (changes_aspect(height, width, image.height, image.width))
+    warn(SEGGD_WARNING_ASPECT_RATIO, sizes + " changes the aspect ratio: crop or pad first");
+  auto resized = std::make_shared<std::vector<uint8_t>>(count * image.pixels());
+  const size_t pixels = static_cast<size_t>(height) * static_cast<size_t>(width);
+  for (size_t map = 0; map < count; ++map)
+    resize_nearest(request.label_maps + map * pixels, height, width, image.height, image.width,
+                   resized->data() + map * image.pixels());
+  run.resized = resized;
+  return resized->data();
+}
+
+// Points the run to its label maps, and warns of those that are unusual.
+void take_label_maps(const Manifest& manifest, const seggd_request& request, int images, const std::vector<int>& kept,
+                     Run& run, const Warn& warn) {
+  const ImageSpec& image = manifest.image;
+  check_size_of_label_maps(image, request, run.on_device);
+  const int maps = array_count(request.label_map_count, images, "label maps");
+  if (run.on_device) {
+    run.label_maps = parts(request.label_maps, maps, images, image.pixels());
+    return;
+  }
+  const size_t count = static_cast<size_t>(maps),
+               given = static_cast<size_t>(request.height) * static_cast<size_t>(request.width);
+  check_label_map(request.label_maps, count * given, manifest.classes);
+  if (looks_one_hot(request.label_maps, count, given, manifest.classes.size()))
+    warn(SEGGD_WARNING_ONE_HOT, "a stack of " + std::to_string(count) +
+                                    " label maps of zeros and ones looks one-hot, and each is drawn as an image of "
+                                    "class 1: if it is, make one map of class ids of it (sum of id * map)");
+  const uint8_t* label_maps = fitted(image, request, count, run, warn);
+  run.label_maps = parts(label_maps, maps, images, image.pixels());
+  for (size_t map = 0; map < count; ++map) {
+    const uint8_t* first = label_maps + map * image.pixels();
+    if (std::any_of(first, first + image.pixels(),
+                    [&](uint8_t label) { return std::count(kept.begin(), kept.end(), label) != 0; }))
+      continue;
+    const bool seen = manifest.mask.trained_with_empty_mask.value_or(false);
+    warn(SEGGD_WARNING_EMPTY_MASK,
+         std::string("a mask has no foreground") + (seen ? "" : ", which this network was not trained with"));
+    break;
+  }
+}
+
+std::vector<const float*> noise_of(const Manifest& manifest, const seggd_request& request, int images, bool on_device) {
   if (!request.noise) return {};
   const int count = array_count(request.noise_count, images, "noise arrays");
   const size_t size = manifest.image.elements();
-  if (!std::all_of(request.noise, request.noise + static_cast<size_t>(count) * size,
-                   [](float number) { return std::isfinite(number); }))
+  if (!on_device && !std::all_of(request.noise, request.noise + static_cast<size_t>(count) * size,
+                                 [](float number) { return std::isfinite(number); }))
     throw Error(SEGGD_DATA, "noise must be finite");
   return parts(request.noise, count, images, size);
 }
@@ -101,26 +149,33 @@ int image_count(const seggd_request& request) {
   return request.count == 0 ? 1 : request.count;
 }
 
-Run prepare(const Manifest& manifest, const seggd_request& request) {
+Run prepare(const Manifest& manifest, const seggd_request& request, const Warn& warn, bool on_device) {
   const int images = image_count(request);
   if (request.preview_every < 0) throw Error(SEGGD_OPTION, "preview_every must not be negative");
   Run run;
+  run.on_device = on_device;
   run.table = table_of(manifest, request);
-  run.encoding = kept_table(manifest, request.keep, request.keep_count, request.drop, request.drop_count);
-  run.label_maps = label_maps_of(manifest, request, images);
+  const std::vector<int> kept =
+      kept_classes(manifest, {request.keep, request.keep_count, request.drop, request.drop_count}, warn);
+  run.encoding = encode_table(manifest.mask.encoding, manifest.classes.size(), kept);
   run.seeds = seeds_of(request, images);
-  run.noise = noise_of(manifest, request, images);
+  run.noise = noise_of(manifest, request, images, on_device);
+  take_label_maps(manifest, request, images, kept, run, warn);
   return run;
 }
 
-EncodeTable kept_table(const Manifest& manifest, const char* const* keep, size_t keep_count, const char* const* drop,
-                       size_t drop_count) {
+std::vector<int> kept_classes(const Manifest& manifest, const Selection& selection, const Warn& warn) {
   // A list that is there and empty is given: it names no class, which is an error as in Python.
-  const bool keeps = keep || keep_count > 0, drops = drop || drop_count > 0;
-  const std::vector<std::string> kept = keeps ? listed(keep, keep_count, "keep") : std::vector<std::string>{};
-  const std::vector<std::string> dropped = drops ? listed(drop, drop_count, "drop") : std::vector<std::string>{};
-  return encode_table(manifest.mask.encoding, manifest.classes.size(),
-                      select_classes(manifest.classes, keeps ? &kept : nullptr, drops ? &dropped : nullptr));
+  const bool keeps = selection.keep || selection.keep_count > 0, drops = selection.drop || selection.drop_count > 0;
+  const std::vector<std::string> keep =
+      keeps ? listed(selection.keep, selection.keep_count, "keep") : std::vector<std::string>{};
+  const std::vector<std::string> drop =
+      drops ? listed(selection.drop, selection.drop_count, "drop") : std::vector<std::string>{};
+  const std::vector<int> kept = select_classes(manifest.classes, keeps ? &keep : nullptr, drops ? &drop : nullptr);
+  if (kept.size() < manifest.classes.size() - 1 && !manifest.mask.trained_with_ablation.value_or(true))
+    warn(SEGGD_WARNING_ABLATION,
+         "this network was trained on whole masks: what it draws where classes are left out is a guess");
+  return kept;
 }
 
 std::vector<float> read_real(const Manifest& manifest, const void* real, size_t size_bytes, seggd_pixel_type type) {

@@ -3,6 +3,7 @@
 
 #include <seggd/seggd.h>
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -14,13 +15,25 @@ namespace seggd::core {
 // How many images are asked for; SEGGD_OPTION where it is negative.
 int image_count(const seggd_request& request);
 
-// A run of checked inputs. It refers to the request's memory.
-// SEGGD_ARGUMENT, SEGGD_OPTION, SEGGD_DATA and SEGGD_LABEL_MAP as their descriptions say.
-Run prepare(const Manifest& manifest, const seggd_request& request);
+// Told of what a caller should know before it is drawn; what it throws ends the call.
+using Warn = std::function<void(seggd_warning, const std::string&)>;
 
-// The encode table of the classes that stay; `keep` or `drop` may be null with a count of 0.
-EncodeTable kept_table(const Manifest& manifest, const char* const* keep, size_t keep_count, const char* const* drop,
-                       size_t drop_count);
+// A run of checked inputs. It refers to the request's memory; on a device, that is not looked at.
+// SEGGD_ARGUMENT, SEGGD_OPTION, SEGGD_DATA and SEGGD_LABEL_MAP as their descriptions say.
+Run prepare(const Manifest& manifest, const seggd_request& request, const Warn& warn, bool on_device = false);
+
+// Classes to keep or to leave out, by name; either may be null with a count of 0.
+struct Selection {
+  const char* const* keep;
+  size_t keep_count;
+  const char* const* drop;
+  size_t drop_count;
+
+  bool is_given() const { return keep || drop || keep_count > 0 || drop_count > 0; }
+};
+
+// Ids of the classes that stay.
+std::vector<int> kept_classes(const Manifest& manifest, const Selection& selection, const Warn& warn);
 
 // A real image, (H, W, C), as the network sees it, (C, H, W) in [-1, 1]; SEGGD_DATA where it has another size, or
 // values outside [0, 1].

@@ -16,10 +16,15 @@ class SelfCheck {
   // over the precision's limit.
   void require_states(Session& session, const EngineInfo& info) const;
 
+  // Compares two equal images of one batch with each other, by a session of two: what a GPU's engine may do wrong where
+  // one image is right. SEGGD_ENGINE_CHECK where they differ.
+  void require_equal_rows(Session& pair, const EngineInfo& info) const;
+
   // Why "auto" passes a lower precision over, or "": the golden image, and the states.
   std::string flaw(Session& session, const EngineInfo& info) const;
 
  private:
+  std::vector<float> mask() const;  // (mask channels, H, W)
   double image_psnr_db(Session& session) const;
 
   const Manifest& manifest_;

@@ -176,6 +176,28 @@ TEST_F(Abi, CallbacksThatCancelOrThrow) {
   EXPECT_EQ(generate(request()), SEGGD_OK);
 }
 
+TEST_F(Abi, WarningsThatCancelOrThrow) {
+  label_map.assign(label_map.size(), 0);
+  seggd_request told = request();
+  told.on_warning = [](seggd_warning kind, const char*, void*) -> int32_t { return kind == SEGGD_WARNING_EMPTY_MASK; };
+  expect(generate(told), SEGGD_CANCELLED, "a mask has no foreground");
+  told.on_warning = [](seggd_warning, const char*, void*) -> int32_t { throw std::runtime_error("not caught"); };
+  expect(generate(told), SEGGD_CALLBACK, "the callback threw");
+}
+
+TEST_F(Abi, DeviceMemoryOfAnEngineOnTheCpu) {
+  const seggd_request good = request();
+  const size_t bytes = image.size() * sizeof(float);
+  expect(seggd_generate_on_device(generator, &good, nullptr, image.data(), bytes, SEGGD_FLOAT32),
+         SEGGD_ENGINE_UNAVAILABLE, "onnxruntime on cpu works in host memory");
+  expect(seggd_generate_on_device(nullptr, &good, nullptr, image.data(), bytes, SEGGD_FLOAT32), SEGGD_ARGUMENT,
+         "generator is a null pointer");
+  expect(seggd_generate_on_device(generator, &good, nullptr, nullptr, bytes, SEGGD_FLOAT32), SEGGD_ARGUMENT,
+         "images is a null pointer");
+  expect(seggd_generate_on_device(generator, &good, nullptr, image.data(), 5, SEGGD_FLOAT32), SEGGD_DATA,
+         "images has 5 bytes");
+}
+
 TEST_F(Abi, CallersOfOtherVersions) {
   // One that knows less: what it does not know is the default.
   seggd_request old = request();

@@ -68,7 +68,7 @@ TEST(Engines, NothingIsReplacedInSilence) {
   EXPECT_TRUE(has(unavailable([](auto& o) { o.engine = "onnxruntime", o.precision = "fp16"; }), "not in fp16"));
   EXPECT_TRUE(has(unavailable([](auto& o) { o.engine = "onnxruntime", o.device = "cuda:0"; }), "on the CPU, not on"));
   EXPECT_TRUE(has(unavailable([](auto& o) { o.engine = "openvino"; }), "SEGGD_OPENVINO_PLUGIN"));
-  if (seggd::core::gpu_names().empty()) {
+  if (seggd::core::gpus().empty()) {
     EXPECT_TRUE(has(unavailable([](auto& o) { o.engine = "tensorrt"; }), "there is no NVIDIA GPU"));
   }
 }

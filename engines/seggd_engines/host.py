@@ -157,7 +157,7 @@ class HostSession:
         if run.real is None:
             raise ValueError("rows that blend need a real image")
         noise = np.empty_like(self._x)
-        self._draw(noise, run.seeds, Stream.REAL, 0)
+        self._draw(noise, run.seeds, Stream.START, 0)
         return Blend(run.real, noise, None if run.pixel_map is None else run.pixel_map[:, None])
 
     def _draw(self, into: NDArray[np.float32], seeds: tuple[int, ...], stream: Stream, step: int) -> None:

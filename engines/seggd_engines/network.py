@@ -247,7 +247,7 @@ class Run:
     noise
         (N, C, H, W) float32 to start from in place of the seeds' own draw, or None; in device memory also (1, C, H, W).
     real
-        (N, C, H, W) float32 in [-1, 1]: what the rows blend in, noised by the seeds' own draw (`Stream.REAL`).
+        (N, C, H, W) float32 in [-1, 1]: what the rows blend in, noised as a generation of these seeds starts.
     entries
         (N, len(Column)) float32: rows whose blend alone the start goes through, or None.
     pixel_map

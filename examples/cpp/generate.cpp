@@ -69,6 +69,10 @@ int main(int argc, char** argv) {
     const std::vector<std::uint8_t> labels = read_labels(argv[2], request.height, request.width);
     request.label_maps = labels.data();
     request.seed = argc > 4 ? std::strtoull(argv[4], nullptr, 10) : 0;
+    request.resize_label_maps = true;  // with a warning
+    request.on_warning = [](seggd_warning, const std::string& message) {
+      std::fprintf(stderr, "%s\n", message.c_str());
+    };
     request.on_step = [](const seggd_step& step) {
       std::fprintf(stderr, "\rstep %d of %d", step.index + 1, step.steps);
       return true;  // false would end the run

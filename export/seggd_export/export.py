@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import secrets
 import shutil
 import warnings
@@ -66,6 +67,7 @@ DEFAULT_STEPS = 50
 INLINE_BYTES = (1 << 31) - (1 << 24)
 """Largest weights kept in the ONNX file itself: protobuf ends at 2 GiB, and the graph needs some of it."""
 
+_MODALITY = re.compile("[A-Z0-9_]{1,16}")
 _PACKAGES: Mapping[str, ModuleType] = {
     "seggd-rt": seggd_rt,
     "torch": torch,
@@ -104,6 +106,7 @@ def export_bundle(
     training_data: str | None = None,
     licence: str | None = None,
     intended_use: str | None = None,
+    modality: str | None = None,
     force: bool = False,
     progress: Callable[[Progress], None] = lambda _: None,
     inline_bytes: int = INLINE_BYTES,
@@ -136,6 +139,8 @@ def export_bundle(
         Makes the segmenter to write as `segmenter.onnx`, by which images may be checked.
     training_data, licence, intended_use
         For the manifest; the checkpoint's own by default.
+    modality
+        What made the images it was trained on, as DICOM's term: CT or MR, say.
     force
         Replace a bundle that is there.
     progress
@@ -165,6 +170,8 @@ def export_bundle(
         raise OptionError(f"precisions are {list(map(str, precisions))}; there must be at least one, each once")
     if loop is not None and Precision.FP32 not in precisions:
         raise OptionError("the loop draws in fp32 and is compared with the fp32 graph: make that one too (--precision)")
+    if modality is not None and not _MODALITY.fullmatch(modality):
+        raise OptionError(f"the modality is '{modality}'; it must be a term of DICOM, as CT or MR")
     _check_target(target, force)
     progress(Progress("reading the checkpoint"))
     source = read_checkpoint(checkpoint, unet_config)
@@ -193,6 +200,7 @@ def export_bundle(
             loop,
             segmenter,
             name=target.stem,
+            modality=modality,
             training_data=training_data or source.training_data,
             licence=licence or source.licence,
             intended_use=intended_use,
@@ -245,6 +253,7 @@ class _Writer:
         segmenter: MakeSegmenter | None,
         *,
         name: str,
+        modality: str | None,
         **provenance: str | None,
     ) -> Manifest:
         """Write segmenter, graphs, golden run and loop, and return the manifest."""
@@ -275,7 +284,7 @@ class _Writer:
         if table is not None:
             fp32 = next(graph for graph in graphs if graph.precision is Precision.FP32)
             extensions = {SAMPLER_EXTENSION: msgspec.to_builtins(self._write_loop(fp32, meaning, table))}
-        return self._manifest(name, meaning, tuple(graphs), segmenter_graph, extensions, provenance)
+        return self._manifest(name, modality, meaning, tuple(graphs), segmenter_graph, extensions, provenance)
 
     def _write_segmenter(self, make: MakeSegmenter, meaning: Meaning) -> SegmenterGraph:
         self.progress(Progress("reading the segmenter and its data"))
@@ -344,6 +353,7 @@ class _Writer:
     def _manifest(
         self,
         name: str,
+        modality: str | None,
         meaning: Meaning,
         graphs: tuple[Graph, ...],
         segmenter: SegmenterGraph | None,
@@ -361,6 +371,7 @@ class _Writer:
             graphs=graphs,
             check=Check(file=file_ref(self.folder / CHECK_FILE), steps=meaning.check_steps),
             defaults=meaning.defaults,
+            modality=modality,
             intensity_range=meaning.intensity_range,
             provenance=Provenance(
                 checkpoint_sha256=source.sha256,

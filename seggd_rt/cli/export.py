@@ -76,6 +76,10 @@ def export(
     training_data: Annotated[str | None, typer.Option(help="What it was trained on, for the manifest.")] = None,
     licence: Annotated[str | None, typer.Option(help="Licence of the weights, for the manifest.")] = None,
     intended_use: Annotated[str | None, typer.Option(help="What the model is meant for, for the manifest.")] = None,
+    modality: Annotated[
+        str | None,
+        typer.Option(help="What made its images, as DICOM's term (CT, MR), for the manifest and DICOM files."),
+    ] = None,
     build: Annotated[
         str | None, typer.Option(help="Then build its plan: tensorrt or tensorrt-rtx, in fp16 if that graph is made.")
     ] = None,
@@ -115,6 +119,7 @@ def export(
             training_data=training_data,
             licence=licence,
             intended_use=intended_use,
+            modality=modality,
             force=force,
             progress=progress,
         )

@@ -35,7 +35,7 @@ def generate(
     ],
     output: Annotated[
         str,
-        typer.Option("--output", "-o", help="A .png, an .npy of all images, a .nii.gz, or a folder for a file each."),
+        typer.Option("--output", "-o", help="A .png, .npy, .nii.gz, a .dcm of one slice, or a folder for a file each."),
     ],
     seed: Annotated[int, typer.Option(help="Seed of the only image; of several, each gets its own from it.")] = 0,
     count: Annotated[int, typer.Option(help="Images of every label map.")] = 1,
@@ -65,8 +65,16 @@ def generate(
     ] = "independent",
     images_as: Annotated[
         str | None,
-        typer.Option("--format", help="Of images in a folder: png, npy, nifti.  [default: the masks', or png]"),
+        typer.Option("--format", help="Of images in a folder: png, npy, nifti, dicom.  [default: the masks', or png]"),
     ] = None,
+    segments: options.SegmentMap = None,
+    threshold: options.Threshold = None,
+    keep_patient: Annotated[
+        bool, typer.Option("--keep-patient", help="Copy patient and study of a DICOM mask into the images.")
+    ] = False,
+    mark: Annotated[
+        bool, typer.Option("--mark", help="Write SYNTHETIC into a corner of each DICOM image's pixels.")
+    ] = False,
     engine: options.EngineName = "auto",
     precision: options.PrecisionName = "auto",
     device: Annotated[
@@ -127,9 +135,11 @@ def generate(
         at=at,
         shard=_shard(shard),
         random_classes=is_random,
-        reading=options.reading(axis, fit, from_slice),
+        reading=options.reading(axis, fit, from_slice, segments, threshold),
         slice_noise=options.member(SliceNoise, slice_noise, "--slice-noise"),
         images_as=None if images_as is None else options.member(Format, images_as, "--format"),
+        keep_patient=keep_patient,
+        mark=mark,
         steps=steps,
         eta=eta,
         sampler=sampler,

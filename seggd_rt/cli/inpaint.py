@@ -31,6 +31,8 @@ def inpaint(
     axis: options.AxisName = None,
     fit: options.FitName = "resize",
     slice_number: options.SliceNumber = None,
+    segments: options.SegmentMap = None,
+    threshold: options.Threshold = None,
     engine: options.EngineName = "auto",
     precision: options.PrecisionName = "auto",
     device: options.DeviceName = "auto",
@@ -51,7 +53,7 @@ def inpaint(
     if grid and output.suffix.lower() != ".png":
         raise OptionError(f"{output} must end in .png for a --grid")
     check_output(output, mask, real, region)
-    reading = options.reading(axis, fit, slice_number)
+    reading = options.reading(axis, fit, slice_number, segments, threshold)
     with seggd_rt.load(
         bundle,
         engine=engine,

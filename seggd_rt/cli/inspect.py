@@ -96,7 +96,7 @@ def segmenter_table(segmenter: SegmenterGraph) -> Table:
     parity, real = segmenter.parity, segmenter.real
     low, high = segmenter.percentiles
     of_whom = "" if real is None or real.patients is None else f" of {counted(real.patients, 'patient')}"
-    rows = {
+    rows: dict[str, str | None] = {
         "File": f"{segmenter.files[0].path}, {sum(file.size for file in segmenter.files) / 1e6:.1f} MB, opset "
         f"{segmenter.opset}",
         "Classes": ", ".join(segmenter.classes),

@@ -34,6 +34,8 @@ def interpolate(
     axis: options.AxisName = None,
     fit: options.FitName = "resize",
     slice_number: options.SliceNumber = None,
+    segments: options.SegmentMap = None,
+    threshold: options.Threshold = None,
     engine: options.EngineName = "auto",
     precision: options.PrecisionName = "auto",
     device: options.DeviceName = "auto",
@@ -57,7 +59,7 @@ def interpolate(
     if not grid and len(weights) > 1 and output.suffix.lower() != ".npy":
         raise OptionError(f"{output} cannot hold {len(weights)} images: give an .npy, or add --grid")
     check_output(output, mask, real)
-    reading = options.reading(axis, fit, slice_number)
+    reading = options.reading(axis, fit, slice_number, segments, threshold)
     with seggd_rt.load(
         bundle,
         engine=engine,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from seggd_rt.imaging.geometry import Axis
 
 _Kind = TypeVar("_Kind", bound=StrEnum)
-MASK_FORMATS = ".png, .npy, .nii.gz, .nii"
+MASK_FORMATS = ".png, .npy, .nii.gz, .nii, .dcm, or the folder of a DICOM series"
 BundleFolder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle's folder, NAME.seggd.")]
 OneMask = Annotated[Path, typer.Option("--mask", "-m", help=f"A label map: {MASK_FORMATS}.")]
 RealImage = Annotated[Path, typer.Option("--real", help=f"The real image: {MASK_FORMATS}.")]
@@ -54,14 +54,37 @@ SliceNumber = Annotated[int | None, typer.Option("--slice", help="The slice of a
 FitName = Annotated[
     str, typer.Option("--fit", help="Masks of another size: resize, letterbox (keeps shapes) or crop-pad.")
 ]
+SegmentMap = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map", help='Classes of segments in DICOM, "Liver=liver,Spleen=background"; else by name. May be repeated.'
+    ),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(help="In (0, 1]: from which share on pixels of fractional DICOM segments belong to them."),
+]
 
 
-def reading(axis: str | None, fit: str, index: int | None = None) -> Reading:
+def reading(
+    axis: str | None,
+    fit: str,
+    index: int | None = None,
+    segments: list[str] | None = None,
+    threshold: float | None = None,
+) -> Reading:
     """Return how files are read, as options say."""
     from seggd_rt.imaging.contract import Reading
     from seggd_rt.imaging.fit import Fit
+    from seggd_rt.imaging.segments import parse_map
 
-    return Reading(axis=axis_of(axis), index=index, fit=member(Fit, fit, "--fit"))
+    return Reading(
+        axis=axis_of(axis),
+        index=index,
+        fit=member(Fit, fit, "--fit"),
+        segments=parse_map(segments or ()),
+        threshold=threshold,
+    )
 
 
 def axis_of(name: str | None) -> Axis | None:

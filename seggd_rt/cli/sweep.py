@@ -34,6 +34,8 @@ def sweep(
     axis: options.AxisName = None,
     fit: options.FitName = "resize",
     slice_number: options.SliceNumber = None,
+    segments: options.SegmentMap = None,
+    threshold: options.Threshold = None,
     engine: options.EngineName = "auto",
     precision: options.PrecisionName = "auto",
     device: options.DeviceName = "auto",
@@ -57,7 +59,7 @@ def sweep(
     if batch < 1:
         raise OptionError(f"--batch is {batch}; it must be at least 1")
     check_output(output, mask)
-    reading = options.reading(axis, fit, slice_number)
+    reading = options.reading(axis, fit, slice_number, segments, threshold)
     with seggd_rt.load(
         bundle,
         engine=engine,

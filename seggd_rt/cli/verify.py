@@ -32,6 +32,8 @@ def verify(
     noise: Annotated[Path | None, typer.Option(help="The .npy of noise that it was drawn from.")] = None,
     axis: options.AxisName = None,
     slice_number: options.SliceNumber = None,
+    segments: options.SegmentMap = None,
+    threshold: options.Threshold = None,
     engine: options.EngineName = "auto",
     precision: options.PrecisionName = "auto",
     device: options.DeviceName = "auto",
@@ -65,7 +67,7 @@ def verify(
         from seggd_rt.loading import load_bundle
         from seggd_rt.verify import ALIKE_DB, Inputs, compare
 
-        reading = options.reading(axis, made[0].fit, slice_number)
+        reading = options.reading(axis, made[0].fit, slice_number, segments, threshold)
         with load_bundle(opened, engine=engine, precision=precision, device=device, threads=threads) as generator:
             typer.echo(describe(generator.engine), err=True)
             found = compare(file, generator, Inputs(mask, reading, real, region, noise))

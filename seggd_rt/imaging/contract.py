@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,6 +34,7 @@ class Format(StrEnum):
     PNG = "png"
     NPY = "npy"
     NIFTI = "nifti"
+    DICOM = "dicom"
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,9 @@ class Reading:
         The bundle's, background first: what segments are matched to by name.
     segments
         Names of a segmentation's segments, and of the classes they are; others are matched by name.
+    threshold
+        From which share of its largest value on a pixel of a segmentation of fractions belongs to a segment; None
+        where such are not to be read.
     """
 
     axis: Axis | None = None
@@ -59,6 +63,12 @@ class Reading:
     fit: Fit = Fit.RESIZE
     classes: tuple[LabelClass, ...] = ()
     segments: Mapping[str, str] = field(default_factory=dict)
+    threshold: float | None = None
+
+    def of_bundle(self, manifest: Manifest) -> Reading:
+        """Return how files are read for a bundle: its map of segments holds where this one says nothing."""
+        stated = {} if manifest.dicom is None else manifest.dicom.segments
+        return replace(self, classes=manifest.classes, segments={**stated, **self.segments})
 
 
 PLAIN = Reading()
@@ -168,6 +178,8 @@ class ImageStack:
         How those slices were fitted to the bundle's size.
     keep_patient
         Whether whom the source is of may be written into the file.
+    mark
+        Whether a corner of each image says that it is synthetic.
     """
 
     count: int
@@ -178,6 +190,7 @@ class ImageStack:
     source: LabelMapFile | None = None
     fit: Fit = Fit.RESIZE
     keep_patient: bool = False
+    mark: bool = False
 
     def window(self, size: tuple[int, int]) -> Window:
         """Return which of a source's pixels, (height, width) of them, an image covers."""

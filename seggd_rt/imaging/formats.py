@@ -7,12 +7,19 @@ from pathlib import Path
 
 from seggd_rt.errors import DataError, OptionError
 from seggd_rt.imaging.contract import Format, ImageWriter, LabelMapFile, Reader
+from seggd_rt.imaging.dicom import DicomReader
+from seggd_rt.imaging.dicom_writer import DicomWriter
 from seggd_rt.imaging.nifti import NiftiReader, NiftiWriter
 from seggd_rt.imaging.npy import NpyReader, NpyWriter
 from seggd_rt.imaging.png import PngReader, PngWriter
 
-READERS: tuple[Reader, ...] = (PngReader(), NpyReader(), NiftiReader())
-WRITERS: dict[Format, ImageWriter] = {Format.PNG: PngWriter(), Format.NPY: NpyWriter(), Format.NIFTI: NiftiWriter()}
+READERS: tuple[Reader, ...] = (PngReader(), NpyReader(), NiftiReader(), DicomReader())
+WRITERS: dict[Format, ImageWriter] = {
+    Format.PNG: PngWriter(),
+    Format.NPY: NpyWriter(),
+    Format.NIFTI: NiftiWriter(),
+    Format.DICOM: DicomWriter(),
+}
 """In the order of names in messages."""
 
 
@@ -55,14 +62,15 @@ def require_writer(path: Path) -> ImageWriter:
 
 
 def writer_of(path: Path) -> ImageWriter:
-    """Return the writer of a file that is there.
+    """Return the writer of a file, or of a folder that is one, that is there.
 
     Raises
     ------
     OptionError
         There is none.
     """
-    writer = _find_writer(path)
+    reader = find_reader(path) if path.is_dir() else None
+    writer = _find_writer(path) if reader is None else WRITERS[reader.format]
     if writer is None:
         raise OptionError(f"{path} is no image of seggd-rt, which writes {_listed(WRITERS.values())}")
     return writer
@@ -73,12 +81,12 @@ def _find_writer(path: Path) -> ImageWriter | None:
 
 
 def stem(path: Path) -> str:
-    """Return a label map file's name without its suffix, which may have two dots."""
+    """Return a label map file's name without its suffix, which may have two dots; a folder's other dots stay."""
     for reader in READERS:
         for suffix in sorted(reader.suffixes, key=len, reverse=True):
             if path.name.lower().endswith(suffix):
                 return path.name[: -len(suffix)]
-    return path.stem
+    return path.name if path.is_dir() else path.stem
 
 
 def writer_like(source: LabelMapFile) -> ImageWriter:

@@ -34,6 +34,7 @@ from seggd_rt.imaging.contract import (
     unmarked,
 )
 from seggd_rt.imaging.geometry import Axis, Geometry
+from seggd_rt.imaging.stamp import Stamp
 from seggd_rt.limits import open_regular
 from seggd_rt.optional import require
 from seggd_rt.provenance import KEY, MAX_BYTES, Provenance, dump, parse
@@ -110,22 +111,6 @@ class _Cut:
 
 
 @dataclass(frozen=True)
-class _Stamp:
-    """When a file was last written, and how long it is: what changes when it does."""
-
-    mtime_ns: int
-    size: int
-
-    @classmethod
-    def of(cls, path: Path) -> _Stamp:
-        try:
-            status = path.stat()
-        except OSError as error:
-            raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
-        return cls(status.st_mtime_ns, status.st_size)
-
-
-@dataclass(frozen=True)
 class NiftiVolume:
     """A NIfTI volume as slices, known by its header: label maps, (H, W) integers, or real images, (H, W) float32."""
 
@@ -133,7 +118,7 @@ class NiftiVolume:
     shape: tuple[int, int, int]
     geometry: Geometry
     _cut: _Cut
-    _stamp: _Stamp
+    _stamp: Stamp
     _labels: bool
     physical: bool = True
 
@@ -148,8 +133,7 @@ class NiftiVolume:
 
     def read(self, index: int) -> NDArray[Any]:
         """Return one slice: see `LabelMapFile.read` and `RealFile.read`."""
-        if _Stamp.of(self.path) != self._stamp:
-            raise DataError(f"{self.path} was changed while it was in use: start again")
+        self._stamp.check(self.path)
         return np.ascontiguousarray(self._cut.view(_load(self.path, self._stamp, self._labels))[index])
 
     def empty_like(self) -> tuple[NDArray[np.float32], NDArray[Any], nibabel.Nifti1Image]:
@@ -177,7 +161,7 @@ class NiftiReader:
         return self._volume(path, reading, labels=False)
 
     def _volume(self, path: Path, reading: Reading, *, labels: bool) -> NiftiVolume:
-        stamp = _Stamp.of(path)
+        stamp = Stamp.of(path)
         image = _open(path)
         shape = _shape(path, image.shape)
         dtype = image.get_data_dtype()
@@ -262,6 +246,9 @@ class _NiftiImages:
             self._array = np.zeros((columns, rows, len(source)), np.float32)
             self._slices = self._array.transpose(2, 1, 0)
             self._image = _new_image(nib.Nifti1Image, self._array, _LPS @ geometry.affine, None)
+            if not geometry.is_known:  # spacings alone are
+                self._image.set_sform(None, 0)
+                self._image.set_qform(None, 0)
         self._made: list[Provenance] = []
         self._count = 0
 
@@ -403,7 +390,7 @@ def _states(data: bytes, size: int) -> bool:
 
 
 @lru_cache(_KEPT)
-def _load(path: Path, stamp: _Stamp, labels: bool) -> NDArray[Any]:
+def _load(path: Path, stamp: Stamp, labels: bool) -> NDArray[Any]:
     """Return a volume's array, (X, Y, Z): integers of labels, float32 of real images."""
     try:
         array = _unpacked(path) if _is_packed(path) else np.asanyarray(_open(path).dataobj)

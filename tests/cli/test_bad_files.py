@@ -371,7 +371,7 @@ CASES = {
     ),
     "a nested report": Bad(
         "card tiny.seggd -o new.html --report report.json",
-        "levels deep",
+        "is no report that this version reads",
         changed("report.json", lambda c: c[:-1] + b',"memorisation":' + b"[" * 900 + b"]" * 900 + b"}"),
     ),
     "a picture that is none": Bad(

@@ -151,7 +151,7 @@ CASES = {
     "many images in one PNG": Bad("generate tiny.seggd -m masks -o out.png", "holds one image, and this run draws 3"),
     "two channels in a PNG": Bad(f"{GO} -m mask.png", "1 or 3 channels", manifest(image__channels=2)),
     "an unknown output": Bad(
-        "generate tiny.seggd -m mask.png -o out.jpg", "give .png, .npy, .nii.gz, .nii, or a folder"
+        "generate tiny.seggd -m mask.png -o out.jpg", "give .png, .npy, .nii.gz, .nii, .dcm, or a folder"
     ),
     "onto the mask": Bad("generate tiny.seggd -m mask.png -o mask.png", "is where the label maps are"),
     "among the masks": Bad("generate tiny.seggd -m masks -o masks", "is where the label maps are"),

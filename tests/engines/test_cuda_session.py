@@ -122,7 +122,7 @@ def test_a_real_image_is_blended_in(shape: NetworkShape, mapped: bool) -> None:
     assert_same(found, on_host(analytic(shape), blended(run, shape, mapped=mapped)))
     plain = on_gpu(analytic(shape), run)
     np.testing.assert_array_equal(found[0], plain[0])  # its weight is 0
-    assert np.abs(found[2] - plain[2]).max() > 0.1
+    assert np.abs(found[2] - plain[2]).max() > 0.02
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -137,7 +137,7 @@ def test_the_start_may_be_blended(shape: NetworkShape, noise: bool) -> None:
     assert_same(found, on_host(analytic(shape), run))
     plain = on_gpu(analytic(shape), make_run(shape, noise=noise))
     np.testing.assert_array_equal(found[0], plain[0])
-    assert np.abs(found[2] - plain[2]).max() > 0.05
+    assert np.abs(found[2] - plain[2]).max() > 0.01
 
 
 def test_the_blends_noise_is_the_seeds_own() -> None:
@@ -145,7 +145,7 @@ def test_the_blends_noise_is_the_seeds_own() -> None:
     run = blended(make_run(shape, steps=3), shape, mapped=False)
     # The last row leaves nothing of x: the image is the noised real image.
     run.table.rows[:, 2, Column.M] = 1
-    noise = np.stack([normal(seed, (1, 5, 7), stream=Stream.REAL) for seed in run.seeds])
+    noise = np.stack([normal(seed, (1, 5, 7), stream=Stream.START) for seed in run.seeds])
     assert run.real is not None
     expected = np.float32(0.8) * run.real + np.float32(0.6) * noise
     np.testing.assert_allclose(on_gpu(analytic(), run)[..., 0], np.clip(expected / 2 + 0.5, 0, 1)[:, 0], atol=1e-6)

@@ -37,7 +37,7 @@ def run(*arguments: str | Path) -> tuple[str, str]:
 def test_export_writes_beside_and_prints_path_and_parity(trace_once: UseTrace, wide_pt: Path, tmp_path: Path) -> None:
     checkpoint = tmp_path / "heart.pt"
     checkpoint.write_bytes(wide_pt.read_bytes())
-    stdout, stderr = run("export", checkpoint, "--licence", "CC0-1.0", "--intended-use", "tests")
+    stdout, stderr = run("export", checkpoint, "--licence", "CC0-1.0", "--intended-use", "tests", "--modality", "MR")
     bundle = tmp_path / "heart.seggd"
     assert stdout.splitlines()[0] == str(bundle)
     assert "fp32" in stdout
@@ -46,13 +46,14 @@ def test_export_writes_beside_and_prints_path_and_parity(trace_once: UseTrace, w
     assert "proving the fp16 graph" in stderr
     assert "30/30" in stderr
     manifest = Bundle.open(bundle).manifest
-    assert manifest.provenance.intended_use == "tests"
+    assert (manifest.provenance.intended_use, manifest.modality) == ("tests", "MR")
     assert [str(graph.precision) for graph in manifest.graphs] == ["fp32", "fp16"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--modality", "ct scan"], "the modality is 'ct scan'; it must be a term of DICOM"),
         (["--precision", "fp32,int4"], "--precision is 'fp32,int4'; it must list fp32, fp16, bf16"),
         (["--image-size", "64x64x3"], "--image-size is '64x64x3'; it must be N or HxW"),
         (["--image-size", "-4"], "--image-size is '-4'"),
@@ -79,11 +80,12 @@ def test_a_segmenter_is_shipped_and_shown(trace_once: UseTrace, wide_pt: Path, t
     names = ("background", "ring", "disc")
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, (6, 16, 24))
-    images = np.repeat(np.array([20, 120, 220], np.uint8)[labels][..., None], 3, axis=3)
+    images = np.repeat(np.array([-800, 0, 700], np.int16)[labels][..., None], 3, axis=3)
     data = tmp_path / "data.npz"
     np.savez(data, image=images, label=labels, split=[0, 0, 0, 1, 1, 1], class_names=np.array(names))
     config = SegmenterConfig(channels=3, height=16, width=24, classes=names, features=(8,) * 6, steps=1, batch_size=2)
-    train_segmenter(load_dataset(data, split=Split.TRAIN), config).save(tmp_path / "segmenter.pt")
+    train_set = load_dataset(data, split=Split.TRAIN, intensity_range=(-1000, 1000))  # the checkpoint's
+    train_segmenter(train_set, config).save(tmp_path / "segmenter.pt")
     arguments = ("--segmenter", tmp_path / "segmenter.pt", "--data", data, "--precision", "fp32")
     stdout, _ = run("export", wide_pt, "-o", tmp_path / "a.seggd", *arguments)
     shown, _ = run("inspect", tmp_path / "a.seggd", "--verify")
@@ -91,7 +93,7 @@ def test_a_segmenter_is_shipped_and_shown(trace_once: UseTrace, wide_pt: Path, t
         said = " ".join(text.replace("│", " ").split())
         assert "Segmenter, for checks of images" in said and "segmenter.onnx" in said
         assert "3 images, data.npz, val" in said
-        assert "Median grey of ring 0.471 to 0.471 (percentiles 1 to 99 of training images)" in said
+        assert "Median grey of ring 0.500 to 0.500 (percentiles 1 to 99 of training images)" in said
     as_json = json.loads(run("inspect", tmp_path / "a.seggd", "--json")[0])
     assert as_json["manifest"]["segmenter"]["real"]["images"] == 3
     (tmp_path / "a.seggd" / "segmenter.onnx").unlink()

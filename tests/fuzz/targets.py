@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import sys
 import tempfile
 import warnings
 import zlib
@@ -225,6 +226,32 @@ def _niftis(suffix: str) -> list[bytes]:
     return found
 
 
+def _dicoms(*kinds: str) -> list[bytes]:
+    """Return DICOM as the tests of its reader write it, and as its writer does."""
+    sys.path.append(str(Path(__file__).parents[1] / "imaging"))
+    from dicoms import AXIAL, MR, save, segmentation, slice_object
+
+    names = [each.name for each in TINY.classes[1:]]
+    volume = np.stack([LABELS, LABELS[::-1]])
+    found = []
+    for kind in kinds:
+        with file_of(b"", "d.dcm") as path:
+            if kind in ("BINARY", "LABELMAP"):
+                segmentation(path, volume, names, kind=kind)
+            elif kind == "inverted":
+                save(slice_object(LABELS.astype(np.int16), AXIAL, 0, MR, PhotometricInterpretation="MONOCHROME1"), path)
+            else:
+                save(slice_object(LABELS, AXIAL, 0), path)
+            if kind == "made":
+                stack = ImageStack(1, 24, 32, 1, SEEN, require_reader(path).open(path, Reading()))
+                writer = writer_of(path)
+                with writer.create(path.with_name("i.dcm"), stack) as file:
+                    file.append(np.zeros((24, 32), np.float32), MADE)
+                path = path.with_name("i.dcm")
+            found.append(path.read_bytes())
+    return found
+
+
 def _signatures() -> list[bytes]:
     with file_of(b"", "none") as path:
         signing_key, _ = SigningKey.create(path.with_name("K.pem"))
@@ -242,6 +269,7 @@ def _reports() -> list[bytes]:
     estimate = {"mean": 0.5, "low": 0.4, "high": 0.6, "count": 9}
     figures = {"classes": [{"name": "cavity", "dice": estimate}], "dice": estimate}
     beside = {"generated": estimate, "real": estimate}
+    apart = {"ratio": estimate, "nearer_than_near": estimate, "nearer_than_all": estimate}
     stated = {
         "schema": "seggd-evaluation/2",
         "bundle": {"name": "tiny", "sha256": "0" * 64},
@@ -256,7 +284,7 @@ def _reports() -> list[bytes]:
         "real": figures,
         "realism": {"frechet": beside, "similarity": beside, "other": {"graph": "g", "frechet": beside}},
         "ablation": [{"size": 1, "given": estimate, "others": None}],
-        "memorisation": {"copies": 0, "nearest": {"pixels": estimate}},
+        "memorisation": {"pixels": apart, "features": apart, "copies": 0, "real_copies": 0, "images": 1234},
         "notes": ["a note"],
     }
     return [json.dumps(stated).encode()]
@@ -272,7 +300,7 @@ def _bundle_files(name: str) -> list[bytes]:
     return [path.read_bytes() for path in sorted(GOLDEN.glob(f"*.seggd/{name}"))]
 
 
-NIFTI, SIGN = ("nibabel",), ("cryptography",)
+NIFTI, DICOM, SIGN = ("nibabel",), ("pydicom", "highdicom"), ("cryptography",)
 TARGETS = {
     "manifest": Target(parse_manifest, lambda: _bundle_files("bundle.json")),
     "onnx": Target(onnx, lambda: _bundle_files("unet.fp32.onnx")),
@@ -287,6 +315,10 @@ TARGETS = {
     "made-png": Target(making(".png", with_checksums), lambda: [_made_png()]),
     "made-npy": Target(making_beside, lambda: [dump([MADE])]),
     "made-nifti": Target(making(".nii"), lambda: _niftis(".nii"), NIFTI),
+    "dicom": Target(label_maps(".dcm"), lambda: _dicoms("slice"), DICOM),
+    "dicom-segmentation": Target(label_maps(".dcm"), lambda: _dicoms("BINARY", "LABELMAP"), DICOM),
+    "dicom-real": Target(real_image(".dcm"), lambda: _dicoms("slice", "inverted", "made"), DICOM),
+    "made-dicom": Target(making(".dcm"), lambda: _dicoms("made"), DICOM),
     "signature": Target(signature, _signatures, SIGN),
     "key": Target(key, _keys, SIGN),
     "report": Target(report, _reports),

@@ -65,7 +65,7 @@ def floats(array: NDArray[np.floating[Any]]) -> Any:
 
 
 def noise_vectors() -> list[dict[str, Any]]:
-    cases = itertools.product((0, 7, 2**32, 2**64 - 1), (Stream.START, Stream.STEP, Stream.REAL), (0, 999))
+    cases = itertools.product((0, 7, 2**32, 2**64 - 1), (Stream.START, Stream.STEP, Stream.SEED), (0, 999))
     return [
         {"seed": seed, "stream": int(stream), "step": step, "z": floats(normal(seed, (7,), stream=stream, step=step))}
         for seed, stream, step in cases

@@ -74,5 +74,5 @@ def test_stem(name: str, expected: str) -> None:
 
 
 def test_unknown_output_suffix() -> None:
-    with pytest.raises(OptionError, match=r"'out.jpg': give \.png, \.npy, \.nii\.gz, \.nii, or a folder"):
+    with pytest.raises(OptionError, match=r"'out.jpg': give \.png, \.npy, \.nii\.gz, \.nii, \.dcm, or a folder"):
         require_writer(Path("somewhere/out.jpg"))

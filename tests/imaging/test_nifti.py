@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from making import MADE
 from numpy.typing import NDArray
 
 from seggd_rt.bundle import Bundle
@@ -22,7 +23,6 @@ from seggd_rt.imaging.npy import NpyReader
 from seggd_rt.imaging.real import read_real
 from seggd_rt.manifest import Manifest
 from seggd_rt.provenance import dump
-from tests.test_provenance import MADE
 
 nib: Any = pytest.importorskip("nibabel", reason="NIfTI needs the extra nifti")
 PLANES = (Axis.AXIAL, Axis.CORONAL, Axis.SAGITTAL)

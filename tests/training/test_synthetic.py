@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bundles import copy_bundle
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 import seggd_rt
+from seggd_rt.bundle import Bundle
 from seggd_rt.drawing import HowToDraw
-from seggd_rt.errors import LabelMapError, OptionError
+from seggd_rt.errors import LabelMapError, OptionError, SignatureError
 from seggd_rt.noise import derive_seed, draw_subset
 from seggd_training import SyntheticDataset, SyntheticDictDataset
 
@@ -78,6 +80,29 @@ def test_it_travels_without_its_engine(tiny_bundle: Path, masks: NDArray[np.uint
     again = pickle.loads(pickle.dumps(pairs))  # noqa: S301 - our own
     assert again._generator is None
     torch.testing.assert_close(again[0][0], image, rtol=0, atol=0)
+
+
+def test_a_required_signature_is_required_of_workers_too(
+    tiny_bundle: Path, masks: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    pytest.importorskip("cryptography", reason="cryptography is not installed: pip install 'seggd-rt[sign]'")
+    from seggd_rt.signing import SigningKey
+
+    key, public = SigningKey.create(tmp_path / "K.pem")
+    with pytest.raises(SignatureError, match="has no signature"):
+        make(tiny_bundle, masks, require_signature=public)
+    bundle = copy_bundle(tiny_bundle, tmp_path)
+    Bundle.open(bundle).sign(key)
+    pairs = make(bundle, masks, require_signature=public)
+    image = pairs[0][0]
+    (copy,) = {path.parent for path in pairs._open().bundle._verified.values()}
+    (drawn, _), *_ = DataLoader(pairs, num_workers=1, multiprocessing_context="fork")
+    torch.testing.assert_close(drawn[0], image, rtol=0, atol=0)
+    assert copy.is_dir()  # the worker let go of the parent's copies, and did not remove them
+    (bundle / "bundle.sig").unlink()
+    again = pickle.loads(pickle.dumps(pairs))  # noqa: S301 - our own
+    with pytest.raises(SignatureError, match="has no signature"):
+        again[0]
 
 
 def test_dictionaries_go_through_monai(tiny_bundle: Path, masks: NDArray[np.uint8]) -> None:

@@ -112,6 +112,12 @@ typedef struct seggd_load_options {
                               that the system finds */
   const char* openvino_plugin;     /* paths of execution provider plugins of ONNX Runtime; NULL: the environment's */
   const char* tensorrt_rtx_plugin; /* SEGGD_OPENVINO_PLUGIN and SEGGD_TENSORRT_RTX_PLUGIN, else none */
+  const char* tensorrt;            /* path of TensorRT's library, where this build runs plans; NULL: the environment's
+                                      SEGGD_TENSORRT, else the one that the system finds */
+  /* Path of a plan of `seggd-rt build`, with its record (.json) beside it. A plan is code: whoever names it here trusts
+   * the folder it lies in. NULL: the environment's SEGGD_TENSORRT_PLAN, else the plans that this user built or added
+   * (`seggd-rt cache`). */
+  const char* tensorrt_plan;
 } seggd_load_options;
 
 typedef struct seggd_engine_info {
@@ -153,13 +159,27 @@ typedef struct seggd_step {
 /* Called after every step, in the thread that generates; any value but 0 ends the run with SEGGD_CANCELLED. */
 typedef int32_t (*seggd_on_step)(const seggd_step* step, void* user);
 
+/* What a caller should know of a request, as Python's warnings. */
+typedef int32_t seggd_warning;
+enum {
+  SEGGD_WARNING_EMPTY_MASK = 1,   /* a mask has no foreground */
+  SEGGD_WARNING_ABLATION = 2,     /* classes are left out for a network that was trained on whole masks */
+  SEGGD_WARNING_RESIZED = 3,      /* label maps were resized */
+  SEGGD_WARNING_ASPECT_RATIO = 4, /* and that distorts them */
+  SEGGD_WARNING_ONE_HOT = 5       /* a stack of label maps looks like one map with an axis of classes */
+};
+
+/* Called before the first step, in the thread that generates, with a sentence that is valid during the call; any value
+ * but 0 ends the run with SEGGD_CANCELLED. New kinds may come. */
+typedef int32_t (*seggd_on_warning)(seggd_warning kind, const char* message, void* user);
+
 /* What to draw: N images, C channels, (height, width) H x W. */
 typedef struct seggd_request {
   size_t struct_size;
   int32_t count;             /* N; 0 is 1 */
   const uint8_t* label_maps; /* (label_map_count, H, W): the bundle's class ids; one serves all images */
   int32_t label_map_count;   /* 1 or N; 0 is 1 */
-  int32_t height, width;     /* of the label maps: they must be the bundle's */
+  int32_t height, width;     /* of the label maps: they must be the bundle's, but for `resize_label_maps` */
   const uint64_t* seeds;     /* (N), or NULL: of one image `seed`, of several drawn from `seed` as in Python */
   uint64_t seed;
   const float* noise;      /* (noise_count, C, H, W), normal, to start from in place of the seeds' own draw; or NULL */
@@ -172,14 +192,25 @@ typedef struct seggd_request {
   size_t keep_count;
   const char* const* drop; /* ... to leave out of the mask; not both */
   size_t drop_count;
-  seggd_on_step on_step; /* may be NULL */
-  void* user;            /* passed to it */
-  int32_t preview_every; /* steps between two previews; 0: none */
+  seggd_on_step on_step;       /* may be NULL */
+  void* user;                  /* passed to it */
+  int32_t preview_every;       /* steps between two previews; 0: none */
+  seggd_on_warning on_warning; /* may be NULL; gets `user` too */
+  int32_t resize_label_maps;   /* other than 0: label maps of another size are resized by nearest neighbour, with a
+                                  warning */
 } seggd_request;
 
 /* Draws (N, H, W, C) into `images`, whose size must be just that. After a failure its content is undefined. */
 SEGGD_API seggd_status seggd_generate(seggd_generator* generator, const seggd_request* request, void* images,
                                       size_t size_bytes, seggd_pixel_type type);
+
+/* As seggd_generate, of a generator on a GPU, with the request's label maps and noise, and `images`, in that GPU's
+ * memory: nothing of them passes through the host. They are read and written after all that `stream`, a cudaStream_t
+ * (NULL: the default stream), was given before, and the images are there when the call returns. Label maps in the GPU's
+ * memory are not looked at for warnings; labels outside the classes are SEGGD_LABEL_MAP after the run. Of an engine
+ * that works in host memory: SEGGD_ENGINE_UNAVAILABLE. */
+SEGGD_API seggd_status seggd_generate_on_device(seggd_generator* generator, const seggd_request* request, void* stream,
+                                                void* images, size_t size_bytes, seggd_pixel_type type);
 
 /* Mixing with a real image: (1 - weight) x_t + weight x'_t at the fraction `at` of the schedule, then denoised. */
 typedef struct seggd_interpolation {

@@ -112,7 +112,7 @@ class Bundle {
 struct LoadOptions {
   std::string engine, precision, device;
   int threads = 0;
-  std::string onnxruntime, openvino_plugin, tensorrt_rtx_plugin;
+  std::string onnxruntime, openvino_plugin, tensorrt_rtx_plugin, tensorrt, tensorrt_plan;
 
   // Refers to this object's strings.
   seggd_load_options get() const {
@@ -124,6 +124,8 @@ struct LoadOptions {
     options.onnxruntime = detail::or_null(onnxruntime);
     options.openvino_plugin = detail::or_null(openvino_plugin);
     options.tensorrt_rtx_plugin = detail::or_null(tensorrt_rtx_plugin);
+    options.tensorrt = detail::or_null(tensorrt);
+    options.tensorrt_plan = detail::or_null(tensorrt_plan);
     return options;
   }
 };
@@ -172,8 +174,10 @@ struct Request {
   int steps = 0;
   double eta = 0;
   std::optional<std::vector<std::string>> keep, drop;
-  std::function<bool(const seggd_step&)> on_step;  // returns whether to go on
+  std::function<bool(const seggd_step&)> on_step;                     // returns whether to go on
+  std::function<void(seggd_warning, const std::string&)> on_warning;  // what it throws ends the call
   int preview_every = 0;
+  bool resize_label_maps = false;  // label maps of another size, with a warning
 
   Request() = default;
 
@@ -230,6 +234,14 @@ class Generator {
     call.require(seggd_generate(handle_.get(), &call.request, images, count * sizeof(Pixel), type_of<Pixel>()));
   }
 
+  // Into memory of the generator's GPU, where label maps and noise lie too; `stream` is a cudaStream_t.
+  template <class Pixel>
+  void generate_on_device(const Request& request, void* stream, Pixel* images, std::size_t count) const {
+    Call call(request);
+    call.require(seggd_generate_on_device(handle_.get(), &call.request, stream, images, count * sizeof(Pixel),
+                                          type_of<Pixel>()));
+  }
+
   // (weights, H, W, C), between a generation and a real image.
   template <class Pixel = float>
   std::vector<Pixel> interpolate(const Request& request, const Interpolation& how) const {
@@ -256,7 +268,10 @@ class Generator {
   // A request as C has it; keeps what its callback throws until the call is back.
   struct Call {
     explicit Call(const Request& given)
-        : keep(detail::pointers(given.keep)), drop(detail::pointers(given.drop)), on_step(given.on_step) {
+        : keep(detail::pointers(given.keep)),
+          drop(detail::pointers(given.drop)),
+          on_step(given.on_step),
+          on_warning(given.on_warning) {
       request.count = given.count;
       request.label_maps = given.label_maps;
       request.label_map_count = given.label_map_count;
@@ -278,7 +293,9 @@ class Generator {
       request.drop = given.drop ? drop.data() : nullptr;
       request.drop_count = drop.size();
       request.preview_every = given.preview_every;
+      request.resize_label_maps = given.resize_label_maps ? 1 : 0;
       if (on_step) request.on_step = &Call::told;
+      if (on_warning) request.on_warning = &Call::warned;
       request.user = this;
     }
     Call(const Call&) = delete;
@@ -294,6 +311,17 @@ class Generator {
       }
     }
 
+    static int32_t warned(seggd_warning kind, const char* message, void* user) noexcept {
+      Call& call = *static_cast<Call*>(user);
+      try {
+        call.on_warning(kind, message);
+        return 0;
+      } catch (...) {
+        call.thrown = std::current_exception();
+        return 1;
+      }
+    }
+
     void require(seggd_status status) const {
       if (thrown) std::rethrow_exception(thrown);
       detail::require(status);
@@ -301,6 +329,7 @@ class Generator {
 
     std::vector<const char*> keep, drop;
     const std::function<bool(const seggd_step&)>& on_step;
+    const std::function<void(seggd_warning, const std::string&)>& on_warning;
     std::exception_ptr thrown;
     seggd_request request = detail::sized<seggd_request>();
   };

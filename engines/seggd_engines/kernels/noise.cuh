@@ -9,7 +9,7 @@
 
 namespace seggd {
 
-enum Stream : Word { kStart = 0, kStep = 1, kReal = 2, kSeed = 3, kSubset = 4 };
+enum Stream : Word { kStart = 0, kStep = 1, kSeed = 3, kSubset = 4 };
 
 struct Words {
   Word at[4];

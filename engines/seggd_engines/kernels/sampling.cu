@@ -75,7 +75,7 @@ __device__ inline void write_mask(const Sampling& s, const Place& at, bool wide)
 __device__ inline void blend_in(const Sampling& s, const Place& at, Quad& x, int count, bool wide, const UpdateRow& row) {
   if (row.m == 0.0f) return;
   const Quad real = load(s.real + static_cast<long long>(at.image) * elements(s) + at.first, count, wide);
-  const Quad noise = normal(s.seeds[at.image], at.quad, 0, kReal);
+  const Quad noise = normal(s.seeds[at.image], at.quad, 0, kStart);
   for (int k = 0; k < 4; ++k) {
     if (k >= count) continue;
     const long long pixel = static_cast<long long>(at.image) * s.pixels + (at.first + k) % s.pixels;

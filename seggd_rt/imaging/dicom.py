@@ -1,0 +1,264 @@
+"""DICOM in: label maps and real images of single-frame objects, one or a series; segmentations are `dicom_seg`'s."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seggd_rt.errors import DataError, LabelMapError
+from seggd_rt.imaging.contract import MAX_VOXELS, PLAIN, Format, LabelMapFile, Reading
+from seggd_rt.imaging.dicom_file import (
+    DIRECTORY,
+    SEGMENTATIONS,
+    SUFFIX,
+    damage,
+    open_pixels,
+    read_frames,
+    sop_class,
+    text,
+)
+from seggd_rt.imaging.dicom_seg import open_segmentation
+from seggd_rt.imaging.geometry import Geometry
+from seggd_rt.imaging.slices import Plane, check_axis, check_distances, stack
+from seggd_rt.imaging.stamp import Stamp
+from seggd_rt.optional import require
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_TAGS = (
+    "SOPClassUID", "SeriesInstanceUID", "SeriesDescription", "FrameOfReferenceUID", "ImagePositionPatient",
+    "ImageOrientationPatient", "PixelSpacing", "NominalScannedPixelSpacing", "SliceThickness", "SpacingBetweenSlices",
+    "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation",
+    "PhotometricInterpretation", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence",
+)  # fmt: skip
+_INVERTED = "MONOCHROME1"
+_LABELS = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
+_GREY = ("MONOCHROME1", "MONOCHROME2")
+_LARGEST = 1 << 20
+"""Of a label that is kept as it is: it is far outside the classes, and is named in the message that says so."""
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """A single-frame file, by its header."""
+
+    path: Path
+    stamp: Stamp
+    header: Dataset
+    size: tuple[int, int]
+
+    @classmethod
+    def open(cls, path: Path) -> _Slice:
+        stamp = Stamp.of(path)
+        header, (frames, rows, columns) = open_pixels(path, _TAGS)
+        if frames > 1:
+            raise DataError(f"{path} holds {frames} frames: save it as a series of single frames, or as a segmentation")
+        return cls(path, stamp, header, (rows, columns))
+
+    @property
+    def series(self) -> str:
+        return str(self.header.get("SeriesInstanceUID", ""))
+
+    def spacing_mm(self) -> tuple[float, ...] | None:
+        with damage(self.path):
+            found = self.header.get("PixelSpacing") or self.header.get("NominalScannedPixelSpacing")
+            return None if not found or len(found) != 2 else tuple(float(value) for value in found)
+
+    def plane(self) -> Plane | None:
+        """Return where it lies; None where it does not say."""
+        spacing = self.spacing_mm()
+        with damage(self.path):
+            position, orientation = (
+                self.header.get(name) for name in ("ImagePositionPatient", "ImageOrientationPatient")
+            )
+            if not position or not orientation or spacing is None:
+                return None
+            if (len(position), len(orientation)) != (3, 6):
+                raise DataError(f"{self.path} states a position or an orientation that is none: export it again")
+            return Plane(tuple(map(float, position)), tuple(map(float, orientation)), spacing)
+
+    def thickness_mm(self) -> float:
+        with damage(self.path):
+            stated = self.header.get("SpacingBetweenSlices") or self.header.get("SliceThickness")
+            return abs(float(stated or 0)) or 1.0
+
+    def labels(self) -> NDArray[Any]:
+        """Return its label map, (H, W) integers."""
+        values = self._values(self._stored())
+        if values.dtype.kind != "f":
+            return values
+        whole = np.rint(values)
+        if not np.array_equal(values, whole):
+            raise LabelMapError(f"{self.path} holds fractions; a label map has one class id a pixel: is it an image?")
+        label_map: NDArray[np.int32] = whole.clip(-1, _LARGEST).astype(np.int32)
+        return label_map
+
+    def image(self) -> NDArray[np.float32]:
+        """Return its image, (H, W) float32 in the modality's own units, black lowest."""
+        stored = self._stored()
+        with damage(self.path):
+            if self.header.PhotometricInterpretation == _INVERTED:
+                bits, signed = int(self.header.BitsStored), bool(self.header.PixelRepresentation)
+                # The lowest becomes the highest of what is stored; of signed values that is -1 - value.
+                stored = (-1 if signed else (1 << bits) - 1) - stored.astype(np.int64)
+        values: NDArray[np.float32] = self._values(stored).astype(np.float32)
+        if not np.isfinite(values).all():
+            raise DataError(f"{self.path} states a rescale slope or intercept that is none: export it again")
+        return values
+
+    def _stored(self) -> NDArray[Any]:
+        self.stamp.check(self.path)
+        (pixels,) = read_frames(self.path, [0])
+        if pixels.shape != self.size:
+            raise DataError(f"{self.path} is not as it was opened: start again")
+        return pixels
+
+    def _values(self, stored: NDArray[Any]) -> NDArray[Any]:
+        processing = require("pydicom.pixels.processing", extra="dicom", feature="DICOM")
+        with damage(self.path):
+            values: NDArray[Any] = processing.apply_modality_lut(stored, self.header)
+        return values
+
+
+@dataclass(frozen=True)
+class DicomSlices:
+    """Single-frame objects as slices: label maps, (H, W) integers, or real images, (H, W) float32."""
+
+    path: Path
+    geometry: Geometry | None
+    slices: tuple[_Slice, ...]
+    _labels: bool
+    physical: bool = True
+
+    @property
+    def stacked(self) -> bool:
+        """Whether there are several slices."""
+        return len(self) > 1
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.slices)
+
+    @property
+    def example(self) -> Path:
+        """A file of it, whose patient and study are all's."""
+        return self.slices[0].path
+
+    def read(self, index: int) -> NDArray[Any]:
+        """Return one slice: see `LabelMapFile.read` and `RealFile.read`."""
+        return self.slices[index].labels() if self._labels else self.slices[index].image()
+
+
+class DicomReader:
+    """Reads label maps and real images from DICOM: a file, or a folder with one series of single frames."""
+
+    format = Format.DICOM
+    suffixes: tuple[str, ...] = (SUFFIX,)
+
+    def owns(self, folder: Path) -> bool:
+        """Whether a folder has an image of DICOM in it: see `Reader.owns`."""
+        return any(kind not in SEGMENTATIONS for _, kind in _members(folder))
+
+    def open(self, path: Path, reading: Reading = PLAIN) -> LabelMapFile:
+        """Open a segmentation, a slice of class ids, or a series of them: see `Reader.open`."""
+        if path.is_dir():
+            path = path if path.name else path.resolve()  # images are named after it
+            segmentations = [file for file, kind in _members(path) if kind in SEGMENTATIONS]
+            if segmentations:
+                raise DataError(
+                    f"{path} holds images and a segmentation, {segmentations[0].name}: give that file for label maps"
+                )
+        elif _kind(path) in SEGMENTATIONS:
+            return open_segmentation(path, reading)
+        return _open_slices(path, reading, labels=True)
+
+    def open_real(self, path: Path, reading: Reading = PLAIN) -> DicomSlices:
+        """Open a real image, or a series of slices, beside which segmentations may lie: see `Reader.open_real`."""
+        if not path.is_dir() and _kind(path) in SEGMENTATIONS:
+            raise DataError(f"{path} is a segmentation, no image: give the images that it is of")
+        return _open_slices(path, reading, labels=False)
+
+
+def _kind(path: Path) -> str:
+    Stamp.of(path)
+    kind = sop_class(path)
+    if kind is None:
+        raise DataError(f"{path} is not a DICOM file: export it again, or leave it out")
+    return kind
+
+
+def _members(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield a folder's DICOM files with their SOP classes, in the order of their names."""
+    try:
+        entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read ({error.strerror or error})") from error
+    for entry in entries:
+        # Names of files in DICOM have no suffix, or end in numbers as UIDs do.
+        suffix = entry.suffix.lower().lstrip(".")
+        if entry.name.startswith(".") or not (suffix in ("", SUFFIX[1:]) or suffix.isdecimal()):
+            continue
+        kind = sop_class(entry)
+        if kind is not None and kind != DIRECTORY:
+            yield entry, kind
+        elif kind is None and entry.is_file() and entry.name.lower().endswith(SUFFIX):
+            raise DataError(f"{entry} is not a DICOM file, or not a whole one: copy it again, or remove it")
+
+
+def _open_slices(path: Path, reading: Reading, *, labels: bool) -> DicomSlices:
+    files = [file for file, kind in _members(path) if kind not in SEGMENTATIONS] if path.is_dir() else [path]
+    slices = [_Slice.open(file) for file in files]
+    _check_series(path, slices, labels=labels)
+    planes = [each.plane() for each in slices]
+    known = [plane for plane in planes if plane is not None]
+    if len(known) == len(slices) > 0:
+        volume = stack(path, known, thickness_mm=slices[0].thickness_mm())
+        frame = text(slices[0].header.get("FrameOfReferenceUID"))
+        geometry: Geometry | None = Geometry(volume.affine, frame or None)
+        slices = [slices[volume.places.index(place)] for place in range(volume.count)]
+    elif len(slices) == 1:
+        spacing = slices[0].spacing_mm()
+        geometry = None if spacing is None else _unplaced(path, spacing, slices[0].thickness_mm())
+    else:
+        lost = next(each.path.name for each, plane in zip(slices, planes, strict=True) if plane is None)
+        raise DataError(f"{path} has slices that state no place, as {lost}: their order is not known, give one of them")
+    known_affine = geometry.affine if geometry is not None and geometry.is_known else None
+    check_axis(path, reading.axis, known_affine)
+    return DicomSlices(path, geometry, tuple(slices), labels)
+
+
+def _check_series(path: Path, slices: Sequence[_Slice], *, labels: bool) -> None:
+    first = slices[0]
+    series: dict[str, list[_Slice]] = {}
+    for each in slices:
+        series.setdefault(each.series, []).append(each)
+        with damage(each.path):
+            kind = str(each.header.get("PhotometricInterpretation", ""))
+        if kind not in (_LABELS if labels else _GREY):
+            raise DataError(f"{each.path} is {text(kind) or 'of no stated kind'}, not grey: convert it first")
+    if len(series) > 1:
+        listed = "; ".join(
+            f"{len(some)} of '{text(some[0].header.get('SeriesDescription')) or 'no description'}', as "
+            f"{some[0].path.name}"
+            for some in series.values()
+        )
+        raise DataError(f"{path} holds {len(series)} series ({listed}): put each into a folder of its own")
+    if any(each.size != first.size for each in slices):
+        raise DataError(f"{path} has slices of several sizes: put those of one into a folder")
+    if len({str(each.header.get("FrameOfReferenceUID", "")) for each in slices}) > 1:
+        raise DataError(f"{path} has slices in several frames of reference: put those of one into a folder")
+    if len(slices) * first.size[0] * first.size[1] > MAX_VOXELS:
+        raise DataError(f"{path} has {len(slices)} slices of {first.size[0]}x{first.size[1]}: a volume may have "
+                        f"{MAX_VOXELS} voxels")  # fmt: skip
+
+
+def _unplaced(path: Path, spacing_mm: tuple[float, ...], thickness_mm: float) -> Geometry:
+    """Return the geometry of a slice that states its spacing, but no place."""
+    check_distances(path, *spacing_mm, thickness_mm)
+    return Geometry(np.diag([spacing_mm[1], spacing_mm[0], thickness_mm, 1.0]), is_known=False)

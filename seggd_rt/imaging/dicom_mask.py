@@ -1,0 +1,124 @@
+"""The segmentation of DICOM that images were drawn from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seggd_rt.imaging.dicom_file import damage, read_header, text
+from seggd_rt.imaging.dicom_seg import DicomSegmentation
+from seggd_rt.imaging.dicom_study import MAKER, Study, equipment
+from seggd_rt.labels import LabelClass
+from seggd_rt.optional import require
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+NO_DATE, NO_TIME = "19000101", "000000"
+"""When its content was made: it must say so (type 1), and nothing here depends on when."""
+_TEXT = 64
+_Code = tuple[str, str, str]
+_TISSUE: _Code = ("85756007", "SCT", "Tissue")
+"""Of a class whose code is not known: its label says what it is."""
+
+
+def segmentation(
+    study: Study, images: Sequence[Dataset], labels: NDArray[np.integer], classes: Sequence[LabelClass], source: object
+) -> Dataset:
+    """Return the segmentation that images were drawn from.
+
+    Parameters
+    ----------
+    study
+        What it shares with them.
+    images
+        Their objects, in the order of slices.
+    labels
+        (N, H, W) class ids, those left out zero.
+    classes
+        The foreground classes that it has segments of.
+    source
+        The label map file it is of: where that is a segmentation, codes of its segments are kept.
+    """
+    highdicom = require("highdicom", extra="dicom", feature="DICOM")
+    codes = _codes(source)
+    described = []
+    for number, each in enumerate(classes, start=1):
+        category, kind = codes.get(each.id, (_TISSUE, _TISSUE))
+        segment = highdicom.seg.SegmentDescription(
+            number, _long(each.name), _code(category), _code(kind), algorithm_type="MANUAL"
+        )
+        segment.SegmentAlgorithmType, segment.SegmentAlgorithmName = "AUTOMATIC", MAKER
+        described.append(segment)
+    numbers = np.zeros(256, np.uint8)
+    numbers[[each.id for each in classes]] = np.arange(1, len(classes) + 1)
+    first = images[0]
+    data: Dataset = highdicom.seg.Segmentation(
+        source_images=list(images),
+        pixel_array=numbers[labels],
+        segmentation_type="BINARY",
+        segment_descriptions=described,
+        series_instance_uid=study.uid("segmentations"),
+        series_number=2,
+        sop_instance_uid=study.uid("segmentation"),
+        instance_number=1,
+        manufacturer=MAKER,
+        manufacturer_model_name=MAKER,
+        software_versions=first.SoftwareVersions,
+        device_serial_number=first.get("DeviceSerialNumber", "0"),
+        content_label="MASK",
+        content_description="What synthetic images were drawn from",
+        series_description=f"Segmentation of synthetic images by {MAKER}",
+        content_date=NO_DATE,
+        content_time=NO_TIME,
+        # With both ends there, readers know of all slices between.
+        omit_empty_frames=bool(labels[0].any() and labels[-1].any()),
+    )
+    del data.InstanceCreationDate, data.InstanceCreationTime
+    data.ContributingEquipmentSequence = [equipment(first, "It holds the label maps that synthetic images show.")]
+    data.SyntheticData = "YES"
+    for item in (*data.DimensionOrganizationSequence, *data.DimensionIndexSequence):
+        item.DimensionOrganizationUID = study.uid("dimensions")
+    return data
+
+
+def _codes(source: object) -> dict[int, tuple[_Code, _Code]]:
+    """Return category and type of each class that is one segment of the source, where it states them well."""
+    if not isinstance(source, DicomSegmentation):
+        return {}
+    header = read_header(source.path)
+    stated = dict[int, tuple[_Code, _Code]]()
+    with damage(source.path):
+        for item in header.SegmentSequence:
+            category, kind = (
+                _stated_code(item.get(f"SegmentedProperty{name}CodeSequence")) for name in ("Category", "Type")
+            )
+            if category is not None and kind is not None:
+                stated[int(item.SegmentNumber)] = (category, kind)
+    return {
+        class_id: stated[numbers[0]]
+        for class_id, numbers in source.segments.items()
+        if len(numbers) == 1 and numbers[0] in stated
+    }
+
+
+def _stated_code(items: Any) -> _Code | None:
+    if not items:
+        return None
+    value, scheme, meaning = (
+        text(items[0].get(name)) for name in ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
+    )
+    whole = 0 < len(value) <= 16 and 0 < len(scheme) <= 16 and 0 < len(meaning) <= _TEXT
+    return (value, scheme, meaning) if whole else None
+
+
+def _code(code: _Code) -> Any:
+    return require("pydicom.sr.coding", extra="dicom", feature="DICOM").Code(*code)
+
+
+def _long(name: str) -> str:
+    """Return a name as a Long String, in which a backslash would part two."""
+    return name.replace("\\", "/")[:_TEXT].strip()

@@ -1,0 +1,245 @@
+"""DICOM segmentations in: segments become classes, frames the slices of one volume, absent ones empty."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seggd_rt.errors import DataError, LabelMapError, OptionError
+from seggd_rt.imaging.contract import MAX_VOXELS, Reading
+from seggd_rt.imaging.dicom_file import damage, open_pixels, read_frames, text
+from seggd_rt.imaging.geometry import Geometry
+from seggd_rt.imaging.segments import Segment, match_segments
+from seggd_rt.imaging.slices import Plane, Volume, check_axis, stack
+from seggd_rt.imaging.stamp import Stamp
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_KEPT = 2
+"""Segmentations kept in memory between two reads of their slices."""
+_NONE = 0
+"""The number that is no segment."""
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """What a segmentation's volume is made of.
+
+    Attributes
+    ----------
+    frames
+        Of every frame, the index of its slice, and its segment's number.
+    segments
+        Numbers of segments, their labels, and the ids of the classes they are.
+    numbered
+        Whether pixels hold the numbers of segments, frames being of none.
+    threshold
+        Else the least stored value of a pixel that belongs to its frame's segment.
+    """
+
+    path: Path
+    stamp: Stamp
+    shape: tuple[int, int, int]
+    frames: tuple[tuple[int, int], ...]
+    segments: tuple[tuple[int, str, int], ...]
+    numbered: bool
+    threshold: float
+
+
+@dataclass(frozen=True)
+class DicomSegmentation:
+    """A segmentation as slices in the order along their normal, (H, W) uint8 of class ids."""
+
+    path: Path
+    geometry: Geometry | None
+    _contents: _Contents
+
+    @property
+    def stacked(self) -> bool:
+        """Whether it has several slices."""
+        return len(self) > 1
+
+    def __len__(self) -> int:
+        """Return how many slices it has, empty ones among them."""
+        return self._contents.shape[0]
+
+    @property
+    def example(self) -> Path:
+        """A file of it, whose patient and study are all's."""
+        return self.path
+
+    @property
+    def segments(self) -> dict[int, list[int]]:
+        """Numbers of the segments that are each class."""
+        found = dict[int, list[int]]()
+        for number, _, class_id in self._contents.segments:
+            found.setdefault(class_id, []).append(number)
+        return found
+
+    def read(self, index: int) -> NDArray[Any]:
+        """Return one slice: see `LabelMapFile.read`."""
+        self._contents.stamp.check(self.path)
+        label_map: NDArray[Any] = _load(self._contents)[index].copy()
+        return label_map
+
+
+def open_segmentation(path: Path, reading: Reading) -> DicomSegmentation:
+    """Open a segmentation by its header: see `Reader.open`."""
+    stamp = Stamp.of(path)
+    header, (count, rows, columns) = open_pixels(path)
+    with damage(path):
+        if "TotalPixelMatrixRows" in header:
+            raise DataError(f"{path} is a segmentation of tiles, as of a microscope's slide, which is not read")
+        kind = str(header.get("SegmentationType", ""))
+        segments = [_segment(item) for item in header.SegmentSequence]
+        frames = list(header.get("PerFrameFunctionalGroupsSequence") or ())
+        shared = (header.get("SharedFunctionalGroupsSequence") or [None])[0]
+        if len(frames) != count:
+            raise DataError(f"{path} states {count} frames and describes {len(frames)}: export it again")
+        numbers = [_NONE if kind == "LABELMAP" else _number(frame, shared) for frame in frames]
+        threshold = _threshold(path, kind, header, reading.threshold)
+        volume, geometry = _place(path, header, [(frame, shared) for frame in frames])
+    if volume.count * rows * columns > MAX_VOXELS:
+        raise DataError(
+            f"{path} spans {volume.count} slices of {rows}x{columns}: a volume may have {MAX_VOXELS} voxels"
+        )
+    check_axis(path, reading.axis, geometry.affine if geometry is not None and geometry.is_known else None)
+    listed = [segment for segment in segments if segment.number != _NONE]  # some describe their background
+    ids = match_segments(listed, reading, str(path))
+    contents = _Contents(
+        path,
+        stamp,
+        (volume.count, rows, columns),
+        tuple(zip(volume.places, numbers, strict=True)),
+        tuple((segment.number, segment.label, ids[segment.number]) for segment in listed),
+        kind == "LABELMAP",
+        threshold,
+    )
+    _check_frames(contents)
+    return DicomSegmentation(path, geometry, contents)
+
+
+def _segment(item: Dataset) -> Segment:
+    code = (item.get("SegmentedPropertyTypeCodeSequence") or [{}])[0]
+    return Segment(int(item.SegmentNumber), text(item.get("SegmentLabel")), text(code.get("CodeMeaning")))
+
+
+def _group(frame: Dataset, shared: Dataset | None, name: str) -> Dataset | None:
+    """Return an item of a functional group, which is of the frame or shared by all."""
+    for groups in (frame, shared):
+        found = None if groups is None else groups.get(name)
+        if found:
+            item: Dataset = found[0]
+            return item
+    return None
+
+
+def _number(frame: Dataset, shared: Dataset | None) -> int:
+    item = _group(frame, shared, "SegmentIdentificationSequence")
+    return _NONE if item is None else int(item.ReferencedSegmentNumber)
+
+
+def _threshold(path: Path, kind: str, header: Dataset, asked: float | None) -> float:
+    """Return the least stored value of a pixel that belongs to its segment."""
+    if kind in ("BINARY", "LABELMAP"):
+        return 1
+    if kind != "FRACTIONAL":
+        raise DataError(f"{path} is a segmentation of the type '{text(kind)}': give BINARY, LABELMAP or FRACTIONAL")
+    if asked is None:
+        raise LabelMapError(
+            f"{path} holds how likely pixels belong to a segment, or how much of them: say from which share on they do "
+            "with --threshold, as in 0.5"
+        )
+    if not 0 < asked <= 1:
+        raise OptionError(f"the threshold of fractions is {asked:g}; it must lie in (0, 1]")
+    return asked * int(header.MaximumFractionalValue)
+
+
+def _place(path: Path, header: Dataset, frames: list[tuple[Dataset, Dataset | None]]) -> tuple[Volume, Geometry | None]:
+    """Return which slice each frame is of, and where slices lie."""
+    planes, thickness, step = [], 1.0, None
+    for frame, shared in frames:
+        position, orientation, measures = (
+            _group(frame, shared, f"{name}Sequence") for name in ("PlanePosition", "PlaneOrientation", "PixelMeasures")
+        )
+        if measures is not None:
+            step = abs(float(measures.get("SpacingBetweenSlices") or 0)) or None
+            thickness = step or abs(float(measures.get("SliceThickness") or 0)) or 1.0
+        if position is None or orientation is None or measures is None:
+            continue
+        planes.append(
+            Plane(
+                tuple(map(float, position.ImagePositionPatient)),
+                tuple(map(float, orientation.ImageOrientationPatient)),
+                tuple(map(float, measures.PixelSpacing)),
+            )
+        )
+    if len(planes) == len(frames):
+        volume = stack(path, planes, thickness_mm=thickness, step_mm=step, sparse=True)
+        return volume, Geometry(volume.affine, text(header.get("FrameOfReferenceUID")) or None)
+    if planes:
+        raise DataError(f"{path} states where some frames lie, and of others not: export it again")
+    return Volume((0,) * len(frames), 1, np.eye(4)), None  # a picture's
+
+
+def _check_frames(contents: _Contents) -> None:
+    """Refuse frames of no segment, and two of one segment at one place."""
+    path, known = contents.path, {number for number, _, _ in contents.segments}
+    for _, number in contents.frames:
+        if number not in known and not contents.numbered:
+            raise DataError(f"{path} has a frame of segment {number}, which it does not describe: export it again")
+    if len(set(contents.frames)) != len(contents.frames):
+        raise DataError(f"{path} has two frames of one segment at one place: its slices cannot be told apart")
+
+
+@lru_cache(_KEPT)
+def _load(contents: _Contents) -> NDArray[np.integer]:
+    """Return a segmentation's volume of class ids, (slice, row, column)."""
+    largest = max((class_id for _, _, class_id in contents.segments), default=0)
+    volume: NDArray[np.integer] = np.zeros(contents.shape, np.min_scalar_type(largest))
+    classes = {number: class_id for number, _, class_id in contents.segments}
+    frames = read_frames(contents.path, range(len(contents.frames)))
+    for (place, number), pixels in zip(contents.frames, frames, strict=True):
+        if pixels.shape != contents.shape[1:]:
+            raise DataError(f"{contents.path} is not as it was opened: start again")
+        if contents.numbered:
+            volume[place] = _classes_of(contents, pixels, classes)
+        elif classes[number]:
+            _put(contents, volume[place], number, pixels >= contents.threshold)
+    return volume
+
+
+def _classes_of(contents: _Contents, pixels: NDArray[Any], classes: Mapping[int, int]) -> NDArray[np.integer]:
+    """Return the classes of pixels that hold the numbers of segments."""
+    table = np.full(int(pixels.max()) + 1, -1, np.int32)
+    table[_NONE] = 0
+    for number, class_id in classes.items():
+        if number < len(table):
+            table[number] = class_id
+    found: NDArray[np.integer] = table[pixels]
+    if found.min() < 0:
+        unknown = int(pixels[found < 0].min())
+        raise DataError(f"{contents.path} has pixels of segment {unknown}, which it does not describe: export it again")
+    return found
+
+
+def _put(contents: _Contents, label_map: NDArray[np.integer], number: int, inside: NDArray[np.bool_]) -> None:
+    """Put a segment into a slice where nothing of another class is."""
+    classes = {at: (label, class_id) for at, label, class_id in contents.segments}
+    label, class_id = classes[number]
+    taken = label_map[inside]
+    others = taken[(taken != 0) & (taken != class_id)]
+    if len(others):
+        other = next(name for name, an_id in classes.values() if an_id == others[0])
+        raise LabelMapError(
+            f"{contents.path}: segments '{other}' and '{label}' overlap, and a pixel has one class: leave one out with "
+            f'--map "{label}=background", or map both to one class'
+        )
+    label_map[inside] = class_id

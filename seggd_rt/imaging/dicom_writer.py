@@ -1,0 +1,175 @@
+"""DICOM out: a folder with an object for every slice and the segmentation they were drawn from, or one slice's file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from seggd_rt.atomic import NewFile, NewFolder
+from seggd_rt.errors import DataError, OptionError
+from seggd_rt.imaging import dicom_image, dicom_mask, dicom_study
+from seggd_rt.imaging.contract import ImageFile, ImageStack, LabelMapFile, unmarked
+from seggd_rt.imaging.dicom import DicomSlices
+from seggd_rt.imaging.dicom_file import SEGMENTATIONS, SUFFIX, damage, read_header, sop_class
+from seggd_rt.imaging.dicom_seg import DicomSegmentation
+from seggd_rt.imaging.geometry import Geometry
+from seggd_rt.imaging.mark import mark
+from seggd_rt.manifest import Manifest
+from seggd_rt.optional import require
+from seggd_rt.provenance import Provenance, dump, parse
+
+SEGMENTATION = f"segmentation{SUFFIX}"
+_PERPENDICULAR = 1e-4
+
+
+class DicomWriter:
+    """Writes grey images as single-frame objects: a volume as a folder with its segmentation, a slice as a file."""
+
+    suffixes: tuple[str, ...] = (SUFFIX,)
+    ending = ""
+    holds_many = True
+    holds_volume = True
+
+    def check(self, stack: ImageStack) -> None:
+        """Say whether DICOM can hold these images: see `ImageWriter.check`."""
+        if stack.channels != 1:
+            raise OptionError(
+                f"DICOM is written in grey, and this bundle draws {stack.channels} channels: write a .npy, or a .png"
+            )
+        _, source, geometry = _placed(stack)
+        if stack.count != len(source):
+            raise OptionError(f"DICOM holds an image of each slice: {len(source)}, not {stack.count}; write an .npy")
+        across, down = geometry.affine[:3, 0], geometry.affine[:3, 1]
+        if abs(across @ down) > _PERPENDICULAR * np.linalg.norm(across) * np.linalg.norm(down):
+            raise OptionError(
+                f"{source.path} has rows and columns that are not perpendicular, as DICOM's must be: write NIfTI"
+            )
+        for module in ("pydicom", "highdicom"):
+            require(module, extra="dicom", feature="DICOM")
+        if stack.keep_patient:
+            _patient(source)
+
+    @contextmanager
+    def create(self, path: Path, stack: ImageStack) -> Iterator[ImageFile]:
+        """Start a folder, or a file where the path ends in .dcm: see `ImageWriter.create`."""
+        volume = _DicomImages(stack)
+        if path.name.lower().endswith(SUFFIX):
+            with NewFile(path) as file:
+                yield volume
+                file.write(volume.only())
+            return
+        with NewFolder(path, SUFFIX) as folder:
+            yield volume
+            for name, data in volume.files():
+                folder.write(name, data)
+
+    def made(self, path: Path) -> tuple[Provenance, ...]:
+        """Return how a file's image, or a folder's images in the order of their numbers, were made."""
+        files = [path]
+        if path.is_dir():
+            files = [each for each in sorted(path.iterdir()) if (sop_class(each) or "") not in ("", *SEGMENTATIONS)]
+        if not files:
+            raise DataError(f"{path} holds no image of DICOM: give a folder that seggd-rt wrote")
+        numbered = sorted(((*_record(each), each) for each in files), key=lambda found: found[0])
+        return tuple(made for _, data, each in numbered for made in parse(data, str(each)))
+
+
+def _record(path: Path) -> tuple[int, bytes]:
+    """Return an image's number, and the record of its making."""
+    header = read_header(path)
+    with damage(path):
+        number = int(header.get("InstanceNumber") or 0)
+        try:
+            data = header.private_block(dicom_image.GROUP, dicom_image.CREATOR)[dicom_image.RECORD].value
+        except KeyError as error:
+            raise unmarked(path) from error
+    return number, data if isinstance(data, bytes) else str(data).encode("utf-8", "surrogatepass")
+
+
+def _placed(stack: ImageStack) -> tuple[Manifest, LabelMapFile, Geometry]:
+    """Return what says of images what they are and where they lie."""
+    manifest, source = stack.manifest, stack.source
+    if manifest is None or source is None or source.geometry is None:
+        raise OptionError(
+            "images in DICOM lie where their label map does, and this one is a picture: write a .png or .npy, or give "
+            "label maps in DICOM or NIfTI"
+        )
+    if not source.geometry.is_known:
+        raise OptionError(
+            f"{source.path} does not state where its slices lie, and images in DICOM must: write another format with "
+            "--format, or give the file an affine"
+        )
+    return manifest, source, source.geometry
+
+
+def _patient(source: LabelMapFile) -> dict[str, str]:
+    if not isinstance(source, DicomSegmentation | DicomSlices):
+        raise OptionError(f"{source.path} names no patient to keep: leave --keep-patient out, or give DICOM")
+    return dicom_study.kept_patient(source.example)
+
+
+class _DicomImages:
+    """Collects a volume's images, on their label map's pixels, until all that is written is known."""
+
+    def __init__(self, stack: ImageStack) -> None:
+        self._stack = stack
+        self._manifest, self._source, self._geometry = _placed(stack)
+        self._scale = dicom_image.Scale.of(self._manifest)
+        self._pixels: list[NDArray[np.integer]] = []
+        self._labels: list[NDArray[np.integer]] = []
+        self._space = self._geometry.affine.tobytes()
+        self._made: list[Provenance | None] = []
+
+    def append(self, image: NDArray[np.float32], made: Provenance | None = None) -> None:
+        label_map = self._source.read(len(self._pixels)).astype(np.uint8)
+        # Where a file names no axes of the patient, what lies in them does.
+        self._space = dicom_study.digest(self._space, label_map.tobytes()).encode()
+        grey = image[..., 0] if image.ndim == 3 else image
+        placed = self._stack.window((label_map.shape[0], label_map.shape[1])).put(grey)
+        if self._stack.mark:
+            placed = mark(placed)
+        if made is not None:
+            kept = [each.id for each in self._manifest.classes if each.name in made.classes]
+            label_map = np.where(np.isin(label_map, kept), label_map, np.uint8(0))
+        self._pixels.append(self._scale.store(placed))
+        self._labels.append(label_map)
+        self._made.append(made)
+
+    def only(self) -> bytes:
+        """Return the only slice as a file."""
+        (pixels,), (made,) = self._pixels, self._made
+        return dicom_study.encode(dicom_image.image(self._study(), 0, pixels, made))
+
+    def files(self) -> Iterator[tuple[str, bytes]]:
+        """Yield names and files: slices, then the segmentation."""
+        if len(self._pixels) != len(self._source):
+            raise ValueError(f"{len(self._pixels)} images were written of {len(self._source)}")
+        study, headers = self._study(), []
+        digits = max(4, len(str(len(self._pixels))))
+        for index, (pixels, made) in enumerate(zip(self._pixels, self._made, strict=True)):
+            image = dicom_image.image(study, index, pixels, made)
+            yield f"{index + 1:0{digits}}{SUFFIX}", dicom_study.encode(image)
+            del image.PixelData
+            headers.append(image)
+        kept = {name for made in self._made if made is not None for name in made.classes}
+        classes = [each for each in self._manifest.classes[1:] if each.name in kept or None in self._made]
+        labels = np.stack(self._labels)
+        yield SEGMENTATION, dicom_study.encode(dicom_mask.segmentation(study, headers, labels, classes, self._source))
+
+    def _study(self) -> dicom_study.Study:
+        patient = _patient(self._source) if self._stack.keep_patient else {}
+        frame = self._geometry.frame_of_reference or dicom_study.derive_uid("space", self._space.decode())
+        about = dump([made for made in self._made if made is not None]) if any(self._made) else b""
+        identity = dicom_study.digest(
+            about,
+            self._space,
+            frame.encode(),
+            msgspec.json.encode([dicom_study.modality(self._manifest), self._stack.mark, patient]),
+            *(pixels.tobytes() for pixels in self._pixels),
+        )
+        return dicom_study.Study(self._manifest, self._geometry.affine, frame, identity, patient, self._stack.mark)

@@ -1,0 +1,503 @@
+"""DICOM in: segmentations, series of class ids, real images, and what is none of them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+pytest.importorskip("pydicom", reason="the extra dicom is not installed")
+pytest.importorskip("highdicom", reason="the extra dicom is not installed")
+
+import pydicom
+from bundles import TINY, copy_bundle, edit_manifest
+from commands import run_command
+from dicoms import AXIAL, CAPTURE, FRAME, MR, save, segmentation, series, slice_object, turned
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+
+from seggd_rt.bundle import Bundle
+from seggd_rt.errors import DataError, LabelMapError, ManifestError, OptionError, SeggdError
+from seggd_rt.imaging.contract import PLAIN, LabelMapFile, Reading
+from seggd_rt.imaging.dicom import DicomReader
+from seggd_rt.imaging.folder import LabelMapSet
+from seggd_rt.imaging.formats import stem
+from seggd_rt.imaging.geometry import Axis
+from seggd_rt.imaging.real import read_real
+from seggd_rt.labels import name_classes
+from seggd_rt.one_mask import OneMask
+from seggd_rt.plan import plan_run
+
+READER = DicomReader()
+NAMES = ["cavity", "myocardium", "right ventricle"]
+READING = Reading(classes=name_classes(["background", *NAMES]))
+
+
+def labels() -> NDArray[np.uint8]:
+    """(6, 8, 10): the first slice and two inner ones are empty, each class is in one or two others."""
+    volume = np.zeros((6, 8, 10), np.uint8)
+    volume[1, 1:3, 2:9], volume[1, 5:, :4] = 1, 2
+    volume[4, 2:4, 1:], volume[5, 7, 9] = 3, 1
+    return volume
+
+
+def volume_of(file: LabelMapFile) -> NDArray[Any]:
+    return np.stack([file.read(index) for index in range(len(file))])
+
+
+# Segmentations
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "LABELMAP"])
+@pytest.mark.parametrize("affine", [AXIAL, turned([0.1, -0.2, 0.3]), turned([np.pi, 0, 0])], ids=str)
+def test_a_segmentation_is_its_label_map(tmp_path: Path, kind: str, affine: NDArray[np.float64]) -> None:
+    file = READER.open(segmentation(tmp_path / "a.dcm", labels(), NAMES, affine, kind=kind), READING)
+    assert file.stacked
+    assert file.geometry is not None
+    assert (file.geometry.is_known, file.geometry.frame_of_reference) == (True, FRAME)
+    np.testing.assert_allclose(file.geometry.spacing_mm, (1.5, 0.8))
+    # Its first slice is empty and left out of the file; two in between are too, and are there.
+    np.testing.assert_array_equal(volume_of(file), labels()[1:])
+    expected = affine.copy()
+    expected[:3, 3] += affine[:3, 2]
+    np.testing.assert_allclose(file.geometry.affine, expected, atol=1e-6)
+
+
+def test_with_empty_frames_all_slices_are_there(tmp_path: Path) -> None:
+    file = READER.open(segmentation(tmp_path / "a.dcm", labels(), NAMES, sparse=False), READING)
+    np.testing.assert_array_equal(volume_of(file), labels())
+
+
+def test_a_segmentation_of_one_slice(tmp_path: Path) -> None:
+    file = READER.open(segmentation(tmp_path / "a.dcm", labels()[1:2], NAMES[:2]), READING)
+    assert (len(file), file.stacked) == (1, False)
+    assert file.geometry is not None
+    np.testing.assert_allclose(file.geometry.affine, AXIAL, atol=1e-6)  # as thick as slices are apart
+
+
+def test_segments_are_what_the_reading_says(tmp_path: Path) -> None:
+    path = segmentation(tmp_path / "a.dcm", labels(), ["Kammer", "Muskel", "x"], meanings=["a", "Myocardium", "c"])
+    with pytest.raises(LabelMapError, match="'Kammer', 'x' are none of the classes 'cavity', 'myocardium', 'right"):
+        READER.open(path, READING)
+    said = Reading(classes=READING.classes, segments={"kammer": "Right ventricle", "X": "background"})
+    expected = np.array([0, 3, 2, 0])[labels()[1:]]
+    np.testing.assert_array_equal(volume_of(READER.open(path, said)), expected)
+
+
+def test_overlapping_segments_are_refused_unless_they_are_one_class(tmp_path: Path) -> None:
+    both = np.zeros((2, 8, 10, 2), np.uint8)
+    both[:, 1:4, 2:5, 0] = both[:, 3:6, 4:9, 1] = 1
+    path = segmentation(tmp_path / "a.dcm", both[..., 0], ["cavity", "Wall"], pixels=both)
+    apart = Reading(classes=READING.classes, segments={"Wall": "myocardium"})
+    with pytest.raises(LabelMapError, match=r"segments 'cavity' and 'Wall' overlap, .* with --map \"Wall=background\""):
+        READER.open(path, apart).read(0)
+    for target, expected in (("cavity", both.any(axis=3)), ("background", both[..., 0])):
+        file = READER.open(path, Reading(classes=READING.classes, segments={"Wall": target}))
+        np.testing.assert_array_equal(volume_of(file), expected)
+
+
+def test_fractions_need_a_threshold(tmp_path: Path) -> None:
+    shares = np.zeros((2, 8, 10), np.float64)
+    shares[:, 1, :5] = [0.2, 0.4, 0.5, 0.6, 1]
+    path = segmentation(tmp_path / "a.dcm", np.ones((2, 8, 10), np.uint8), ["cavity"], kind="FRACTIONAL", pixels=shares)
+    with pytest.raises(LabelMapError, match="--threshold"):
+        READER.open(path, READING)
+    for threshold in (0.3, 0.55, 1.0):
+        file = READER.open(path, Reading(classes=READING.classes, threshold=threshold))
+        np.testing.assert_array_equal(volume_of(file), shares >= threshold)
+    with pytest.raises(OptionError, match=r"threshold of fractions is 1.5"):
+        READER.open(path, Reading(classes=READING.classes, threshold=1.5))
+
+
+def test_another_plane_than_the_stored_one(tmp_path: Path) -> None:
+    path = segmentation(tmp_path / "a.dcm", labels(), NAMES)
+    for axis in (Axis.AXIAL, Axis.FIRST):
+        READER.open(path, Reading(classes=READING.classes, axis=axis))
+    with pytest.raises(DataError, match="holds axial slices, and DICOM is not cut along another axis, sagittal"):
+        READER.open(path, Reading(classes=READING.classes, axis=Axis.SAGITTAL))
+
+
+def change_segmentation(path: Path, change: Callable[[pydicom.Dataset], None]) -> Path:
+    data = pydicom.dcmread(path)
+    change(data)
+    data.save_as(path)
+    return path
+
+
+def lose_a_frame(data: pydicom.Dataset) -> None:
+    del data.PerFrameFunctionalGroupsSequence[0]
+
+
+def name_no_segment(data: pydicom.Dataset) -> None:
+    data.PerFrameFunctionalGroupsSequence[0].SegmentIdentificationSequence[0].ReferencedSegmentNumber = 9
+
+
+def lay_two_together(data: pydicom.Dataset) -> None:
+    one, two = (data.PerFrameFunctionalGroupsSequence[k] for k in (0, 1))
+    two.PlanePositionSequence, two.SegmentIdentificationSequence = (
+        one.PlanePositionSequence,
+        one.SegmentIdentificationSequence,
+    )
+
+
+def lose_a_place(data: pydicom.Dataset) -> None:
+    del data.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence
+
+
+def be_a_slide(data: pydicom.Dataset) -> None:
+    data.TotalPixelMatrixRows = 8
+
+
+def be_a_surface(data: pydicom.Dataset) -> None:
+    data.SegmentationType = "SURFACE"
+
+
+def lie_far(data: pydicom.Dataset) -> None:
+    for item in data.PerFrameFunctionalGroupsSequence[1:]:
+        item.PlanePositionSequence[0].ImagePositionPatient[2] += 1e8
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lose_a_frame, "states 4 frames and describes 3"),
+        (name_no_segment, "a frame of segment 9, which it does not describe"),
+        (lay_two_together, "two frames of one segment at one place"),
+        (lose_a_place, "where some frames lie, and of others not"),
+        (be_a_slide, "tiles"),
+        (be_a_surface, "of the type 'SURFACE'"),
+        (lie_far, "a volume may have"),
+    ],
+)
+def test_segmentations_that_are_none(tmp_path: Path, change: Callable[[pydicom.Dataset], None], message: str) -> None:
+    path = change_segmentation(segmentation(tmp_path / "a.dcm", labels(), NAMES), change)
+    with pytest.raises(DataError, match=message):
+        READER.open(path, READING)
+
+
+def test_a_label_map_with_an_unknown_number(tmp_path: Path) -> None:
+    path = segmentation(tmp_path / "a.dcm", labels(), NAMES, kind="LABELMAP")
+    change_segmentation(path, lambda data: setattr(data, "PixelData", data.PixelData.replace(b"\x03", b"\x07")))
+    with pytest.raises(DataError, match="pixels of segment 7, which it does not describe"):
+        READER.open(path, READING).read(0)
+
+
+# Series
+
+
+def test_a_series_is_sorted_by_place(tmp_path: Path) -> None:
+    affine = turned([0.2, 0.1, -0.3])
+    series(tmp_path / "case.1", labels(), affine)
+    (tmp_path / "case.1" / "readme.txt").write_text("not read")
+    (tmp_path / "case.1" / "LICENSE").write_text("not read")
+    assert READER.owns(tmp_path / "case.1")
+    assert stem(tmp_path / "case.1") == "case.1"
+    (file,) = LabelMapSet.open(tmp_path / "case.1", READING).files
+    np.testing.assert_array_equal(volume_of(file), labels())
+    assert file.geometry is not None
+    assert file.geometry.frame_of_reference == FRAME
+    np.testing.assert_allclose(file.geometry.affine, affine, atol=1e-6)
+
+
+def test_names_need_no_suffix(tmp_path: Path) -> None:
+    for path in series(tmp_path / "a", labels()):
+        path.rename(path.with_name(f"1.2.3.{path.stem}" if int(path.stem) % 2 else f"IM{path.stem}"))
+    np.testing.assert_array_equal(volume_of(READER.open(tmp_path / "a", READING)), labels())
+
+
+def test_a_folder_of_series_is_many_volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        series(tmp_path / name, labels())
+        monkeypatch.chdir(tmp_path / name)
+        assert READER.open(Path(), READING).path.name == name
+    assert [len(file) for file in LabelMapSet.open(tmp_path, READING).files] == [6, 6]
+
+
+def test_a_folder_of_segmentations_is_no_series(tmp_path: Path) -> None:
+    for name in ("a.dcm", "b.dcm"):
+        segmentation(tmp_path / name, labels(), NAMES)
+    assert not READER.owns(tmp_path)
+    assert [len(file) for file in LabelMapSet.open(tmp_path, READING).files] == [5, 5]
+    series(tmp_path, labels(), prefix="slice")
+    with pytest.raises(DataError, match=r"holds images and a segmentation, a\.dcm: give that file"):
+        LabelMapSet.open(tmp_path, READING)
+    assert len(READER.open_real(tmp_path)) == 6
+
+
+def test_folders_that_are_no_series(tmp_path: Path) -> None:
+    series(tmp_path / "two", labels())
+    series(tmp_path / "two", labels(), prefix="b", series="1.2.9", SeriesDescription="other")
+    with pytest.raises(DataError, match=r"2 series \(6 of 'no description', as 0000.dcm; 6 of 'other', as b0000.dcm\)"):
+        READER.open(tmp_path / "two", READING)
+    paths = series(tmp_path / "gap", labels())
+    paths[3].unlink()
+    with pytest.raises(DataError, match=r"slices missing: slices 2 and 3 are 5 mm apart, others 2\.5 mm"):
+        READER.open(tmp_path / "gap", READING)
+    save(slice_object(labels()[0], turned([0.3, 0, 0]), 3), paths[3])
+    with pytest.raises(DataError, match="several orientations"):
+        READER.open(tmp_path / "gap", READING)
+    save(slice_object(labels()[0][:5], AXIAL, 3), paths[3])
+    with pytest.raises(DataError, match="several sizes"):
+        READER.open(tmp_path / "gap", READING)
+    save(slice_object(labels()[0], AXIAL, 3, FrameOfReferenceUID="1.9"), paths[3])
+    with pytest.raises(DataError, match="several frames of reference"):
+        READER.open(tmp_path / "gap", READING)
+    save(slice_object(labels()[0], AXIAL, 3, ImagePositionPatient=None), paths[3])
+    with pytest.raises(DataError, match="state no place"):
+        READER.open(tmp_path / "gap", READING)
+    paths[3].write_bytes(b"text")
+    with pytest.raises(DataError, match="is not a DICOM file"):
+        READER.open(tmp_path / "gap", READING)
+
+
+def test_one_slice(tmp_path: Path) -> None:
+    file = READER.open(save(slice_object(labels()[1], AXIAL, 2), tmp_path / "a.dcm"), READING)
+    assert (len(file), file.stacked) == (1, False)
+    np.testing.assert_array_equal(file.read(0), labels()[1])
+    assert file.geometry is not None
+    np.testing.assert_allclose(file.geometry.affine[:3, 3], AXIAL[:3, 3] + 2 * AXIAL[:3, 2])
+
+
+def test_a_picture_lies_nowhere(tmp_path: Path) -> None:
+    plain = slice_object(labels()[1], AXIAL, 0, CAPTURE)
+    assert READER.open(save(plain, tmp_path / "a.dcm"), READING).geometry is None
+    plain.NominalScannedPixelSpacing = [3, 2]
+    geometry = READER.open(save(plain, tmp_path / "b.dcm"), READING).geometry
+    assert geometry is not None
+    assert (geometry.is_known, geometry.spacing_mm) == (False, (3, 2))
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_other_encodings(tmp_path: Path, syntax: str) -> None:
+    data = slice_object(labels()[1].astype(np.int16), AXIAL, 0)
+    if syntax == ExplicitVRBigEndian:
+        data.PixelData = labels()[1].astype(">i2").tobytes()
+        data["PixelData"].VR = "OW"
+    np.testing.assert_array_equal(READER.open(save(data, tmp_path / "a.dcm", syntax), READING).read(0), labels()[1])
+
+
+def test_run_lengths(tmp_path: Path) -> None:
+    data = slice_object(labels()[1], AXIAL, 0)
+    data.file_meta = pydicom.dataset.FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    data.compress(pydicom.uid.RLELossless)
+    data.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    np.testing.assert_array_equal(READER.open(tmp_path / "a.dcm", READING).read(0), labels()[1])
+
+
+def test_rescaled_class_ids(tmp_path: Path) -> None:
+    data = slice_object((labels()[1] + np.int16(1024)), AXIAL, 0, RescaleIntercept=-1024)
+    np.testing.assert_array_equal(READER.open(save(data, tmp_path / "a.dcm"), READING).read(0), labels()[1])
+    data.RescaleSlope = 0.5
+    with pytest.raises(LabelMapError, match="holds fractions"):
+        READER.open(save(data, tmp_path / "a.dcm"), READING).read(0)
+
+
+# Real images
+
+
+@pytest.mark.filterwarnings("ignore::seggd_rt.imaging.real.ResizedImageWarning")
+def test_real_images_are_in_their_own_units(tmp_path: Path) -> None:
+    stored = np.arange(480, dtype=np.int16).reshape(6, 8, 10)
+    series(tmp_path / "a", stored, RescaleSlope=2, RescaleIntercept=-1024)
+    file = READER.open_real(tmp_path / "a")
+    assert file.physical
+    np.testing.assert_array_equal(np.stack([file.read(k) for k in range(6)]), stored * 2.0 - 1024)
+    manifest = ranged(-1024, -64)
+    found = read_real(tmp_path / "a", manifest, Reading(index=5))
+    assert (found.shape, found.min()) == ((24, 32), 400 * 2 / 960)
+    assert read_real(tmp_path / "a" / "0000.dcm", manifest).shape == (24, 32)
+    with pytest.raises(OptionError, match="holds 6 slices"):
+        read_real(tmp_path / "a", manifest)
+
+
+def ranged(low: float, high: float) -> Any:
+    import msgspec
+
+    manifest = Bundle.open(TINY).manifest
+    return msgspec.structs.replace(manifest, intensity_range=(low, high))
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16])
+def test_inverted_images_are_turned(tmp_path: Path, dtype: type[np.integer]) -> None:
+    stored = np.linspace(np.iinfo(dtype).min, np.iinfo(dtype).max, 80).astype(dtype).reshape(8, 10)
+    data = slice_object(stored, AXIAL, 0, MR, PhotometricInterpretation="MONOCHROME1")
+    found = READER.open_real(save(data, tmp_path / "a.dcm")).read(0)
+    limits = np.iinfo(dtype)
+    np.testing.assert_array_equal(found, limits.max + limits.min - stored.astype(np.int64))
+    # Of class ids nothing is turned.
+    np.testing.assert_array_equal(READER.open(tmp_path / "a.dcm").read(0), stored)
+
+
+def test_a_lookup_table(tmp_path: Path) -> None:
+    table = pydicom.Dataset()
+    table.LUTDescriptor, table.ModalityLUTType = [4, 0, 16], "US"
+    table.add_new("LUTData", "US", [5, 10, 20, 40])
+    data = slice_object(labels()[1], AXIAL, 0, MR)
+    data.ModalityLUTSequence = [table]
+    found = READER.open_real(save(data, tmp_path / "a.dcm")).read(0)
+    np.testing.assert_array_equal(found, np.array([5, 10, 20, 40])[labels()[1]])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"PhotometricInterpretation": "RGB"}, "is RGB, not grey"),
+        ({"SamplesPerPixel": 3}, "3 samples a pixel"),
+        ({"NumberOfFrames": 2, "Rows": 4}, "holds 2 frames"),
+        ({"BitsAllocated": 12}, "no pixels that are read"),
+        ({"Rows": None}, "no pixels that are read"),
+        ({"PixelData": None}, "no pixels that are read"),
+    ],
+)
+def test_what_is_no_real_image(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    path = save(slice_object(labels()[1], AXIAL, 0, **change), tmp_path / "a.dcm")
+    with pytest.raises(DataError, match=message):
+        READER.open_real(path)
+
+
+def test_values_that_are_none(tmp_path: Path) -> None:
+    path = save(slice_object(labels()[1], AXIAL, 0, RescaleSlope="3"), tmp_path / "a.dcm")
+    path.write_bytes(path.read_bytes().replace(b"DS\x02\x003 ", b"DS\x04\x00nan "))
+    with pytest.raises(DataError, match="slope or intercept that is none"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        READER.open_real(path).read(0)
+
+
+def test_a_segmentation_is_no_real_image(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is a segmentation, no image"):
+        READER.open_real(segmentation(tmp_path / "a.dcm", labels(), NAMES))
+
+
+# Damage
+
+
+def test_files_that_are_no_dicom(tmp_path: Path) -> None:
+    for name, data in (("a.dcm", b""), ("b.dcm", b"\x89PNG" * 100), ("c.dcm", b"\0" * 128 + b"DICM")):
+        (tmp_path / name).write_bytes(data)
+        for opening in (READER.open, READER.open_real):
+            with pytest.raises(DataError, match=name) as raised:
+                opening(tmp_path / name, PLAIN)
+            assert "\n" not in str(raised.value)
+    with pytest.raises(DataError, match="cannot be read"):
+        READER.open(tmp_path / "none.dcm")
+
+
+def test_what_a_file_promises_is_not_believed(tmp_path: Path) -> None:
+    """Each of these would be gigabytes."""
+    huge = {"Rows": 65535, "Columns": 65535}
+    with pytest.raises(LabelMapError, match="65535x65535"):
+        READER.open(save(slice_object(labels()[1], AXIAL, 0, **huge), tmp_path / "a.dcm"), READING)
+    large = {"Rows": 8000, "Columns": 8000}
+    with pytest.raises(DataError, match="states 1 frames of 8000x8000 and is too short"):
+        READER.open(save(slice_object(labels()[1], AXIAL, 0, **large), tmp_path / "a.dcm"), READING)
+    path = segmentation(tmp_path / "b.dcm", labels(), NAMES)
+    change_segmentation(path, lambda data: setattr(data, "NumberOfFrames", (1 << 31) - 1))
+    with pytest.raises(DataError, match="states 2147483647 frames"):
+        READER.open(path, READING)
+
+
+def test_run_lengths_that_promise_too_much(tmp_path: Path) -> None:
+    data = slice_object(labels()[1], AXIAL, 0, Rows=8000, Columns=8000)
+    data.PixelData = pydicom.encaps.encapsulate([b"\x01\0\0\0" + b"\x40\0\0\0" + b"\0" * 56 + b"\x81\x07" * 100])
+    data["PixelData"].is_undefined_length = True
+    with pytest.raises(DataError, match="too short"):
+        READER.open(save(data, tmp_path / "a.dcm", pydicom.uid.RLELossless), READING)
+
+
+@pytest.mark.parametrize(
+    ("syntax", "name"),
+    [(DeflatedExplicitVRLittleEndian, "Deflated"), (pydicom.uid.JPEG2000Lossless, "JPEG 2000"), ("1.2.3", "1.2.3")],
+)
+def test_compressed_files_are_refused_before_they_are_unpacked(tmp_path: Path, syntax: str, name: str) -> None:
+    data = slice_object(labels()[1], AXIAL, 0)
+    if syntax == pydicom.uid.JPEG2000Lossless:
+        data.PixelData = pydicom.encaps.encapsulate([b"\xff\x4f\xff\x51"])
+        data["PixelData"].is_undefined_length = True
+    path = save(data, tmp_path / "a.dcm", ImplicitVRLittleEndian if syntax == "1.2.3" else syntax)
+    if syntax == "1.2.3":
+        path.write_bytes(path.read_bytes().replace(b"1.2.840.10008.1.2\0", b"1.2.3" + b"\0" * 13))
+    with pytest.raises(DataError, match=f"compressed as {name}.*decompress it first"):
+        READER.open(path, READING)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["slice", "segmentation", "label map"])
+def test_files_cut_short(tmp_path: Path, kind: str) -> None:
+    path = example(tmp_path / "a.dcm", kind)
+    whole = path.read_bytes()
+    for length in [*range(0, 400, 37), *range(400, len(whole) - 1, max(1, len(whole) // 60))]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(DataError) as raised:
+            volume_of(READER.open(path, READING))
+        assert "\n" not in str(raised.value)
+
+
+def example(path: Path, kind: str) -> Path:
+    if kind == "slice":
+        return save(slice_object(labels()[1].astype(np.int16), AXIAL, 0), path)
+    return segmentation(path, labels(), NAMES, kind="BINARY" if kind == "segmentation" else "LABELMAP")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["slice", "segmentation", "label map"])
+def test_changed_bytes_raise_nothing_else(tmp_path: Path, kind: str) -> None:
+    path = example(tmp_path / "a.dcm", kind)
+    whole, random = path.read_bytes(), np.random.default_rng(7)
+    for _ in range(150):
+        changed = bytearray(whole)
+        for place in random.integers(132, len(whole), 3):
+            changed[place] = random.integers(256)
+        path.write_bytes(changed)
+        try:
+            volume_of(READER.open(path, READING))
+            READER.open_real(path).read(0)
+        except SeggdError as error:
+            assert "\n" not in str(error)
+
+
+def test_a_file_that_changes_under_way(tmp_path: Path) -> None:
+    for path in (segmentation(tmp_path / "a.dcm", labels(), NAMES), *series(tmp_path / "b", labels())[:1]):
+        file = READER.open(path, READING)
+        path.write_bytes(path.read_bytes() + b"\0\0")
+        with pytest.raises(DataError, match="was changed while it was in use"):
+            file.read(0)
+
+
+# Bundles and commands
+
+
+def test_a_bundle_knows_its_segments(tmp_path: Path) -> None:
+    path = segmentation(tmp_path / "a.dcm", labels()[1:2], ["Kammer", "myocardium"])
+    folder = copy_bundle(TINY, tmp_path)
+    edit_manifest(folder, {"dicom": {"segments": {"Kammer": "cavity"}}})
+    bundle = Bundle.open(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for said, expected in ({}, 1), ({"kammer": "right ventricle"}, 3):
+            plan = plan_run(bundle, path, tmp_path / "out", steps=2, reading=Reading(segments=said))
+            assert sorted(np.unique(plan.masks.files[0].read(0))) == sorted([0, 2, expected])
+            found = OneMask.read(path, bundle.manifest, Reading(segments=said)).label_map
+            assert sorted(np.unique(found)) == sorted([0, 2, expected])
+    for wrong in ({"segments": {"Kammer": "none"}}, {"segment": {}}, {"segments": {"Kammer": 1}}):
+        edit_manifest(folder, {"dicom": wrong})
+        with pytest.raises(ManifestError):
+            Bundle.open(folder)
+
+
+def test_commands_take_a_map(tmp_path: Path, needs_onnxruntime: None) -> None:
+    path = segmentation(tmp_path / "a.dcm", labels()[1:2], ["Kammer", "myocardium"])
+    common = (TINY, "--mask", path, "-o", tmp_path / "a.png", "--steps", 2, "--engine", "onnxruntime")
+    for command in ("generate", "sweep"):
+        ended = run_command(command, *common)
+        assert ended.code == 2
+        assert 'with --map "Kammer=CLASS"' in ended.error_lines[-1]
+        assert not (tmp_path / "a.png").exists()
+    ended = run_command("generate", *common, "--map", "Kammer=cavity,other=background", "--map", "x=myocardium")
+    assert ended.code == 0, ended.err
+    assert (tmp_path / "a.png").exists()
+    assert run_command("generate", *common, "--map", "Kammer").code == 2

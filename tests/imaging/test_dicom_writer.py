@@ -1,0 +1,689 @@
+"""DICOM out: objects that a checker and other readers accept, where their label map lies, of nobody, twice alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shutil
+import subprocess
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+pytest.importorskip("pydicom", reason="the extra dicom is not installed")
+pytest.importorskip("highdicom", reason="the extra dicom is not installed")
+
+import highdicom
+import pydicom
+from analytic import AnalyticNetwork
+from bundles import TINY
+from commands import files_below
+from dicoms import AXIAL, FRAME, PATIENT, PATIENT_ID, save, segmentation, series, slice_object, turned
+
+import seggd_rt
+from seggd_engines.network import NetworkShape
+from seggd_rt.bundle import Bundle
+from seggd_rt.dataset import run
+from seggd_rt.errors import DataError, OptionError
+from seggd_rt.imaging import dicom_mask, dicom_study
+from seggd_rt.imaging.contract import Format, ImageStack, Reading
+from seggd_rt.imaging.dicom import DicomReader
+from seggd_rt.imaging.dicom_writer import DicomWriter
+from seggd_rt.imaging.fit import Fit
+from seggd_rt.imaging.formats import WRITERS, require_reader
+from seggd_rt.imaging.geometry import Axis
+from seggd_rt.imaging.mark import mark
+from seggd_rt.manifest import Manifest
+from seggd_rt.one_mask import OneMask
+from seggd_rt.plan import Plan, plan_run
+from seggd_rt.provenance import Provenance
+from seggd_rt.records import ManifestFile
+from seggd_rt.verify import Inputs, compare
+
+WRITER, READER = DicomWriter(), DicomReader()
+MANIFEST = msgspec.structs.replace(Bundle.open(TINY).manifest, modality="CT", intensity_range=(-500.0, 500.0))
+CLASSES = MANIFEST.classes
+NAMES = [each.name for each in CLASSES[1:]]
+READING = Reading(classes=CLASSES)
+SOURCE_WORDS = (PATIENT, PATIENT_ID, "19700102", "Who^Doctor", "A7", "Follow-up")
+DCIODVFY = shutil.which("dciodvfy")
+
+
+def labels() -> NDArray[np.uint8]:
+    """(5, 24, 32): all classes, in slices that all have some, but for one."""
+    volume = np.zeros((5, 24, 32), np.uint8)
+    for index in (0, 1, 3, 4):
+        volume[index, 3 + index : 9, 4:20], volume[index, 12:, 20:] = 1, 2
+    volume[4, 5:8, 25:] = 3
+    return volume
+
+
+def images(count: int) -> NDArray[np.float32]:
+    """(count, 24, 32) in [0, 1], with 0 and 1."""
+    pixels = np.random.default_rng(3).uniform(0, 1, (count, 24, 32)).astype(np.float32)
+    pixels[:, 0, 0], pixels[:, 0, 1] = 0, 1
+    return pixels
+
+
+def made(index: int, **change: Any) -> Provenance:
+    whole = {
+        "seed": 70 + index,
+        "classes": tuple(NAMES),
+        "mask_sha256": "a" * 64,
+        "sampler": "ddim",
+        "steps": 3,
+        "eta": 0.0,
+        "spacing": "leading",
+        "guidance": 0.0,
+        "against": None,
+        "at": None,
+        "engine": "onnxruntime",
+        "precision": "fp32",
+        "bundle": "b" * 64,
+        "version": "0.1.0",
+    }
+    return Provenance(**{**whole, **change})
+
+
+def stack_of(source: Any, manifest: Manifest = MANIFEST, **options: Any) -> ImageStack:
+    return ImageStack(len(source), 24, 32, 1, manifest, source, **options)
+
+
+def write(path: Path, source: Any, manifest: Manifest = MANIFEST, **options: Any) -> Path:
+    """Write random images of a label map file, and return where."""
+    stack = stack_of(source, manifest, **options)
+    WRITER.check(stack)
+    with WRITER.create(path, stack) as file:
+        for index, image in enumerate(images(len(source))):
+            file.append(image, made(index))
+    return path
+
+
+@pytest.fixture
+def mask(tmp_path: Path) -> Any:
+    """A segmentation in oblique slices, of pixels that are no squares."""
+    path = segmentation(tmp_path / "mask.dcm", labels(), NAMES, turned([0.1, -0.2, 0.3]), meanings=["A", "B", "C"])
+    return READER.open(path, READING)
+
+
+def volume_of(file: Any) -> NDArray[Any]:
+    return np.stack([file.read(index) for index in range(len(file))])
+
+
+def check_objects(*files: Path) -> None:
+    """Have dciodvfy look at files."""
+    if DCIODVFY is None:
+        pytest.skip("dciodvfy is not installed (Debian's dicom3tools)")
+    for path in files:
+        said = subprocess.run([DCIODVFY, path], capture_output=True, text=True, check=False).stderr
+        errors = [line for line in said.splitlines() if line.startswith("Error") and not UNKNOWN.search(line)]
+        warned = [line for line in said.splitlines() if "Warning" in line and not EXPECTED.search(line)]
+        assert (errors, warned) == ([], []), said
+        assert re.search(r"^(CTImage|MRImage|SCImage|Segmentation)$", said, re.MULTILINE), said
+
+
+UNKNOWN = re.compile(r"not a recognized standard attribute - \(0x0008,0x001c\)")
+"""Synthetic Data, which is in DICOM since 2023, and in no dictionary of a checker of 2022."""
+EXPECTED = re.compile(
+    r"\(0x0008,0x001c\)"
+    r"|\(0x5347,0x1001\).*Unrecognized tag"  # the record, in a private block
+    r"|needed to build DICOMDIR - Study (Date|Time|ID)"  # they are empty, as of no study
+    r"|attribute <Laterality>"  # empty, as what an image shows is not known
+    r"|Non-identity Modality LUT .* MR IOD"  # of an MR bundle whose range is no whole numbers
+    r"|defined term <US> for value 1 of attribute <Rescale Type>"  # unspecified: a CT bundle without a range
+    r"|this is a Standard Extended SOP Class"  # for these, and for a place of a Secondary Capture or a scale of an MR:
+    r"|not present in standard DICOM IOD - \(0x(0018,0x(0050|0088)|0020,0x(0032|0037|0052|1040|1041)|0028,0x105[234])\)"
+)
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR", "US", None])
+@pytest.mark.parametrize("window", [(-500.0, 500.0), (0.0, 1000.0), (0.0, 1.0), None], ids=str)
+def test_the_checker_finds_no_error(
+    tmp_path: Path, mask: Any, modality: str | None, window: tuple[float, float] | None
+) -> None:
+    manifest = msgspec.structs.replace(MANIFEST, modality=modality, intensity_range=window)
+    folder = write(tmp_path / "out", mask, manifest)
+    check_objects(folder / "0001.dcm", folder / "segmentation.dcm")
+
+
+def test_the_checker_finds_no_error_in_what_is_kept(tmp_path: Path, mask: Any) -> None:
+    folder = write(tmp_path / "out", mask, keep_patient=True, mark=True)
+    check_objects(folder / "0001.dcm", folder / "segmentation.dcm")
+
+
+def test_a_volume_is_a_folder_of_slices_and_their_segmentation(tmp_path: Path, mask: Any) -> None:
+    folder = write(tmp_path / "out", mask)
+    assert sorted(files_below(folder)) == [*(f"000{k}.dcm" for k in range(1, 6)), "segmentation.dcm"]
+    check_objects(*folder.iterdir())
+
+
+TAGS = {
+    "SOPClassUID": "1.2.840.10008.5.1.4.1.1.2",
+    "SyntheticData": "YES",
+    "ImageType": ["DERIVED", "SECONDARY", "AXIAL"],
+    "Modality": "CT",
+    "SpecificCharacterSet": "ISO_IR 192",
+    "SeriesDescription": "Synthetic CT by seggd-rt",
+    "BurnedInAnnotation": "NO",
+    "PatientName": "SYNTHETIC^SEGGD-RT",
+    "PatientBirthDate": "",
+    "PatientSex": "",
+    "StudyDate": "",
+    "StudyTime": "",
+    "StudyID": "",
+    "AccessionNumber": "",
+    "ReferringPhysicianName": "",
+    "InstanceNumber": 2,
+    "FrameOfReferenceUID": FRAME,
+    "PixelSpacing": [1.5, 0.8],
+    "SliceThickness": 2.5,
+    "SpacingBetweenSlices": 2.5,
+    "Rows": 24,
+    "Columns": 32,
+    "BitsAllocated": 16,
+    "BitsStored": 16,
+    "HighBit": 15,
+    "PixelRepresentation": 1,
+    "PhotometricInterpretation": "MONOCHROME2",
+    "RescaleSlope": 1,
+    "RescaleIntercept": 0,
+    "RescaleType": "HU",
+    "WindowCenter": 0,
+    "WindowWidth": 1000,
+    "Manufacturer": "seggd-rt",
+    "SoftwareVersions": "0.1.0",
+    "DeviceSerialNumber": "b" * 64,
+}
+
+
+def test_tags(tmp_path: Path, mask: Any) -> None:
+    folder = write(tmp_path / "out", mask)
+    data = pydicom.dcmread(folder / "0002.dcm")
+    assert {keyword: data[keyword].value for keyword in TAGS} == TAGS
+    assert data.PatientID.startswith("SYNTHETIC-")
+    (equipment,) = data.ContributingEquipmentSequence
+    assert equipment.PurposeOfReferenceCodeSequence[0].CodeMeaning == "Synthesizing Equipment"
+    assert (equipment.Manufacturer, equipment.SoftwareVersions) == ("seggd-rt", "0.1.0")
+    assert f"Bundle {'b' * 64}, seed 71, onnxruntime in fp32" in equipment.ContributionDescription
+    other = pydicom.dcmread(folder / "segmentation.dcm")
+    assert other.SyntheticData == "YES"
+    for keyword in ("StudyInstanceUID", "PatientID", "PatientName", "FrameOfReferenceUID"):
+        assert other[keyword].value == data[keyword].value
+    assert other.SeriesInstanceUID != data.SeriesInstanceUID
+    assert [item.Manufacturer for item in other.ContributingEquipmentSequence] == ["seggd-rt"]
+
+
+@pytest.mark.parametrize(
+    ("modality", "expected"),
+    [
+        ("MR", ("1.2.840.10008.5.1.4.1.1.4", "MR", ["DERIVED", "SECONDARY", "OTHER"])),
+        ("us", ("1.2.840.10008.5.1.4.1.1.7", "US", ["DERIVED", "SECONDARY"])),
+        ("X-ray!", ("1.2.840.10008.5.1.4.1.1.7", "OT", ["DERIVED", "SECONDARY"])),
+        (None, ("1.2.840.10008.5.1.4.1.1.7", "OT", ["DERIVED", "SECONDARY"])),
+    ],
+)
+def test_what_object_a_modality_becomes(tmp_path: Path, mask: Any, modality: str | None, expected: Any) -> None:
+    folder = write(tmp_path / "out", mask, msgspec.structs.replace(MANIFEST, modality=modality))
+    data = pydicom.dcmread(folder / "0001.dcm")
+    assert (data.SOPClassUID, data.Modality, list(data.ImageType)) == expected
+
+
+@pytest.mark.parametrize(
+    ("window", "signed", "step"),
+    [((-500, 500), True, 1.0), ((0, 60000), False, 1.0), ((-1, 1), False, 2 / 65535), ((0, 1e6), False, 1e6 / 65535)],
+)
+def test_values_are_the_modalitys(
+    tmp_path: Path, mask: Any, window: tuple[float, float], signed: bool, step: float
+) -> None:
+    folder = write(tmp_path / "out", mask, msgspec.structs.replace(MANIFEST, intensity_range=window))
+    low, high = window
+    found = volume_of(READER.open_real(folder))
+    assert (found.min(), found.max()) == pytest.approx(window, abs=step / 2)
+    expected = low + images(5).astype(np.float64) * (high - low)
+    np.testing.assert_allclose(found, expected, atol=step * 0.51)
+    data = pydicom.dcmread(folder / "0001.dcm")
+    assert data.PixelRepresentation == signed
+    assert (data.WindowCenter, data.WindowWidth) == pytest.approx(((low + high) / 2, high - low))
+
+
+def test_without_a_range_all_bits_are_used(tmp_path: Path, mask: Any) -> None:
+    folder = write(tmp_path / "out", mask, msgspec.structs.replace(MANIFEST, intensity_range=None))
+    found = volume_of(READER.open_real(folder))
+    np.testing.assert_allclose(found / 65535, images(5), atol=1e-5)
+
+
+AFFINES = {
+    "axial": AXIAL,
+    "oblique": turned([0.3, -0.4, 0.5]),
+    "flipped": AXIAL @ np.diag([-1.0, 1, 1, 1]),
+    "upside down": AXIAL @ np.diag([1.0, 1, -1, 1]),
+}
+
+
+@pytest.mark.parametrize("affine", AFFINES.values(), ids=AFFINES)
+def test_simpleitk_finds_the_same(tmp_path: Path, affine: NDArray[np.float64]) -> None:
+    sitk = pytest.importorskip("SimpleITK", reason="SimpleITK is not installed")
+    source = READER.open(segmentation(tmp_path / "mask.dcm", labels(), NAMES, affine), READING)
+    folder = write(tmp_path / "out", source)
+    reader = sitk.ImageSeriesReader()
+    series_uid = pydicom.dcmread(folder / "0001.dcm").SeriesInstanceUID
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder), series_uid))
+    image = reader.Execute()
+    found = sitk.GetArrayFromImage(image)
+    expected = np.rint(-500 + 1000 * images(5).astype(np.float64))
+    for corner in [(c, r, s) for c in (0, 31) for r in (0, 23) for s in (0, 4)]:
+        place = [*image.TransformIndexToPhysicalPoint(corner), 1]
+        here = np.rint(np.linalg.solve(source.geometry.affine, place))
+        np.testing.assert_allclose(source.geometry.affine @ here, place, atol=1e-3)
+        column, row, index = here[:3].astype(int)
+        assert found[corner[::-1]] == expected[index, row, column]
+    assert sorted(found.flat) == sorted(expected.flat)
+
+
+@pytest.mark.parametrize("affine", AFFINES.values(), ids=AFFINES)
+def test_highdicom_finds_the_same(tmp_path: Path, affine: NDArray[np.float64]) -> None:
+    source = READER.open(segmentation(tmp_path / "mask.dcm", labels(), NAMES, affine), READING)
+    folder = write(tmp_path / "out", source)
+    found = highdicom.seg.segread(folder / "segmentation.dcm")
+    volume = found.get_volume(combine_segments=True)
+    assert same_places((volume.array, volume.affine[:, [2, 1, 0, 3]]), source)
+    assert [found.get_segment_description(k).segment_label for k in (1, 2, 3)] == NAMES
+    uids = {pydicom.dcmread(path).SOPInstanceUID for path in folder.glob("0*.dcm")}
+    assert {uid for _, _, uid in found.get_source_image_uids()} <= uids
+
+
+def test_segmentation_in_images_out_segmentation_out(tmp_path: Path, mask: Any) -> None:
+    folder = write(tmp_path / "out", mask)
+    again = READER.open(folder / "segmentation.dcm", READING)
+    np.testing.assert_array_equal(volume_of(again), labels())
+    np.testing.assert_allclose(again.geometry.affine, mask.geometry.affine, atol=1e-6)
+    codes = [
+        item.SegmentedPropertyTypeCodeSequence[0]
+        for item in pydicom.dcmread(folder / "segmentation.dcm").SegmentSequence
+    ]
+    assert [(code.CodeValue, code.CodeMeaning) for code in codes] == [("1000", "A"), ("2000", "B"), ("3000", "C")]
+
+
+def test_a_mask_that_ends_in_empty_slices(tmp_path: Path) -> None:
+    volume = np.concatenate([labels()[2:3], labels()[:2], labels()[2:3]])
+    source = READER.open(series(tmp_path / "mask", volume)[0].parent, READING)
+    folder = write(tmp_path / "out", source)
+    np.testing.assert_array_equal(volume_of(READER.open(folder / "segmentation.dcm", READING)), volume)
+    for name in ("empty", "out2"):
+        shutil.rmtree(tmp_path / name, ignore_errors=True)
+    nothing = READER.open(series(tmp_path / "empty", np.zeros_like(volume))[0].parent, READING)
+    folder = write(tmp_path / "out2", nothing)
+    assert not volume_of(READER.open(folder / "segmentation.dcm", READING)).any()
+
+
+def test_the_segmentation_holds_the_classes_kept(tmp_path: Path, mask: Any) -> None:
+    kept = [("cavity",), ("cavity", "right ventricle"), ("cavity",), ("right ventricle",), ("cavity",)]
+    with WRITER.create(tmp_path / "out", stack_of(mask)) as file:
+        for index, (image, classes) in enumerate(zip(images(5), kept, strict=True)):
+            file.append(image, made(index, classes=classes))
+    expected = [
+        np.where(np.isin(label_map, [NAMES.index(name) + 1 for name in classes]), label_map, 0)
+        for label_map, classes in zip(labels(), kept, strict=True)
+    ]
+    file = READER.open(tmp_path / "out" / "segmentation.dcm", READING)
+    np.testing.assert_array_equal(volume_of(file), expected)
+    assert sorted(file.segments) == [1, 3]
+
+
+def test_names_of_classes_that_are_not_ascii(tmp_path: Path) -> None:
+    names = ["Höhle", "心筋", "right\\left " + "x" * 80]
+    classes = tuple(msgspec.structs.replace(c, name=n) for c, n in zip(CLASSES, ["-", *names], strict=True))
+    manifest = msgspec.structs.replace(MANIFEST, classes=classes)
+    source = READER.open(series(tmp_path / "mask", labels())[0].parent, Reading(classes=classes))
+    folder = tmp_path / "out"
+    with WRITER.create(folder, stack_of(source, manifest)) as file:
+        for index, image in enumerate(images(5)):
+            file.append(image, made(index, classes=tuple(names)))
+    check_objects(*folder.iterdir())
+    assert WRITER.made(folder)[0].classes == tuple(names)
+    found = [item.SegmentLabel for item in pydicom.dcmread(folder / "segmentation.dcm").SegmentSequence]
+    assert found == [*names[:2], names[2].replace("\\", "/")[:64]]
+
+
+@pytest.mark.parametrize("affine", AFFINES.values(), ids=AFFINES)
+@pytest.mark.parametrize("axis", [Axis.AXIAL, Axis.CORONAL, Axis.SAGITTAL, Axis.SECOND])
+def test_nifti_to_dicom_to_nifti(tmp_path: Path, affine: NDArray[np.float64], axis: Axis) -> None:
+    nib = pytest.importorskip("nibabel", reason="the extra nifti is not installed")
+    voxels = labels().transpose(2, 1, 0)
+    nib.save(nib.Nifti1Image(voxels, np.diag([-1, -1, 1, 1]) @ affine), tmp_path / "mask.nii.gz")
+    source = require_reader(tmp_path / "mask.nii.gz").open(tmp_path / "mask.nii.gz", Reading(axis=axis))
+    folder = write(tmp_path / "out", source)
+    back = READER.open(folder / "segmentation.dcm", READING)
+    assert same_places(source, back)
+    assert same_places(READER.open_real(folder), source, labels_too=False)
+    WRITERS[Format.NIFTI].check(stack_of(back))
+    with WRITERS[Format.NIFTI].create(tmp_path / "out.nii.gz", stack_of(back)) as file:
+        for index, label_map in enumerate(volume_of(back)):
+            whole = np.zeros((24, 32), np.float32)
+            height, width = min(24, label_map.shape[0]), min(32, label_map.shape[1])
+            whole[:height, :width] = label_map[:height, :width] / 3
+            file.append(whole, made(index))
+    image = nib.load(tmp_path / "out.nii.gz")
+    np.testing.assert_allclose(np.abs(np.linalg.det(image.affine)), 0.8 * 1.5 * 2.5, rtol=1e-5)
+    again = require_reader(tmp_path / "out.nii.gz").open_real(tmp_path / "out.nii.gz", Reading())
+    assert same_places(again, source, labels_too=False)
+    assert (int(image.header["sform_code"]), int(image.header["qform_code"])) == (1, 1)
+    assert [each.seed for each in WRITERS[Format.NIFTI].made(tmp_path / "out.nii.gz")] == list(
+        range(70, 70 + len(back))
+    )
+
+
+def same_places(one: Any, other: Any, *, labels_too: bool = True) -> bool:
+    """Say whether two files, or arrays with affines, have the same pixels at the same places, in whatever order."""
+
+    def points(file: Any) -> NDArray[np.float64]:
+        volume, affine = file if isinstance(file, tuple) else (volume_of(file), file.geometry.affine)
+        index = np.indices(volume.shape).reshape(3, -1)[::-1]
+        places = (affine @ [*index, np.ones(volume.size)])[:3].T
+        values = volume.reshape(-1, 1) if labels_too else np.zeros((volume.size, 1))
+        rows = np.hstack([places, values])
+        return rows[np.lexsort(np.rint(rows[:, 2::-1] * 20).T)]
+
+    first, second = points(one), points(other)
+    return first.shape == second.shape and np.abs(first - second).max() < 1e-3
+
+
+def test_one_slice_is_one_file(tmp_path: Path) -> None:
+    source = READER.open(save(slice_object(labels()[0], AXIAL, 2), tmp_path / "mask.dcm"), READING)
+    path = write(tmp_path / "one.dcm", source)
+    assert sorted(files_below(tmp_path)) == ["mask.dcm", "one.dcm"]
+    check_objects(path)
+    assert WRITER.made(path) == (made(0),)
+    geometry = READER.open_real(path).geometry
+    assert geometry is not None
+    np.testing.assert_allclose(geometry.affine, source.geometry.affine, atol=1e-6)
+
+
+def test_images_go_back_to_the_masks_pixels(tmp_path: Path) -> None:
+    large = np.zeros((2, 40, 50), np.uint8)
+    large[:, 10:20, 10:20] = 1
+    source = READER.open(series(tmp_path / "mask", large)[0].parent, READING)
+    folder = write(tmp_path / "out", source, fit=Fit.CROP_PAD)
+    found = volume_of(READER.open_real(folder))
+    assert found.shape == large.shape
+    np.testing.assert_allclose(found[:, 8:32, 9:41], np.rint(-500 + 1000 * images(2)), atol=1)
+    assert (found[:, :8] == -500).all()
+
+
+# Whose they are
+
+
+def test_nothing_of_the_patient_is_written(tmp_path: Path, mask: Any) -> None:
+    folder = write(tmp_path / "out", mask)
+    one = tmp_path / "one" / "one.dcm"
+    one.parent.mkdir()
+    write(one, READER.open(save(slice_object(labels()[0], AXIAL, 2), tmp_path / "slice.dcm"), READING))
+    source = mask.path.read_bytes()
+    for word in SOURCE_WORDS:
+        assert word.encode() in source
+        for path in (*folder.iterdir(), one):
+            assert word.encode() not in path.read_bytes(), (path, word)
+    assert pydicom.dcmread(folder / "0001.dcm").StudyInstanceUID != "1.2.3"
+
+
+def test_the_patient_is_kept_where_that_is_said(tmp_path: Path, mask: Any) -> None:
+    folder = write(tmp_path / "out", mask, keep_patient=True)
+    source = pydicom.dcmread(mask.path)
+    for path in folder.iterdir():
+        data = pydicom.dcmread(path)
+        found = {keyword: str(data[keyword].value) for keyword in dicom_study.KEPT if keyword in data}
+        assert found.items() >= {k: str(source[k].value) for k in found if k in source and source[k].value}.items()
+        assert (data.PatientName, data.PatientID, data.StudyInstanceUID) == (PATIENT, PATIENT_ID, "1.2.3")
+        assert data.SyntheticData == "YES"
+        assert data.SeriesInstanceUID != source.SeriesInstanceUID
+    # Of a study, its images have all; a segmentation of the source may have lost some.
+    first = READER.open(series(tmp_path / "mask", labels())[0].parent, READING)
+    data = pydicom.dcmread(write(tmp_path / "out2", first, keep_patient=True) / "0001.dcm")
+    assert [data[k].value for k in ("StudyDescription", "ReferringPhysicianName")] == ["Follow-up", "Who^Doctor"]
+
+
+def test_what_a_source_says_wrongly_is_left_out(tmp_path: Path) -> None:
+    wrong = {
+        "PatientSex": "X",
+        "PatientBirthDate": "19991340",
+        "StudyTime": "126000",
+        "PatientAge": "old",
+        "StudyID": "more than sixteen characters",
+        "AccessionNumber": ["A", "B"],
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        paths = series(tmp_path / "mask", labels(), **wrong)
+        folder = write(tmp_path / "out", READER.open(paths[0].parent, READING), keep_patient=True)
+    data = pydicom.dcmread(folder / "0001.dcm")
+    assert [data.get(keyword, "") for keyword in wrong] == [""] * 6
+    assert data.PatientID == PATIENT_ID
+    check_objects(folder / "segmentation.dcm")
+
+
+def test_the_mark(tmp_path: Path, mask: Any) -> None:
+    plain, marked = write(tmp_path / "plain", mask), write(tmp_path / "marked", mask, mark=True)
+    one, other = (volume_of(READER.open_real(folder)) for folder in (plain, marked))
+    rows, _ = np.nonzero((one != other).any(axis=0))
+    assert rows.min() > 12
+    assert (other[:, rows.min() :, 1:14].max(axis=(1, 2)) > 0).all()
+    assert pydicom.dcmread(marked / "0001.dcm").BurnedInAnnotation == "YES"
+    np.testing.assert_array_equal(mark(np.zeros((256, 256), np.float32))[:200], 0)
+    assert mark(np.zeros((256, 256), np.float32)).max() == 1
+    assert mark(np.zeros((3, 2), np.float32)).shape == (3, 2)
+
+
+# How they were made
+
+
+def test_how_images_were_made_is_read_back(tmp_path: Path, mask: Any) -> None:
+    folder = write(tmp_path / "out", mask)
+    for number, path in enumerate(sorted(folder.glob("0*"))):
+        path.rename(path.with_name(f"{'edcba'[number]}.dcm"))
+    assert WRITER.made(folder) == tuple(made(index) for index in range(5))
+    assert WRITER.made(folder / "e.dcm") == (made(0),)
+
+
+def test_files_without_a_record(tmp_path: Path) -> None:
+    path = save(slice_object(labels()[0], AXIAL, 0), tmp_path / "a.dcm")
+    with pytest.raises(DataError, match="carries no record of its making"):
+        WRITER.made(path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no image of DICOM"):
+        WRITER.made(tmp_path / "empty")
+
+
+def test_the_same_bytes_when_written_again(tmp_path: Path, mask: Any) -> None:
+    first, second = (files_below(write(tmp_path / name, mask)) for name in ("a", "b"))
+    assert first == second
+    for keyword, count in (("SOPInstanceUID", 6), ("SeriesInstanceUID", 2), ("StudyInstanceUID", 1)):
+        assert len({pydicom.dcmread(path)[keyword].value for path in (tmp_path / "a").iterdir()}) == count
+
+
+def test_uids_tell_volumes_apart(tmp_path: Path, mask: Any) -> None:
+    moved = READER.open(segmentation(tmp_path / "m.dcm", labels(), NAMES, AXIAL), READING)
+    folders = [
+        write(tmp_path / "a", mask),
+        write(tmp_path / "b", moved),
+        write(tmp_path / "c", mask, mark=True),
+        write(tmp_path / "d", mask, keep_patient=True),
+        write(tmp_path / "e", mask, msgspec.structs.replace(MANIFEST, modality="MR")),
+    ]
+    found = [pydicom.dcmread(path).SOPInstanceUID for folder in folders for path in folder.iterdir()]
+    assert len(set(found)) == len(found) == 30
+    assert all(re.fullmatch(r"2\.25\.[1-9]\d{10,38}", uid) for uid in found)
+
+
+# What is refused
+
+
+def test_what_dicom_cannot_hold(tmp_path: Path, mask: Any) -> None:
+    with pytest.raises(OptionError, match="3 channels"):
+        WRITER.check(ImageStack(5, 24, 32, 3, MANIFEST, mask))
+    with pytest.raises(OptionError, match="is a picture"):
+        WRITER.check(ImageStack(5, 24, 32, 1, MANIFEST, None))
+    nowhere = slice_object(labels()[0], AXIAL, 0, ImagePositionPatient=None)
+    with pytest.raises(OptionError, match="does not state where its slices lie"):
+        WRITER.check(stack_of(READER.open(save(nowhere, tmp_path / "a.dcm"), READING)))
+
+
+def test_sheared_volumes(tmp_path: Path) -> None:
+    nib = pytest.importorskip("nibabel", reason="the extra nifti is not installed")
+    sheared = np.array([[1, 0.2, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    nib.save(nib.Nifti1Image(labels(), sheared), tmp_path / "a.nii")
+    source = require_reader(tmp_path / "a.nii").open(tmp_path / "a.nii", Reading())
+    with pytest.raises(OptionError, match="not perpendicular"):
+        WRITER.check(stack_of(source))
+    nib.save(nib.Nifti1Image(labels(), AXIAL), tmp_path / "b.nii")
+    source = require_reader(tmp_path / "b.nii").open(tmp_path / "b.nii", Reading())
+    with pytest.raises(OptionError, match="names no patient to keep"):
+        WRITER.check(stack_of(source, keep_patient=True))
+
+
+def test_a_failure_leaves_nothing(tmp_path: Path, mask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = files_below(tmp_path)
+    with pytest.raises(KeyboardInterrupt), WRITER.create(tmp_path / "out", stack_of(mask)) as file:
+        file.append(images(1)[0], made(0))
+        raise KeyboardInterrupt
+    assert files_below(tmp_path) == before
+    with (
+        pytest.raises(ValueError, match="1 images were written of 5"),
+        WRITER.create(tmp_path / "out", stack_of(mask)) as file,
+    ):
+        file.append(images(1)[0], made(0))
+    assert files_below(tmp_path) == before
+
+    def fail(*_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(dicom_mask, "segmentation", fail)  # when all slices are written
+    with pytest.raises(RuntimeError):
+        write(tmp_path / "out", mask)
+    assert files_below(tmp_path) == before
+
+
+# Runs
+
+
+@pytest.fixture
+def generator() -> Iterator[seggd_rt.Generator]:
+    with seggd_rt.Generator(Bundle.open(TINY), AnalyticNetwork(NetworkShape(1, 3, 24, 32), std=0.2)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def plan(mask: Path, output: Path | str, **options: Any) -> Plan:
+    return plan_run(Bundle.open(TINY), mask, output, steps=2, **options)
+
+
+def test_a_run_writes_a_folder_a_volume_and_goes_on(
+    tmp_path: Path, mask: Any, generator: seggd_rt.Generator, quiet: None
+) -> None:
+    out = tmp_path / "out"
+    records = list(run(plan(mask.path, out, count=2), generator))
+    folders = sorted(path.name for path in out.iterdir() if path.is_dir())
+    assert len(folders) == 2
+    assert sorted({record.file for record in records}) == folders
+    assert [record.file_index for record in records] == [*range(5)] * 2
+    assert WRITER.made(out / records[0].file) == tuple(record.provenance for record in records[:5])
+    before = files_below(out)
+    assert list(run(plan(mask.path, out, count=2), generator)) == []
+    # As a killed run leaves it: one volume half written, and no line of it.
+    manifest = ManifestFile(out)
+    manifest.forget([folders[0]])
+    (out / folders[0]).rename(out / f".{folders[0]}.part")
+    (out / f".{folders[0]}.part" / "segmentation.dcm").unlink()
+    assert len(list(run(plan(mask.path, out, count=2), generator))) == 5
+    after = files_below(out)
+    assert {k: v for k, v in after.items() if k != "manifest.jsonl"} == {
+        k: v for k, v in before.items() if k != "manifest.jsonl"
+    }
+    with pytest.raises(OptionError, match="was made with keep patient False, and this run has keep patient True"):
+        list(run(plan(mask.path, out, count=2, keep_patient=True), generator))
+    assert len(list(run(plan(mask.path, out, count=2, keep_patient=True), generator, force=True))) == 10
+    assert pydicom.dcmread(out / folders[0] / "0001.dcm").PatientID == PATIENT_ID
+
+
+def test_a_run_of_one_slice_into_a_file(tmp_path: Path, generator: seggd_rt.Generator, quiet: None) -> None:
+    path = save(slice_object(labels()[0], AXIAL, 2), tmp_path / "mask.dcm")
+    (record,) = run(plan(path, tmp_path / "one.dcm", seed=5), generator)
+    assert (record.file, record.file_index) == ("one.dcm", 0)
+    assert WRITER.made(tmp_path / "one.dcm")[0].seed == 5
+
+
+@pytest.mark.parametrize("window", [(-500.0, 500.0), None], ids=str)
+def test_images_are_drawn_again_and_compared(
+    tmp_path: Path, mask: Any, generator: seggd_rt.Generator, quiet: None, window: Any
+) -> None:
+    manifest = msgspec.structs.replace(Bundle.open(TINY).manifest, intensity_range=window)
+    bundle = dataclasses.replace(Bundle.open(TINY), manifest=manifest)
+    network = AnalyticNetwork(NetworkShape(1, 3, 24, 32), std=0.2)
+    with seggd_rt.Generator(bundle, network) as other:
+        for marked in (False, True):
+            planned = plan_run(bundle, mask.path, tmp_path / f"{marked}", steps=2, mark=marked)
+            records = list(run(planned, other))
+            assert {record.mark for record in records} == ({"SYNTHETIC"} if marked else {None})
+            folder = tmp_path / f"{marked}" / records[0].file
+            found = compare(folder, other, Inputs(mask.path, Reading()))
+            assert (found.images, found.max_error) == (5, 0)
+        changed = pydicom.dcmread(folder / "0003.dcm")
+        changed.PixelData = changed.PixelData[::-1]
+        changed.save_as(folder / "0003.dcm")
+        assert not compare(folder, other, Inputs(mask.path, Reading())).alike
+
+
+def test_one_slice_of_a_volume_keeps_its_place(tmp_path: Path, mask: Any, quiet: None) -> None:
+    one = OneMask.read(mask.path, MANIFEST, Reading(index=3))
+    one.write(tmp_path / "one.dcm", list(images(1)), [made(0)])
+    geometry = READER.open_real(tmp_path / "one.dcm").geometry
+    assert geometry is not None
+    expected = mask.geometry.affine.copy()
+    expected[:3, 3] += 3 * expected[:3, 2]
+    np.testing.assert_allclose(geometry.affine, expected, atol=1e-6)
+    with pytest.raises(OptionError, match="DICOM holds an image of each slice: 1, not 3"):
+        one.write(tmp_path / "more.dcm", list(images(3)), [made(k) for k in range(3)])
+
+
+def test_runs_that_are_refused(tmp_path: Path, mask: Any, quiet: None) -> None:
+    with pytest.raises(OptionError, match="holds one slice, and this run draws 5"):
+        plan(mask.path, tmp_path / "one.dcm")
+    for options in ({"keep_patient": True}, {"mark": True}):
+        with pytest.raises(OptionError, match="in DICOM alone"):
+            plan(mask.path, tmp_path / "out", images_as=Format.PNG, **options)
+    np.save(tmp_path / "mask.npy", labels()[0])
+    with pytest.raises(OptionError, match="is a picture"):
+        plan(tmp_path / "mask.npy", tmp_path / "out", images_as=Format.DICOM)
+
+
+def test_a_segmentation_gives_other_formats_too(
+    tmp_path: Path, mask: Any, generator: seggd_rt.Generator, quiet: None
+) -> None:
+    pytest.importorskip("nibabel", reason="the extra nifti is not installed")
+    list(run(plan(mask.path, tmp_path / "out.nii.gz"), generator))
+    volume = require_reader(tmp_path / "out.nii.gz").open_real(tmp_path / "out.nii.gz", Reading())
+    assert same_places(volume, mask, labels_too=False)
+    list(run(plan(mask.path, tmp_path / "pictures", images_as=Format.PNG), generator))
+    assert len(list((tmp_path / "pictures").glob("*.png"))) == 5
+
+
+def test_a_slice_without_a_place_gives_nifti_without_one(tmp_path: Path) -> None:
+    nib = pytest.importorskip("nibabel", reason="the extra nifti is not installed")
+    nowhere = slice_object(labels()[0], AXIAL, 0, ImagePositionPatient=None)
+    source = READER.open(save(nowhere, tmp_path / "a.dcm"), READING)
+    with WRITERS[Format.NIFTI].create(tmp_path / "a.nii", stack_of(source)) as file:
+        file.append(images(1)[0], made(0))
+    header = nib.load(tmp_path / "a.nii").header
+    assert (int(header["sform_code"]), int(header["qform_code"])) == (0, 0)
+    np.testing.assert_allclose(header.get_zooms(), (0.8, 1.5, 2.5))
