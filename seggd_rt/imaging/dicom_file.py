@@ -131,6 +131,9 @@ def _read(path: Path, file: BinaryIO, tags: Sequence[str] | None) -> Dataset:
         specific_tags=None if tags is None else [pydicom.tag.Tag(tag) for tag in tags],
     )
     header.file_meta = meta
+    if tags is not None:
+        for _ in header:  # each is decoded here, where it is known what is raised for one that is none
+            pass
     return header
 
 

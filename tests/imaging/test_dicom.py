@@ -460,6 +460,17 @@ def test_changed_bytes_raise_nothing_else(tmp_path: Path, kind: str) -> None:
             assert "\n" not in str(error)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_value_of_no_kind_that_there_is(tmp_path: Path) -> None:
+    path = example(tmp_path / "a.dcm", "slice")
+    tag = b"\x20\0\x52\0"  # of the frame of reference
+    content = path.read_bytes()
+    assert content.count(tag + b"UI") == 1
+    path.write_bytes(content.replace(tag + b"UI", tag + b"U\xb8"))
+    with pytest.raises(DataError, match="is damaged, or not whole"):
+        DicomReader().open(path)
+
+
 def test_a_file_that_changes_under_way(tmp_path: Path) -> None:
     for path in (segmentation(tmp_path / "a.dcm", labels(), NAMES), *series(tmp_path / "b", labels())[:1]):
         file = READER.open(path, READING)
