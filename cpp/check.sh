@@ -87,6 +87,9 @@ if command -v nvcc >/dev/null; then
     -DTENSORRT_INCLUDE="${TENSORRT_INCLUDE:-}"
   build cuda seggd_c11
   tests cuda --tests-regex c11
-  echo "with CUDA, TensorRT $tensorrt: $(stat -L -c %s build/cuda/libseggd.so) bytes"
+  strip -o build/cuda/stripped.so build/cuda/libseggd.so
+  gpu_size=$(stat -c %s build/cuda/stripped.so)
+  test "$gpu_size" -lt $((2 << 20)) || { echo "with CUDA it has $gpu_size bytes, not below 2 MiB" >&2 && exit 1; }
+  echo "with CUDA, TensorRT $tensorrt: $gpu_size bytes, stripped"
 fi
 echo "libseggd.so: $size bytes; seggd.dll links"

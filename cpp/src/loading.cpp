@@ -126,12 +126,16 @@ std::vector<EngineState> list_engines(const LoadOptions& options) {
 }
 
 std::unique_ptr<Network> load(const Bundle& bundle, const LoadOptions& options) {
+  return load(bundle, options, engines(options.libraries));
+}
+
+std::unique_ptr<Network> load(const Bundle& bundle, const LoadOptions& options,
+                              const std::vector<std::unique_ptr<Engine>>& all) {
   const std::vector<std::string> places = devices(options.device);
   if (options.threads < 0)
     throw Error(SEGGD_OPTION, "threads is " + std::to_string(options.threads) + "; it must not be negative");
   std::optional<Precision> precision;
   if (options.precision != kAuto) precision = kPrecisions.require(options.precision);
-  const std::vector<std::unique_ptr<Engine>> all = engines(options.libraries);
   if (options.engine != kAuto) {
     std::vector<std::string> names;
     for (const auto& engine : all) {

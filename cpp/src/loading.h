@@ -30,4 +30,8 @@ std::vector<EngineState> list_engines(const LoadOptions& options);
 // SEGGD_ENGINE_CHECK where its outputs miss the golden states; and what is wrong with the bundle.
 std::unique_ptr<Network> load(const Bundle& bundle, const LoadOptions& options);
 
+// The same, of these engines.
+std::unique_ptr<Network> load(const Bundle& bundle, const LoadOptions& options,
+                              const std::vector<std::unique_ptr<Engine>>& all);
+
 }  // namespace seggd::core
