@@ -18,6 +18,7 @@ from seggd_training.data import Dataset
 from seggd_training.evaluation import memorisation
 from seggd_training.evaluation.cases import Cases
 from seggd_training.evaluation.memorisation import NEAR, QUANTILES, Memorisation, measure_memorisation
+from seggd_training.evaluation.nearest import Nearest
 from seggd_training.evaluation.segmenter import Segmenter, SegmenterConfig
 from seggd_training.evaluation.sheet import render_closest
 from seggd_training.evaluation.tables import memorisation_tables
@@ -121,6 +122,20 @@ def test_three_copies_among_forty_are_found_and_shown(segmenter: Segmenter, trai
     assert sheet.height > 12 * 128 and sheet.width > 3 * 128
 
 
+def test_an_image_that_is_too_near_in_features_alone_is_a_copy_too(
+    segmenter: Segmenter, training: Dataset, cases: Cases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As turned and shifted copies are: far in pixels, near in features."""
+    far = Nearest(np.full(2 * COUNT, 1.0), np.zeros(2 * COUNT, np.int64))
+    near = Nearest(np.where(np.arange(2 * COUNT) == 7, 0.49, 1.0), far.index)
+    monkeypatch.setattr(memorisation, "nearest_in_pixels", lambda *_: far)
+    monkeypatch.setattr(memorisation, "nearest_in_features", lambda *_: near)
+    found, _ = measure_memorisation(segmenter, cases.images, cases, training)
+    assert (found.copies, found.real_copies) == (1, 0)
+    monkeypatch.setattr(memorisation, "nearest_in_features", lambda *_: replace(near, distance=near.distance + 0.02))
+    assert measure_memorisation(segmenter, cases.images, cases, training)[0].copies == 0
+
+
 def test_held_out_images_that_are_copies_are_told_apart(segmenter: Segmenter, training: Dataset, cases: Cases) -> None:
     """One held-out image that lies in the training split too must not hide what the generator copies."""
     leaky = replace(cases, images=np.concatenate([copied(training, np.array([9])), cases.images[1:]]))
@@ -152,13 +167,13 @@ def test_intervals_are_of_draws_of_patients(monkeypatch: pytest.MonkeyPatch) -> 
         near, nearest = (np.mean(drawn < bound) for bound in (expected[1][1], held_out.min()))
         ratio = expected[0][10] / expected[1][10]
         np.testing.assert_allclose(row, [*expected[0], *expected[1], near, nearest, ratio])
-    patients = np.repeat(np.arange(4), 3)
+    patients = np.repeat([7, 3, 5], [2, 7, 3])
     monkeypatch.setattr(memorisation, "_BLOCK", 100)
     blocks = list(memorisation._image_weights(patients, seed=0))
     assert max(map(len, blocks)) == 8 and sum(map(len, blocks)) == 10_000
-    assert all(
-        (block[:, patients == 1] == block[:, [3]]).all() and block.sum() == 12 * len(block) for block in blocks[:9]
-    )
+    for block in blocks[:9]:
+        assert (block[:, [0, 2, 9]].sum(axis=1) == 3).all(), "as many patients as there are"
+        assert (block == block[:, np.repeat([0, 2, 9], [2, 7, 3])]).all(), "a patient's images go together"
 
 
 def test_training_images_that_show_nothing_are_left_out(segmenter: Segmenter, training: Dataset, cases: Cases) -> None:
@@ -169,7 +184,9 @@ def test_training_images_that_show_nothing_are_left_out(segmenter: Segmenter, tr
     found, pairs = measure_memorisation(segmenter, black, cases, replace(training, images=images))
     assert found.images == 75 and found.copies == 0
     assert all(pair.training % 2 for pair in pairs)
-    assert all(int(match.training.split()[1]) % 2 for match in found.closest)
+    odd = np.arange(COUNT) * 2 + 1
+    found, _ = measure_memorisation(segmenter, copied(training, odd), cases, replace(training, images=images))
+    assert all(match.training == f"train {odd[match.mask - 100]}" for match in found.closest)
     with pytest.raises(DataError, match="every training image is of one grey level"):
         measure_memorisation(segmenter, black, cases, replace(training, images=np.zeros_like(images)))
 

@@ -7,7 +7,8 @@ and their patients are none of the training split's.
 
 Two things bear on the figures. Generated images are a little smoother than real ones, and so a little nearer to all
 images: a ratio somewhat below 1 is no copy yet. And a copy that was turned or shifted, as training with augmentation
-may teach, is farther in pixels than a plain one; features see less of that.
+may teach, is farther in pixels than a plain one; of that features see less, so an image that is too near in either is
+taken for a copy.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ class Memorisation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     pixels, features
         Root mean square differences of patterns, and distances of the segmenter's features.
     copies, real_copies
-        Generated, and held-out real, images whose distance in pixels is below `COPY` times that of the near real ones.
+        Generated, and held-out real, images whose distance in pixels or in features is below `COPY` times that of the
+        near real ones.
     closest
         The generated images nearest to a training image.
     images, patients
@@ -144,14 +146,16 @@ def measure_memorisation(
     def compare(found: Nearest) -> Distances:
         return _compare(found.distance[drawn], found.distance[real], cases.patients, seed)
 
-    result = compare(pixels)
-    limit = COPY * result.at(NEAR).real.mean
+    in_pixels, in_features = compare(pixels), compare(features)
+    is_copy = (pixels.distance < COPY * in_pixels.at(NEAR).real.mean) | (
+        features.distance < COPY * in_features.at(NEAR).real.mean
+    )
     closest = _closest(pixels.of(drawn), _SHOWN)
     scores = Memorisation(
-        pixels=result,
-        features=compare(features),
-        copies=int((pixels.distance[drawn] < limit).sum()),
-        real_copies=int((pixels.distance[real] < limit).sum()),
+        pixels=in_pixels,
+        features=in_features,
+        copies=int(is_copy[drawn].sum()),
+        real_copies=int(is_copy[real].sum()),
         closest=tuple(
             Match(
                 mask=int(cases.indices[i]),

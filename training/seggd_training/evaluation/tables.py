@@ -149,7 +149,8 @@ def memorisation_tables(found: Memorisation, images: int) -> tuple[TextTable, Te
     )
     said = (
         f"Taken for copies: {found.copies} of {counted(images, 'generated image')}, and {found.real_copies} of as many "
-        f"real ones, which are nearer than {COPY:g} times the bound of the nearest {NEAR:.0%} of real images."
+        f"real ones, which in pixels or features are nearer than {COPY:g} times the bound of the nearest {NEAR:.0%} of "
+        "real images."
     )
     return (
         TextTable(
@@ -171,8 +172,8 @@ def memorisation_tables(found: Memorisation, images: int) -> tuple[TextTable, Te
                 ),
                 ("as far as real images", "1", f"{NEAR:g}", "0"),
             ),
-            f"{said} Generated images are smoother than real ones, and so a little nearer to all images. Copies that "
-            "training turned or shifted are farther in pixels.",
+            f"{said} Generated images are smoother than real ones, and so a little nearer to all images. Of "
+            "copies that training turned or shifted, pixels see less than features.",
             frozenset({len(spaces)}),
         ),
     )
