@@ -74,16 +74,28 @@ def test_a_graph_of_another_network_is_refused(wide_bundle: Path, tmp_path: Path
         prove_segmenter(tmp_path / "segmenter.onnx", small_segmenter(1).network, trial_images(meaning))
 
 
+def constant_segmenter(*scores: float) -> nn.Module:
+    network = nn.Conv2d(3, 3, 1).eval()
+    with torch.no_grad():
+        network.weight.zero_()
+        network.bias.copy_(torch.tensor(scores))
+    return network
+
+
+def test_the_right_classes_are_no_excuse_for_other_scores(wide_bundle: Path, tmp_path: Path) -> None:
+    meaning = Bundle.open(wide_bundle).manifest.meaning
+    shipped = ShippedSegmenter(constant_segmenter(9, 5, 0), (1.0, 99.0), (), None)
+    write_segmenter(shipped, meaning, tmp_path / "segmenter.onnx")
+    with pytest.raises(ExportError, match=r"max\|d\|/max\|o\| 1\.11e-0[23], .*; 0\.00% of the pixels"):
+        prove_segmenter(tmp_path / "segmenter.onnx", constant_segmenter(9, 5.01, 0), trial_images(meaning))
+
+
 def test_scores_within_their_limit_are_no_excuse_for_other_classes(
     wide_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two channels that are nearly equal: another one is the largest, though no score is far off."""
     meaning = Bundle.open(wide_bundle).manifest.meaning
-    tied, other = (nn.Conv2d(3, 3, 1).eval() for _ in range(2))
-    with torch.no_grad():
-        for network, bias in ((tied, (9.0, 9.0, 0.0)), (other, (9.0, 9.0001, 0.0))):
-            network.weight.zero_()
-            network.bias.copy_(torch.tensor(bias))
+    tied, other = constant_segmenter(9, 9, 0), constant_segmenter(9, 9.0001, 0)
     write_segmenter(ShippedSegmenter(tied, (1.0, 99.0), (), None), meaning, tmp_path / "segmenter.onnx")
     with pytest.raises(ExportError, match=r"100\.00% of the pixels get another class, limit 0\.01%"):
         prove_segmenter(tmp_path / "segmenter.onnx", other, trial_images(meaning))

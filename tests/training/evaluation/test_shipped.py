@@ -15,6 +15,8 @@ from grey_hearts import draw_hearts, heart_dataset, trained_segmenter, write_npz
 pytest.importorskip("monai", reason="needs the extra `eval`")
 pytest.importorskip("onnx_ir", reason="needs the extra `export`")
 
+import torch
+
 from seggd_export.segmenter_graph import write_segmenter
 from seggd_rt.bundle import Bundle
 from seggd_rt.errors import DataError, OptionError
@@ -22,6 +24,7 @@ from seggd_rt.labels import name_classes
 from seggd_rt.manifest import Meaning
 from seggd_rt.output_check import OutputCheck
 from seggd_training.data import Dataset
+from seggd_training.evaluation.segmenter import standardize
 from seggd_training.evaluation.shipped import UnknownDiceWarning, class_intensities, real_dice, segmenter_to_ship
 
 pytestmark = pytest.mark.usefixtures("needs_onnxruntime")
@@ -106,6 +109,9 @@ def test_onnx_runtime_finds_what_pytorch_finds(segmenter: Path, meaning: Meaning
     """The graph in a bundle, on images it has not seen: the same Dice as from PyTorch's label maps."""
     bundle = copy_bundle(TINY, tmp_path)
     shipped = segmenter_to_ship(segmenter, write_npz(tmp_path / "hearts.npz"))(meaning)
+    x = torch.rand(2, 1, 24, 32) * 0.3 + 0.5
+    with torch.no_grad():
+        assert torch.equal(shipped.network(x), trained_segmenter()[0].network(standardize(x)))
     graph = write_segmenter(shipped, meaning, bundle / "segmenter.onnx")
     assert graph.parity.rel_max < 1e-4 and graph.parity.labels_changed == 0
     edit_manifest(bundle, {"segmenter": msgspec.to_builtins(graph)})
