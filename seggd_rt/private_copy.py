@@ -7,11 +7,10 @@ put others in their place in between; into a private folder they cannot.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 import threading
-import weakref
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 from seggd_rt.atomic import NewFile
@@ -71,16 +70,12 @@ class PrivateFolder:
         if self._folder is None:
             try:
                 private = Path(tempfile.mkdtemp(prefix="seggd-"))  # 0700
-                weakref.finalize(self, _remove, private, os.getpid())
+                # In this process alone, not in one that is forked from it, which has the same object. And at its end,
+                # also where it is a worker process: that ends without `atexit`, so `weakref.finalize` would not do.
+                Finalize(self, shutil.rmtree, (private,), {"ignore_errors": True}, exitpriority=0)
                 folder = private / self._name
                 folder.mkdir()
             except OSError as error:
                 raise OutputError(error.strerror or str(error)) from error
             self._folder = folder
         return self._folder
-
-
-def _remove(folder: Path, owner: int) -> None:
-    """Remove a folder, in the process that made it: one that was forked has the same object."""
-    if os.getpid() == owner:
-        shutil.rmtree(folder, ignore_errors=True)  # on Windows, an engine may still hold a file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +83,15 @@ def test_it_travels_without_its_engine(tiny_bundle: Path, masks: NDArray[np.uint
     torch.testing.assert_close(again[0][0], image, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_a_required_signature_is_required_of_workers_too(
-    tiny_bundle: Path, masks: NDArray[np.uint8], tmp_path: Path
+    tiny_bundle: Path, masks: NDArray[np.uint8], context: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("cryptography", reason="cryptography is not installed: pip install 'seggd-rt[sign]'")
     from seggd_rt.signing import SigningKey
 
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
     key, public = SigningKey.create(tmp_path / "K.pem")
     with pytest.raises(SignatureError, match="has no signature"):
         make(tiny_bundle, masks, require_signature=public)
@@ -96,9 +100,10 @@ def test_a_required_signature_is_required_of_workers_too(
     pairs = make(bundle, masks, require_signature=public)
     image = pairs[0][0]
     (copy,) = {path.parent for path in pairs._open().bundle._verified.values()}
-    (drawn, _), *_ = DataLoader(pairs, num_workers=1, multiprocessing_context="fork")
+    (drawn, _), *_ = DataLoader(pairs, num_workers=2, multiprocessing_context=context)
     torch.testing.assert_close(drawn[0], image, rtol=0, atol=0)
-    assert copy.is_dir()  # the worker let go of the parent's copies, and did not remove them
+    # A worker that was forked let go of the parent's copies and did not remove them; each removed its own.
+    assert list(tmp_path.glob("seggd-*")) == [copy.parent]
     (bundle / "bundle.sig").unlink()
     again = pickle.loads(pickle.dumps(pairs))  # noqa: S301 - our own
     with pytest.raises(SignatureError, match="has no signature"):
