@@ -6,6 +6,9 @@ CORE := .venv-core/bin
 DEMO := demo-output
 NODE := examples/node/node_modules
 
+# ONNX Runtime, also in C++ and Node.js: sends nothing to its maker.
+export ORT_DISABLE_TELEMETRY := 1
+
 .PHONY: demo test lint types imports unit core wheel node cpp clean
 
 demo: .venv/ready

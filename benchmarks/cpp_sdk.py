@@ -18,6 +18,7 @@ from rich.table import Table
 
 from seggd_rt.bench import bench
 from seggd_rt.bench_report import Settings
+from seggd_rt.telemetry import opt_out
 
 ENGINE = "onnxruntime"
 
@@ -34,6 +35,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
 
 def library() -> Path:
     """Return the path of ONNX Runtime's library in its wheel."""
+    opt_out()  # the program that is timed inherits it
     import onnxruntime
 
     return next((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*"))

@@ -1,4 +1,4 @@
-"""Import an optional dependency, or say which `pip install` brings it."""
+"""Import an optional dependency, without its reporting that, or say which `pip install` brings it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import importlib.util
 from types import ModuleType
 
 from seggd_rt.errors import MissingExtraError
+from seggd_rt.telemetry import silenced
 
 
 def require(module: str, *, extra: str, feature: str) -> ModuleType:
@@ -23,4 +24,5 @@ def require(module: str, *, extra: str, feature: str) -> ModuleType:
             f"{feature} needs the package that provides '{module}', which is not installed: "
             f"pip install 'seggd-rt[{extra}]'"
         )
-    return importlib.import_module(module)
+    with silenced(module):
+        return importlib.import_module(module)

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 import seggd_rt
 from seggd_engines.onnxruntime import OnnxRuntimeEngine
 from seggd_rt.bundle import Bundle
+from seggd_rt.telemetry import opt_out
+
+opt_out()  # also for tests that import ONNX Runtime themselves, and for processes that they start
 
 # The analytic network serves the tests of every folder: `from analytic import AnalyticNetwork`.
 sys.path.append(str(Path(__file__).parent / "engines"))

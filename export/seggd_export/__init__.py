@@ -12,10 +12,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from seggd_rt.telemetry import opt_out
+
 if TYPE_CHECKING:
     from seggd_export.export import ExportWarning, Progress, export_bundle
     from seggd_export.forms import Source, read_checkpoint
     from seggd_export.spec import ScheduleOptions
+
+opt_out()  # before any module of this package imports ONNX Runtime
 
 _HOMES = {
     "ExportWarning": "seggd_export.export",
