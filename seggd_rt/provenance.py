@@ -13,7 +13,8 @@ from seggd_rt.errors import DataError
 
 KEY = "seggd-rt"
 """Under which formats that name their texts keep it."""
-NOTE = "Synthetic image, drawn by a network: it shows no patient."
+_DRAWN = "Synthetic image, drawn by a network: it shows no patient."
+_MIXED = "Synthetic image, drawn by a network from a real image: parts of it may show a patient."
 MAX_BYTES = 64 << 20
 """Of the record that a file carries."""
 _MAX_UNPACKED = 1 << 28
@@ -118,6 +119,11 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True):
     images: tuple[dict[str, msgspec.Raw], ...]
 
 
+def note(made: Sequence[Provenance]) -> str:
+    """Return in a sentence what images are, for people who read it in a file."""
+    return _DRAWN if all(each.real_sha256 is None for each in made) else _MIXED
+
+
 def dump(made: Sequence[Provenance]) -> bytes:
     """Return the JSON that a file of these images carries: the same bytes for the same images.
 
@@ -130,7 +136,7 @@ def dump(made: Sequence[Provenance]) -> bytes:
     shared = {name: value for name, value in rows[0].items() if all(row[name] == value for row in rows)}
     images = tuple({n: msgspec.Raw(v) for n, v in row.items() if n not in shared} for row in rows)
     alike = {name: msgspec.Raw(value) for name, value in shared.items()}
-    return msgspec.json.encode(_Document(format=_FORMAT, note=NOTE, all=alike, images=images))
+    return msgspec.json.encode(_Document(format=_FORMAT, note=note(made), all=alike, images=images))
 
 
 def parse(data: bytes, where: str) -> tuple[Provenance, ...]:

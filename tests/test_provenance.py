@@ -14,7 +14,7 @@ from seggd_rt.errors import DataError
 from seggd_rt.imaging.contract import ImageStack
 from seggd_rt.imaging.npy import NpyWriter
 from seggd_rt.imaging.png import PngWriter
-from seggd_rt.provenance import dump, parse
+from seggd_rt.provenance import dump, note, parse
 
 
 def test_what_differs_is_kept_for_each_image_and_the_rest_once() -> None:
@@ -24,6 +24,13 @@ def test_what_differs_is_kept_for_each_image_and_the_rest_once() -> None:
     assert document["all"]["classes"] == ["Herzhöhle", "myocardium"]
     assert parse(dump(made), "x") == tuple(made)
     assert parse(dump(made[:1]), "x") == (made[0],)
+
+
+def test_no_image_of_a_real_one_claims_to_show_no_patient() -> None:
+    real = replace(MADE, real_sha256="0" * 64, at=0.6)
+    assert "shows no patient" in note([]) and note([]) == note([MADE]) == json.loads(dump([MADE]))["note"]
+    assert "may show a patient" in note([real]) and note([MADE, real]) == note([real])
+    assert json.loads(dump([real]))["note"] == note([real])
 
 
 @pytest.mark.parametrize(

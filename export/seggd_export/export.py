@@ -44,6 +44,7 @@ from seggd_rt.manifest import (
     SCHEMA,
     Check,
     Defaults,
+    Dicom,
     Graph,
     ImageSpec,
     Manifest,
@@ -107,6 +108,8 @@ def export_bundle(
     licence: str | None = None,
     intended_use: str | None = None,
     modality: str | None = None,
+    intensity_range: tuple[float, float] | None = None,
+    segments: Mapping[str, str] | None = None,
     force: bool = False,
     progress: Callable[[Progress], None] = lambda _: None,
     inline_bytes: int = INLINE_BYTES,
@@ -141,6 +144,11 @@ def export_bundle(
         For the manifest; the checkpoint's own by default.
     modality
         What made the images it was trained on, as DICOM's term: CT or MR, say.
+    intensity_range
+        The values that were black and white in the images it was trained on, as Hounsfield units of CT, where the
+        checkpoint does not tell.
+    segments
+        Class, or `background`, of each segment by its name in DICOM segmentations, where the names differ.
     force
         Replace a bundle that is there.
     progress
@@ -175,7 +183,15 @@ def export_bundle(
     _check_target(target, force)
     progress(Progress("reading the checkpoint"))
     source = read_checkpoint(checkpoint, unet_config)
-    spec = settle(source, classes=classes, image_size=image_size, encoding=mask_encoding, schedule=schedule)
+    spec = settle(
+        source,
+        classes=classes,
+        image_size=image_size,
+        encoding=mask_encoding,
+        schedule=schedule,
+        intensity_range=intensity_range,
+    )
+    dicom = None if segments is None else _dicom(segments, spec)
     if spec.guessed:
         warnings.warn(
             f"{checkpoint} does not tell how it was trained: {', '.join(spec.guessed)} "
@@ -201,6 +217,7 @@ def export_bundle(
             segmenter,
             name=target.stem,
             modality=modality,
+            dicom=dicom,
             training_data=training_data or source.training_data,
             licence=licence or source.licence,
             intended_use=intended_use,
@@ -254,6 +271,7 @@ class _Writer:
         *,
         name: str,
         modality: str | None,
+        dicom: Dicom | None,
         **provenance: str | None,
     ) -> Manifest:
         """Write segmenter, graphs, golden run and loop, and return the manifest."""
@@ -284,7 +302,7 @@ class _Writer:
         if table is not None:
             fp32 = next(graph for graph in graphs if graph.precision is Precision.FP32)
             extensions = {SAMPLER_EXTENSION: msgspec.to_builtins(self._write_loop(fp32, meaning, table))}
-        return self._manifest(name, modality, meaning, tuple(graphs), segmenter_graph, extensions, provenance)
+        return self._manifest(name, modality, dicom, meaning, tuple(graphs), segmenter_graph, extensions, provenance)
 
     def _write_segmenter(self, make: MakeSegmenter, meaning: Meaning) -> SegmenterGraph:
         self.progress(Progress("reading the segmenter and its data"))
@@ -347,13 +365,14 @@ class _Writer:
             schedule=spec.schedule,
             defaults=Defaults(sampler=Sampler.DDIM, steps=min(DEFAULT_STEPS, spec.schedule.train_steps)),
             check_steps=self.steps,
-            intensity_range=source.intensity_range,
+            intensity_range=spec.intensity_range,
         )
 
     def _manifest(
         self,
         name: str,
         modality: str | None,
+        dicom: Dicom | None,
         meaning: Meaning,
         graphs: tuple[Graph, ...],
         segmenter: SegmenterGraph | None,
@@ -382,8 +401,18 @@ class _Writer:
                 **provenance,
             ),
             segmenter=segmenter,
+            dicom=dicom,
             extensions=extensions,
         )
+
+
+def _dicom(segments: Mapping[str, str], spec: Spec) -> Dicom:
+    known = {"background", *(c.name.casefold() for c in spec.classes)}
+    for segment, name in segments.items():
+        if name.casefold() not in known:
+            listed = ", ".join(c.name for c in spec.classes)
+            raise OptionError(f"--map has '{segment}={name}', which is no class: there are {listed}")
+    return Dicom(segments=dict(segments))
 
 
 def _check_graph(path: Path) -> None:

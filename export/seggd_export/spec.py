@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -36,6 +37,7 @@ class Spec:
     classes: tuple[LabelClass, ...]
     encoding: MaskEncoding
     schedule: NoiseSchedule
+    intensity_range: tuple[float, float] | None
     guessed: tuple[str, ...] = ()
 
     @property
@@ -51,6 +53,7 @@ def settle(
     image_size: tuple[int, int] | None = None,
     encoding: MaskEncoding | None = None,
     schedule: ScheduleOptions | None = None,
+    intensity_range: tuple[float, float] | None = None,
 ) -> Spec:
     """Complete a checkpoint by what the caller says.
 
@@ -78,6 +81,7 @@ def settle(
         classes=named,
         encoding=_encoding(source, encoding, in_channels - image_channels, len(named)),
         schedule=settled,
+        intensity_range=_intensity_range(source, intensity_range),
         guessed=guessed,
     )
     if spec.mask_channels != in_channels - image_channels:
@@ -133,6 +137,22 @@ def _encoding(source: Source, given: MaskEncoding | None, channels: int, num_cla
             f"{' or '.join(MaskEncoding)} (the SegGuidedDiff reference trains {MaskEncoding.LABEL_OVER_255})"
         )
     return found
+
+
+def _intensity_range(source: Source, given: tuple[float, float] | None) -> tuple[float, float] | None:
+    if given is None:
+        return source.intensity_range
+    low, high = given
+    if not (low < high and math.isfinite(high - low)):
+        raise OptionError(
+            f"--intensity-range is {low:g},{high:g}; it must be LO,HI, finite numbers, the first the lesser"
+        )
+    if source.intensity_range is not None and source.intensity_range != given:
+        low, high = source.intensity_range
+        raise OptionError(
+            f"{source.path} was trained with black at {low:g} and white at {high:g}: leave --intensity-range out"
+        )
+    return given
 
 
 def _schedule(source: Source, given: ScheduleOptions) -> tuple[NoiseSchedule, tuple[str, ...]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from seggd_rt.cli.options import SegmentMap, range_of
 from seggd_rt.errors import OptionError
 from seggd_rt.labels import MaskEncoding
 from seggd_rt.optional import require
@@ -80,6 +81,13 @@ def export(
         str | None,
         typer.Option(help="What made its images, as DICOM's term (CT, MR), for the manifest and DICOM files."),
     ] = None,
+    intensity_range: Annotated[
+        str | None,
+        typer.Option(
+            help="LO,HI: the values that are black and white, as Hounsfield units, where the checkpoint does not tell."
+        ),
+    ] = None,
+    segments: SegmentMap = None,
     build: Annotated[
         str | None, typer.Option(help="Then build its plan: tensorrt or tensorrt-rtx, in fp16 if that graph is made.")
     ] = None,
@@ -94,6 +102,7 @@ def export(
     from seggd_rt.bundle import Bundle
     from seggd_rt.cli.build import build_bundle, choose_flavour, gpu_to_build_on
     from seggd_rt.cli.inspect import graphs_table, segmenter_table
+    from seggd_rt.imaging.segments import parse_map
 
     precisions = _parse_precisions(precision)
     options = None
@@ -120,6 +129,8 @@ def export(
             licence=licence,
             intended_use=intended_use,
             modality=modality,
+            intensity_range=range_of(intensity_range),
+            segments=None if segments is None else parse_map(segments),
             force=force,
             progress=progress,
         )

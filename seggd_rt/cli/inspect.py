@@ -135,6 +135,9 @@ def _summary(bundle: Bundle) -> Table:
         f"{schedule.spacing} spacing, {clip}",
         "Defaults": f"{manifest.defaults.sampler}, {manifest.defaults.steps} steps",
         "Modality": manifest.modality,
+        "Segments in DICOM": None
+        if manifest.dicom is None
+        else ", ".join(f"{segment} is {name}" for segment, name in manifest.dicom.segments.items()),
         "Spacing": None if manifest.spacing_mm is None else "{:g} x {:g} mm".format(*manifest.spacing_mm),
     }
     return _facts(manifest.name, rows)

@@ -110,3 +110,14 @@ def member(kinds: type[_Kind], name: str, option: str) -> _Kind:
 def names(text: str | None) -> list[str] | None:
     """Return the names of a list, a,b; None for None."""
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def range_of(text: str | None) -> tuple[float, float] | None:
+    """Return the two numbers of an intensity range, LO,HI; None for None."""
+    if text is None:
+        return None
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError as error:
+        raise OptionError(f"--intensity-range is '{text}'; give LO,HI, as 0,4095 or -1000,1000") from error
+    return low, high

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from seggd_rt.cli.command_line import portable_command
-from seggd_rt.cli.options import AxisName, axis_of
+from seggd_rt.cli.options import AxisName, axis_of, range_of
 from seggd_rt.errors import OptionError
 from seggd_rt.labels import MaskEncoding
 from seggd_rt.optional import require
@@ -69,7 +69,7 @@ def train(
         output=output,
         classes=tuple(classes.split(",")) if classes is not None else None,
         image_size=_parse_size(image_size),
-        intensity_range=_parse_range(intensity_range),
+        intensity_range=range_of(intensity_range),
         axis=axis_of(axis),
         network=network,
         encoding=mask_encoding,
@@ -115,14 +115,3 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
     if len(parts) > 2 or not all(part.isdecimal() for part in parts):
         raise OptionError(f"--image-size is '{text}'; give N or HxW, as 128 or 96x128")
     return int(parts[0]), int(parts[-1])
-
-
-def _parse_range(text: str | None) -> tuple[float, float] | None:
-    """Read LO,HI."""
-    if text is None:
-        return None
-    try:
-        low, high = map(float, text.split(","))
-    except ValueError as error:
-        raise OptionError(f"--intensity-range is '{text}'; give LO,HI, as 0,4095 or -1000,1000") from error
-    return low, high

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from seggd_rt.imaging.dicom_study import MAKER, Study, describe_study, equipment, modality
 from seggd_rt.manifest import Manifest
 from seggd_rt.optional import require
-from seggd_rt.provenance import NOTE, Provenance, dump
+from seggd_rt.provenance import Provenance, dump, note
 from seggd_rt.version import __version__
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def image(study: Study, index: int, pixels: NDArray[np.integer], made: Provenanc
     data.SeriesDescription = f"Synthetic {kind if kind in _CLASSES else 'images'} by {MAKER}"
     data.InstanceNumber = index + 1
     data.ImageType = ["DERIVED", "SECONDARY", *{"CT": ["AXIAL"], "MR": ["OTHER"]}.get(kind, [])]
-    data.DerivationDescription = NOTE
+    data.DerivationDescription = about = note([] if made is None else [made])
     data.Laterality = ""
     data.BurnedInAnnotation = "YES" if study.marked else "NO"
     _describe_kind(data, kind)
@@ -108,7 +108,6 @@ def image(study: Study, index: int, pixels: NDArray[np.integer], made: Provenanc
     _describe_pixels(data, study, pixels)
     data.Manufacturer = data.ManufacturerModelName = MAKER
     data.SoftwareVersions = __version__ if made is None else made.version
-    about = NOTE
     if made is not None:
         about += f" Bundle {made.bundle}, seed {made.seed}, {made.engine} in {made.precision}."
         data.DeviceSerialNumber = made.bundle

@@ -20,7 +20,7 @@ from seggd_rt.errors import DataError, LabelMapError, OptionError
 from seggd_rt.imaging.contract import PLAIN, Format, ImageFile, ImageStack, Reading, check_size, unmarked
 from seggd_rt.limits import open_regular
 from seggd_rt.manifest import MAX_PIXELS
-from seggd_rt.provenance import KEY, NOTE, Provenance, dump, parse
+from seggd_rt.provenance import KEY, Provenance, dump, note, parse
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -174,7 +174,7 @@ def png_texts(made: Sequence[Provenance]) -> PngInfo:
     texts = PngInfo()
     if made:
         texts.add_text("Software", f"seggd-rt {made[0].version}")
-        texts.add_text("Comment", NOTE)
+        texts.add_text("Comment", note(made))
         texts.add_itxt(KEY, dump(made).decode())
     return texts
 

@@ -37,7 +37,8 @@ def run(*arguments: str | Path) -> tuple[str, str]:
 def test_export_writes_beside_and_prints_path_and_parity(trace_once: UseTrace, wide_pt: Path, tmp_path: Path) -> None:
     checkpoint = tmp_path / "heart.pt"
     checkpoint.write_bytes(wide_pt.read_bytes())
-    stdout, stderr = run("export", checkpoint, "--licence", "CC0-1.0", "--intended-use", "tests", "--modality", "MR")
+    said = ("--licence", "CC0-1.0", "--intended-use", "tests", "--modality", "MR", "--intensity-range", "-1000,1000")
+    stdout, stderr = run("export", checkpoint, *said, "--map", "Outer wall=Ring,Skin=background")
     bundle = tmp_path / "heart.seggd"
     assert stdout.splitlines()[0] == str(bundle)
     assert "fp32" in stdout
@@ -47,6 +48,8 @@ def test_export_writes_beside_and_prints_path_and_parity(trace_once: UseTrace, w
     assert "30/30" in stderr
     manifest = Bundle.open(bundle).manifest
     assert (manifest.provenance.intended_use, manifest.modality) == ("tests", "MR")
+    assert manifest.dicom is not None
+    assert manifest.dicom.segments == {"Outer wall": "Ring", "Skin": "background"}
     assert [str(graph.precision) for graph in manifest.graphs] == ["fp32", "fp16"]
 
 
@@ -54,6 +57,12 @@ def test_export_writes_beside_and_prints_path_and_parity(trace_once: UseTrace, w
     ("arguments", "message"),
     [
         (["--modality", "ct scan"], "the modality is 'ct scan'; it must be a term of DICOM"),
+        (["--map", "Wall=rim"], "--map has 'Wall=rim', which is no class: there are background, ring, disc"),
+        (["--map", "Wall"], "--map has 'Wall'; it must be SEGMENT=CLASS"),
+        (["--intensity-range", "0,1"], "was trained with black at -1000 and white at 1000: leave --intensity-range"),
+        (["--intensity-range", "1,0"], "--intensity-range is 1,0; it must be LO,HI"),
+        (["--intensity-range", "-inf,0"], "--intensity-range is -inf,0; it must be LO,HI"),
+        (["--intensity-range", "0"], "--intensity-range is '0'; give LO,HI"),
         (["--precision", "fp32,int4"], "--precision is 'fp32,int4'; it must list fp32, fp16, bf16"),
         (["--image-size", "64x64x3"], "--image-size is '64x64x3'; it must be N or HxW"),
         (["--image-size", "-4"], "--image-size is '-4'"),

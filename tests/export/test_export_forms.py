@@ -337,6 +337,11 @@ def test_the_caller_tells_the_schedule_of_a_bare_checkpoint() -> None:
         settle(source_of(), **GIVEN, schedule=ScheduleOptions(beta_start=0.5))
 
 
+def test_the_caller_tells_the_intensity_range_of_a_bare_checkpoint() -> None:
+    assert settle(source_of(), **GIVEN).intensity_range is None
+    assert settle(source_of(), **GIVEN, intensity_range=(-160, 240)).intensity_range == (-160, 240)
+
+
 def test_what_a_checkpoint_tells_is_no_guess(wide_pt: Path, reference: Path) -> None:
     assert settle(read_checkpoint(wide_pt)).guessed == ()
     assert settle(read_checkpoint(reference), classes=["background", "disc"]).guessed == ()
