@@ -16,13 +16,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seggd_rt.errors import OptionError
 
-_MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+_Word = TypeVar("_Word", int, NDArray[np.integer])
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _WORD = 0xFFFFFFFF
 _SEED_BITS = 53
@@ -53,14 +55,19 @@ def philox4x32(counter: NDArray[np.uint32], key: tuple[int, int]) -> NDArray[np.
     NDArray
         (N, 4) uint32.
     """
-    c0, c1, c2, c3 = (counter[:, i].astype(np.uint64) for i in range(4))
+    columns = counter.T.astype(np.uint64)
+    words = _rounds(columns[0], columns[1], columns[2], columns[3], key)
+    return np.stack(words, axis=1).astype(np.uint32)
+
+
+def _rounds(c0: _Word, c1: _Word, c2: _Word, c3: _Word, key: tuple[int, int]) -> tuple[_Word, _Word, _Word, _Word]:
+    """Return the words of one counter as integers, or of many as arrays: for one, arrays take twenty times as long."""
     k0, k1 = key
-    low, half = np.uint64(_WORD), np.uint64(32)
     for _ in range(10):
         p0, p1 = _MULTIPLIERS[0] * c0, _MULTIPLIERS[1] * c2
-        c0, c1, c2, c3 = (p1 >> half) ^ c1 ^ np.uint64(k0), p1 & low, (p0 >> half) ^ c3 ^ np.uint64(k1), p0 & low
+        c0, c1, c2, c3 = p1 >> 32 ^ c1 ^ k0, p1 & _WORD, p0 >> 32 ^ c3 ^ k1, p0 & _WORD
         k0, k1 = (k0 + _WEYL[0]) & _WORD, (k1 + _WEYL[1]) & _WORD
-    return np.stack([c0, c1, c2, c3], axis=1).astype(np.uint32)
+    return c0, c1, c2, c3
 
 
 def normal(seed: int, shape: Sequence[int], *, stream: Stream = Stream.START, step: int = 0) -> NDArray[np.float32]:
@@ -95,8 +102,7 @@ def normal(seed: int, shape: Sequence[int], *, stream: Stream = Stream.START, st
 
 def derive_seed(run_seed: int, index: int, copy: int = 0) -> int:
     """Return the seed of copy `copy` of the mask at `index` of a run's sorted list, in [0, 2^53)."""
-    counter = np.array([[index, copy, Stream.SEED, 0]], np.uint32)
-    low, high = (int(word) for word in philox4x32(counter, _key(run_seed))[0, :2])
+    low, high, _, _ = _rounds(int(index), int(copy), int(Stream.SEED), 0, _key(run_seed))
     return (high << 32 | low) & ((1 << _SEED_BITS) - 1)
 
 
@@ -110,7 +116,7 @@ def draw_subset(seed: int, size: int) -> tuple[int, ...]:
     size
         At most 31.
     """
-    word = int(philox4x32(np.array([[0, 0, Stream.SUBSET, 0]], np.uint32), _key(seed))[0, 0])
+    word, _, _, _ = _rounds(0, 0, int(Stream.SUBSET), 0, _key(seed))
     chosen = 1 + (word * ((1 << size) - 1) >> 32)
     return tuple(i + 1 for i in range(size) if chosen >> i & 1)
 

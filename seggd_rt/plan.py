@@ -32,6 +32,9 @@ from seggd_rt.noise import check_seed, derive_seed, draw_subset
 from seggd_rt.samplers import Sampler, entry_step, sampler_rows
 from seggd_rt.schedule import Spacing
 
+MAX_IMAGES = 10_000_000
+"""Of a run: all of their names are checked before the first is drawn."""
+
 
 class SliceNoise(StrEnum):
     """The noise that the slices of a volume are drawn from."""
@@ -359,6 +362,10 @@ def plan_run(
             read_real(Path(real), manifest, reading)
     found = LabelMapSet.open(Path(masks), reading)
     total = len(found) * count
+    if total > MAX_IMAGES:
+        raise OptionError(
+            f"this run would draw {total:,} images, and one may draw {MAX_IMAGES:,}: make several, each of its own seed"
+        )
     target = replace(_output(output, found, images_as), keep_patient=keep_patient, mark=mark)
     if (keep_patient or mark) and target.writer is not WRITERS[Format.DICOM]:
         raise OptionError("a patient is kept, and images are marked, in DICOM alone: write that with --format dicom")

@@ -18,8 +18,11 @@ def inpaint(
     bundle: options.BundleFolder,
     mask: options.OneMask,
     real: options.RealImage,
-    region: Annotated[Path, typer.Option(help="Where to draw, .png or .npy: white; grey makes a soft edge.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A .png or .npy.")],
+    region: Annotated[
+        Path,
+        typer.Option(help="Where to draw: white of .png or .npy, softly where grey; what is not 0 of NIfTI or DICOM."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A .png, .npy, .nii.gz, .nii or .dcm.")],
     grid: Annotated[bool, typer.Option("--grid", help="Write a labelled grid of real image, mask and image.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the image and of the real image's noise.")] = 0,
     steps: options.Steps = None,

@@ -161,6 +161,15 @@ class Reader(Protocol):
             It is not of this format, is damaged, cannot be read, or what it holds cannot be an image.
         """
 
+    def open_region(self, path: Path, reading: Reading) -> RealFile:
+        """Open a file of regions by its header: of physical values zero is outside, else they are shares of inside.
+
+        Raises
+        ------
+        DataError
+            See `open_real`.
+        """
+
 
 @dataclass(frozen=True)
 class ImageStack:

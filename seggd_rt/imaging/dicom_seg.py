@@ -60,6 +60,7 @@ class DicomSegmentation:
     path: Path
     geometry: Geometry | None
     _contents: _Contents
+    physical: bool = True
 
     @property
     def stacked(self) -> bool:
@@ -90,8 +91,8 @@ class DicomSegmentation:
         return label_map
 
 
-def open_segmentation(path: Path, reading: Reading) -> DicomSegmentation:
-    """Open a segmentation by its header: see `Reader.open`."""
+def open_segmentation(path: Path, reading: Reading, *, region: bool = False) -> DicomSegmentation:
+    """Open a segmentation by its header, its segments as classes, or all as one region: see `Reader`."""
     stamp = Stamp.of(path)
     header, (count, rows, columns) = open_pixels(path)
     with damage(path):
@@ -112,7 +113,7 @@ def open_segmentation(path: Path, reading: Reading) -> DicomSegmentation:
         )
     check_axis(path, reading.axis, geometry.affine if geometry is not None and geometry.is_known else None)
     listed = [segment for segment in segments if segment.number != _NONE]  # some describe their background
-    ids = match_segments(listed, reading, str(path))
+    ids = {s.number: 1 for s in listed} if region else match_segments(listed, reading, str(path))
     contents = _Contents(
         path,
         stamp,

@@ -160,6 +160,10 @@ class NiftiReader:
         """Open a real volume by its header: see `Reader.open_real`."""
         return self._volume(path, reading, labels=False)
 
+    def open_region(self, path: Path, reading: Reading = PLAIN) -> NiftiVolume:
+        """Open a region as what a real image may be: see `Reader.open_region`."""
+        return self.open_real(path, reading)
+
     def _volume(self, path: Path, reading: Reading, *, labels: bool) -> NiftiVolume:
         stamp = Stamp.of(path)
         image = _open(path)

@@ -162,6 +162,10 @@ class NpyReader:
         check_size(path, *array.shape[:2])
         return NpyReal(array)
 
+    def open_region(self, path: Path, reading: Reading = PLAIN) -> NpyReal:
+        """Open a region as what a real image may be: see `Reader.open_region`."""
+        return self.open_real(path, reading)
+
     def open(self, path: Path, reading: Reading = PLAIN) -> NpyLabelMaps:
         """Open a .npy by its header: see `Reader.open`."""
         array = NpyArray.open(path)

@@ -46,12 +46,12 @@ def read_real(path: Path, manifest: Manifest, reading: Reading = PLAIN) -> NDArr
     Raises
     ------
     DataError
-        It cannot be read, has other channels, or values outside [0, 1].
+        It cannot be read, has other channels, or values that are no numbers, or outside [0, 1].
     OptionError
         It holds several images and no index is given, or one that is not there.
     """
     file = require_reader(path).open_real(path, reading)
-    pixels = _in_range(file, file.read(_chosen(file, reading)), manifest)
+    pixels = _in_range(file, _read(file, reading), manifest)
     return _fitted(file, pixels, manifest.image, reading.fit)
 
 
@@ -61,7 +61,8 @@ def read_region(path: Path, manifest: Manifest, reading: Reading = PLAIN) -> NDA
     Parameters
     ----------
     path
-        Grey: booleans, bytes or floats in [0, 1]; of NIfTI and DICOM zero is outside, everything else inside.
+        Grey: booleans, bytes or floats in [0, 1]; of NIfTI and DICOM zero is outside, everything else inside, as all
+        segments of a segmentation are.
     manifest, reading
         As for `read_real`.
 
@@ -72,8 +73,8 @@ def read_region(path: Path, manifest: Manifest, reading: Reading = PLAIN) -> NDA
     OptionError
         See `read_real`.
     """
-    file = require_reader(path).open_real(path, reading)
-    pixels = file.read(_chosen(file, reading))
+    file = require_reader(path).open_region(path, reading)
+    pixels = _read(file, reading)
     pixels = (pixels != 0).astype(np.float32) if file.physical else _in_range(file, pixels, manifest)
     region = _fitted(file, pixels, msgspec.structs.replace(manifest.image, channels=1), reading.fit)
     if 0 < region.max() <= _ALMOST_BLACK:
@@ -97,9 +98,12 @@ def choose(file: LabelMapFile | RealFile, reading: Reading) -> int:
     return index or 0
 
 
-def _chosen(file: RealFile, reading: Reading) -> int:
-    """Return which slice is meant: of a picture beside a mask's volume the only one."""
-    return 0 if len(file) == 1 else choose(file, reading)
+def _read(file: RealFile, reading: Reading) -> NDArray[Any]:
+    """Return the slice that is meant: of a picture beside a mask's volume the only one."""
+    pixels = file.read(0 if len(file) == 1 else choose(file, reading))
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        raise DataError(f"{file.path} has values that are no numbers (NaN or infinite): give them one, black's say")
+    return pixels
 
 
 def _in_range(file: RealFile, pixels: NDArray[Any], manifest: Manifest) -> NDArray[np.float32]:

@@ -387,7 +387,7 @@ CASES = {
     ),
     "a real image of transparency": Bad(f"{MIX} --real r.png", "mode RGBA", picture("r.png", "RGBA")),
     "a real image of colours": Bad(f"{MIX} --real r.png", "has 3 channels", picture("r.png", "RGB")),
-    "a real image of NaN": Bad(f"{MIX} --real r.npy", "outside [0, 1]", save("r.npy", REAL * np.nan)),
+    "a real image of NaN": Bad(f"{MIX} --real r.npy", "no numbers", save("r.npy", REAL * np.nan)),
     "a real image over 1": Bad(f"{MIX} --real r.npy", "outside [0, 1]", save("r.npy", REAL + 1)),
     "a real image below 0": Bad(f"{MIX} --real r.npy", "outside [0, 1]", save("r.npy", -REAL)),
     "a real image of complex numbers": Bad(f"{MIX} --real r.npy", "complex", save("r.npy", REAL.astype("c8"))),
@@ -402,11 +402,11 @@ CASES = {
         f"{MIX} --real r.nii", "states no intensity range", nifti("r.nii", np.full((32, 24, 1), -1000, np.int16))
     ),
     "a real volume of NaN": Bad(
-        f"{MIX} --real r.nii", "outside [0, 1]", nifti("r.nii", np.full((32, 24, 1), np.nan, np.float32))
+        f"{MIX} --real r.nii", "no numbers", nifti("r.nii", np.full((32, 24, 1), np.nan, np.float32))
     ),
     "a real volume without a slice": Bad(f"{MIX} --real r.nii", "say which with --slice", nifti("r.nii", VOLUME)),
     "a region of nothing": Bad(f"{PAINT} --region r.npy", "region", save("r.npy", np.zeros((24, 32), bool))),
-    "a region of NaN": Bad(f"{PAINT} --region r.npy", "outside [0, 1]", save("r.npy", REAL * np.nan)),
+    "a region of NaN": Bad(f"{PAINT} --region r.npy", "no numbers", save("r.npy", REAL * np.nan)),
     "a region of ones": Bad(f"{PAINT} --region r.npy", "write 255", save("r.npy", np.ones((24, 32), np.uint8))),
     "half a region": Bad(f"{PAINT} --region r.npy", "states", several(save("r.npy", REAL), changed("r.npy", half))),
     "an output nobody can write": Bad("sweep tiny.seggd -m mask.png -o /proc/new.png", "cannot be written"),

@@ -122,6 +122,7 @@ CASES = {
     "eta nan": Bad(f"{GO} -m mask.png --eta nan", "eta is nan"),
     "a negative seed": Bad(f"{GO} -m mask.png --seed -1", "seed is -1"),
     "a seed of 65 bits": Bad(f"{GO} -m mask.png --seed {1 << 64}", "it must be a whole number in [0, 2^64)"),
+    "a count of billions": Bad(f"{GO} -m mask.png --count 5000000000", "5,000,000,000 images, and one may draw"),
     "count 0": Bad(f"{GO} -m mask.png --count 0", "count is 0"),
     "batch 0": Bad(f"{GO} -m mask.png --batch 0", "batch is 0"),
     "threads 0": Bad(f"{GO} -m mask.png --threads 0", "threads is 0"),

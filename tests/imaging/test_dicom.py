@@ -27,7 +27,7 @@ from seggd_rt.imaging.dicom import DicomReader
 from seggd_rt.imaging.folder import LabelMapSet
 from seggd_rt.imaging.formats import stem
 from seggd_rt.imaging.geometry import Axis
-from seggd_rt.imaging.real import read_real
+from seggd_rt.imaging.real import read_real, read_region
 from seggd_rt.labels import name_classes
 from seggd_rt.one_mask import OneMask
 from seggd_rt.plan import plan_run
@@ -371,6 +371,27 @@ def test_values_that_are_none(tmp_path: Path) -> None:
 def test_a_segmentation_is_no_real_image(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is a segmentation, no image"):
         READER.open_real(segmentation(tmp_path / "a.dcm", labels(), NAMES))
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "LABELMAP"])
+def test_a_segmentation_is_a_region_whatever_its_segments(tmp_path: Path, kind: str) -> None:
+    """Also where segments overlap, of which no label map could be made."""
+    manifest = ranged(-100, 100)
+    height, width = manifest.image.height, manifest.image.width
+    volume = np.zeros((2, height, width), np.uint8)
+    volume[0, 3:9, 4:20], volume[1, 5:7, 2:9] = 2, 3
+    path = segmentation(tmp_path / "a.dcm", volume, NAMES, kind=kind)
+    for index in (0, 1):
+        region = read_region(path, manifest, Reading(index=index))
+        np.testing.assert_array_equal(region, (volume[index] != 0).astype(np.float32))
+    with pytest.raises(OptionError, match="holds 2 slices"):
+        read_region(path, manifest)
+    both = np.zeros((1, height, width, 2), bool)
+    both[0, 3:9, 4:20, 0] = both[0, 6:12, 9:22, 1] = True
+    overlapping = segmentation(tmp_path / "b.dcm", volume[:1], NAMES[:2], pixels=both)
+    with pytest.raises(LabelMapError, match="overlap"):
+        READER.open(overlapping, READING).read(0)
+    np.testing.assert_array_equal(read_region(overlapping, manifest), both[0].any(axis=-1).astype(np.float32))
 
 
 # Damage

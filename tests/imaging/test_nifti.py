@@ -314,9 +314,15 @@ def test_real_slices_are_seen_through_the_intensity_range(tmp_path: Path, tiny_b
     found = read_real(path, manifest, Reading(Axis.AXIAL, index=1))
     expected = ((volume[::-1, ::-1, 1].T + 1000) / 2000).clip(0, 1)
     np.testing.assert_allclose(found, expected, atol=1e-6)
+    for nothing in (np.nan, np.inf):
+        volume[3, 4, 1] = nothing
+        save(path, volume)
+        with pytest.raises(DataError, match="values that are no numbers"):
+            read_real(path, manifest, Reading(index=1))
+        assert read_real(path, manifest, Reading(index=0)).shape == (24, 32)
     with pytest.raises(OptionError, match="holds 3 slices: say which with --slice, from 0 to 2"):
         read_real(path, manifest)
     with pytest.raises(OptionError, match="has no slice 3"):
         read_real(path, manifest, Reading(index=3))
     with pytest.raises(DataError, match="states no intensity range"):
-        read_real(path, manifest_of(tiny_bundle), Reading(index=1))
+        read_real(path, manifest_of(tiny_bundle), Reading(index=0))

@@ -71,7 +71,7 @@ def test_another_size_is_resized_and_said(tmp_path: Path, spec: Manifest) -> Non
     ("name", "array", "message"),
     [
         ("a.npy", GREY * 2, "outside"),
-        ("a.npy", GREY * np.nan, "outside"),
+        ("a.npy", GREY * np.nan, "no numbers"),
         ("a.npy", np.zeros((24, 32), np.int32), "float in"),
         ("a.npy", np.zeros(24), "float in"),
         ("a.png", np.zeros((24, 32, 4), np.uint8), "mode RGBA"),
