@@ -126,7 +126,8 @@ def run(
     if there:
         finished = len(plan) - sum(len(target.items) for target in missing)
         warnings.warn(
-            f"{finished} of {counted(len(plan), 'image')} are in {plan.output.path} already and are left alone",
+            f"{finished} of {counted(len(plan), 'image')} are in {plan.output.path} already"
+            f"{', or were rejected,' if rejected.path.exists() else ''} and are left alone",
             FinishedImagesWarning,
             stacklevel=2,
         )

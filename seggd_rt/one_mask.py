@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -106,11 +106,7 @@ class Slice:
     def geometry(self) -> Geometry | None:
         """Where the label map lies in the patient."""
         whole = self.file.geometry
-        if whole is None:
-            return None
-        moved = np.eye(4)
-        moved[2, 3] = self.index
-        return replace(whole, affine=whole.affine @ moved)
+        return None if whole is None else whole.of_slice(self.index)
 
     def __len__(self) -> int:
         """Return 1."""

@@ -20,6 +20,7 @@ from seggd_rt.imaging.contract import ImageStack, LabelMapFile, Reading
 from seggd_rt.imaging.fit import Fit
 from seggd_rt.imaging.folder import LabelMapSet
 from seggd_rt.imaging.formats import require_reader, writer_of
+from seggd_rt.imaging.geometry import Geometry
 from seggd_rt.imaging.npy import NpyArray
 from seggd_rt.imaging.real import read_real, read_region
 from seggd_rt.mask_checks import checked, fitted
@@ -151,7 +152,8 @@ def compare(path: Path, generator: Generator, inputs: Inputs) -> Comparison:
         with writer.create(again, stack) as file:
             for each, (source_file, index) in zip(made, places, strict=True):
                 label_map = fitted(source_file, checked(source_file, index, manifest), manifest, Fit(each.fit))
-                file.append(_draw(generator, each, label_map, inputs), each)
+                place = None if source_file.geometry is None else source_file.geometry.of_slice(index)
+                file.append(_draw(generator, each, label_map, place, inputs), each)
         new = _pixels(again)
     if old.shape != new.shape or old.dtype != new.dtype:
         raise DataError(
@@ -183,8 +185,10 @@ def _find(made: Sequence[Provenance], generator: Generator, inputs: Inputs) -> l
     return [found[each.mask_sha256] for each in made]
 
 
-def _draw(generator: Generator, made: Provenance, label_map: NDArray[np.uint8], inputs: Inputs) -> NDArray[np.float32]:
-    """Draw one image again."""
+def _draw(
+    generator: Generator, made: Provenance, label_map: NDArray[np.uint8], place: Geometry | None, inputs: Inputs
+) -> NDArray[np.float32]:
+    """Draw one image again, of a label map that lies at a place."""
     how: HowToDraw = {
         "sampler": made.sampler,
         "steps": made.steps,
@@ -200,12 +204,12 @@ def _draw(generator: Generator, made: Provenance, label_map: NDArray[np.uint8], 
     manifest = generator.manifest
     if inputs.real is None:
         raise OptionError("this image was drawn from a real one: give it with --real")
-    real = read_real(inputs.real, manifest, inputs.reading)
+    real = read_real(inputs.real, manifest, inputs.reading, place)
     _require(made.real_sha256, real, inputs.real)
     if made.region_sha256 is not None:
         if inputs.region is None:
             raise OptionError("a region of this image was drawn anew: give it with --region")
-        region = read_region(inputs.region, manifest, inputs.reading)
+        region = read_region(inputs.region, manifest, inputs.reading, place)
         _require(made.region_sha256, region, inputs.region)
         without = {name: value for name, value in how.items() if name not in ("guidance", "against")}
         return generator.inpaint(real, region, label_map, seed=made.seed, **without)  # type: ignore[arg-type]

@@ -19,8 +19,8 @@ from seggd_rt.telemetry import opt_out
 
 opt_out()  # also for tests that import ONNX Runtime themselves, and for processes that they start
 
-# The analytic network serves the tests of every folder: `from analytic import AnalyticNetwork`.
-sys.path.append(str(Path(__file__).parent / "engines"))
+# These serve the tests of every folder: `from analytic import AnalyticNetwork`, `from dicoms import series`.
+sys.path += [str(Path(__file__).parent / folder) for folder in ("engines", "imaging")]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -174,6 +174,15 @@ def test_the_command(mask: Path, tmp_path: Path) -> None:
         record = json.loads(line)
         assert record["check"]["mean_dice"] > 0.5
         assert record["min_dice"] == 0.5
+    image = next((tmp_path / "out").glob("*.png"))
+    shown = run_command("verify", image, TINY_CHECKED, "-m", mask, "--engine", "onnxruntime", "--threads", "1")
+    assert shown.code == 0, shown.err
+    assert "check          mean Dice 0." in shown.out
+    assert "CheckResult" not in shown.out
+    all_rejected = ("generate", TINY_CHECKED, "-o", tmp_path / "none", "--check", "--min-dice", "1", *options)
+    run_command(*all_rejected)
+    assert "are in" in (again := run_command(*all_rejected)).err
+    assert "already, or were rejected," in again.err
     for bundle, extra, message in (
         (TINY, ["--check"], "has no segmenter to check images by"),
         (TINY_CHECKED, ["--min-dice", "0.5"], "give that too"),

@@ -16,6 +16,7 @@ from seggd_rt.cli.options import (
     PrecisionName,
     RequireSignature,
     SamplerName,
+    SegmentMap,
     SpacingName,
     Steps,
     Threads,
@@ -33,6 +34,7 @@ def evaluate(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for report, sheet and segmenter.")],
     split: Annotated[str, typer.Option(help="Whose masks are drawn: val or test.")] = "val",
     axis: AxisName = None,
+    segments: SegmentMap = None,
     segmenter: Annotated[
         Path | None, typer.Option(help="A segmenter of an earlier run, in place of training one.")
     ] = None,
@@ -79,6 +81,7 @@ def evaluate(
         require(module, extra="eval", feature="seggd-rt evaluate")
     from rich.console import Console
 
+    from seggd_rt.imaging.segments import parse_map
     from seggd_training.data import Split
     from seggd_training.evaluation.options import EvaluateOptions, Part
     from seggd_training.evaluation.run import evaluate as run
@@ -99,6 +102,7 @@ def evaluate(
         output=output,
         split=Split(split),
         axis=axis_of(axis),
+        segments=parse_map(segments or ()),
         segmenter=segmenter,
         segmenter_steps=segmenter_steps,
         sampler=sampler,

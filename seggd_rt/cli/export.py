@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seggd_rt.cli.options import SegmentMap, range_of
+from seggd_rt.cli.options import AxisName, SegmentMap, axis_of, range_of
 from seggd_rt.errors import OptionError
 from seggd_rt.labels import MaskEncoding
 from seggd_rt.optional import require
@@ -17,10 +17,11 @@ from seggd_rt.precision import Precision
 from seggd_rt.schedule import BetaCurve, Prediction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from seggd_export import Progress
     from seggd_export.segmenter_graph import MakeSegmenter
+    from seggd_rt.imaging.geometry import Axis
 
 
 def export(
@@ -74,6 +75,7 @@ def export(
         Path | None,
         typer.Option(help="With --segmenter: the real images, a folder or an .npz, whose grey levels are expected."),
     ] = None,
+    axis: AxisName = None,
     training_data: Annotated[str | None, typer.Option(help="What it was trained on, for the manifest.")] = None,
     licence: Annotated[str | None, typer.Option(help="Licence of the weights, for the manifest.")] = None,
     intended_use: Annotated[str | None, typer.Option(help="What the model is meant for, for the manifest.")] = None,
@@ -97,12 +99,14 @@ def export(
     for module in ("torch", "diffusers", "onnx", "onnxscript"):
         require(module, extra="export", feature="seggd-rt export")
     require("onnxruntime", extra="cpu", feature="seggd-rt export, which proves its graphs,")
-    make_segmenter = _segmenter_to_ship(segmenter, data)
+    from seggd_rt.imaging.segments import parse_map
+
+    said = None if segments is None else parse_map(segments)
+    make_segmenter = _segmenter_to_ship(segmenter, data, axis_of(axis), said or {})
     from seggd_export import ScheduleOptions, export_bundle
     from seggd_rt.bundle import Bundle
     from seggd_rt.cli.build import build_bundle, choose_flavour, gpu_to_build_on
     from seggd_rt.cli.inspect import graphs_table, segmenter_table
-    from seggd_rt.imaging.segments import parse_map
 
     precisions = _parse_precisions(precision)
     options = None
@@ -130,7 +134,7 @@ def export(
             intended_use=intended_use,
             modality=modality,
             intensity_range=range_of(intensity_range),
-            segments=None if segments is None else parse_map(segments),
+            segments=said,
             force=force,
             progress=progress,
         )
@@ -171,8 +175,12 @@ def _shown_progress() -> Iterator[Callable[[Progress], None]]:
             raise
 
 
-def _segmenter_to_ship(segmenter: Path | None, data: Path | None) -> MakeSegmenter | None:
+def _segmenter_to_ship(
+    segmenter: Path | None, data: Path | None, axis: Axis | None, segments: Mapping[str, str]
+) -> MakeSegmenter | None:
     if segmenter is None and data is None:
+        if axis is not None:
+            raise OptionError("--axis says how volumes of --data are cut: give that too, and --segmenter")
         return None
     if segmenter is None or data is None:
         raise OptionError(
@@ -180,9 +188,10 @@ def _segmenter_to_ship(segmenter: Path | None, data: Path | None) -> MakeSegment
             "tell which grey levels its classes have"
         )
     require("monai", extra="eval", feature="seggd-rt export --segmenter")
+    from seggd_rt.imaging.contract import Reading
     from seggd_training.evaluation.shipped import segmenter_to_ship
 
-    return segmenter_to_ship(segmenter, data)
+    return segmenter_to_ship(segmenter, data, Reading(axis=axis, segments=segments))
 
 
 def _parse_precisions(text: str) -> tuple[Precision, ...]:

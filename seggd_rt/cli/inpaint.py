@@ -67,8 +67,8 @@ def inpaint(
     ) as generator:
         typer.echo(describe(generator.engine), err=True)
         one = OneMask.read(mask, generator.manifest, reading)
-        image = read_real(real, generator.manifest, reading)
-        where = read_region(region, generator.manifest, reading)
+        image = read_real(real, generator.manifest, reading, one.source.geometry)
+        where = read_region(region, generator.manifest, reading, one.source.geometry)
         how: HowToDraw = {
             "steps": steps,
             "eta": eta,

@@ -70,7 +70,7 @@ def interpolate(
     ) as generator:
         typer.echo(describe(generator.engine), err=True)
         one = OneMask.read(mask, generator.manifest, reading)
-        image = read_real(real, generator.manifest, reading)
+        image = read_real(real, generator.manifest, reading, one.source.geometry)
         how: HowToDraw = {"steps": steps, "eta": eta, "sampler": sampler, "spacing": spacing}
         first: HowToDraw = {**how, "keep": options.names(keep), "drop": options.names(drop)}
         then: HowToDraw = {"keep": options.names(then_keep), "drop": options.names(then_drop)}

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from seggd_rt.cli.command_line import portable_command
-from seggd_rt.cli.options import AxisName, axis_of, range_of
+from seggd_rt.cli.options import AxisName, SegmentMap, axis_of, range_of
 from seggd_rt.errors import OptionError
 from seggd_rt.labels import MaskEncoding
 from seggd_rt.optional import require
@@ -26,6 +26,7 @@ def train(
         str | None, typer.Option(help="LO,HI: the values in the files that are black and white; others are clipped.")
     ] = None,
     axis: AxisName = None,
+    segments: SegmentMap = None,
     network: Annotated[str, typer.Option(help="tiny, small, reference, or a JSON file.")] = "small",
     mask_encoding: Annotated[
         MaskEncoding, typer.Option(help="How labels become mask channels.")
@@ -57,6 +58,7 @@ def train(
     """Train a network that draws images from masks, or go on training it."""
     for module in ("torch", "diffusers", "accelerate", "tensorboard"):
         require(module, extra="train", feature="seggd-rt train")
+    from seggd_rt.imaging.segments import parse_map
     from seggd_training.config import Precision, TrainOptions
     from seggd_training.trainer import train as run
 
@@ -71,6 +73,7 @@ def train(
         image_size=_parse_size(image_size),
         intensity_range=range_of(intensity_range),
         axis=axis_of(axis),
+        segments=parse_map(segments or ()),
         network=network,
         encoding=mask_encoding,
         ablation=ablation,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from seggd_rt.bundle import Bundle
-    from seggd_rt.provenance import Provenance
+    from seggd_rt.provenance import CheckResult, Provenance
 
 
 def verify(
@@ -104,6 +104,18 @@ def _lines(made: Sequence[Provenance]) -> list[str]:
 
 
 def _shown(value: object) -> str:
+    from seggd_rt.provenance import CheckResult
+
     if value is None:
         return "-"
+    if isinstance(value, CheckResult):
+        return printable(_check_line(value))
     return printable(", ".join(map(str, value)) if isinstance(value, tuple) else str(value))
+
+
+def _check_line(check: CheckResult) -> str:
+    if check.mean_dice is None:
+        return "no class to look for"
+    dice = ", ".join(f"{name} {value:.3f}" for name, value in check.dice.items())
+    outside = f"; unlike training images: {', '.join(check.outside)}" if check.outside else ""
+    return f"mean Dice {check.mean_dice:.3f} ({dice}){outside}"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
+
+_ALONG = 1e-3
+"""How much of a slice a step along another's rows or columns may be, for both to lie in one plane."""
 
 
 class Axis(StrEnum):
@@ -49,3 +52,21 @@ class Geometry:
         """Distance of two rows, and of two columns, as DICOM's Pixel Spacing."""
         column, row = (float(np.linalg.norm(self.affine[:3, axis])) for axis in (0, 1))
         return row, column
+
+    def of_slice(self, index: int) -> Geometry:
+        """Return the geometry of one slice."""
+        moved = np.eye(4)
+        moved[2, 3] = index
+        return replace(self, affine=self.affine @ moved)
+
+    def index_of(self, other: Geometry) -> int | None:
+        """Return which of these slices another's first one is, below 0 or over the last one outside them.
+
+        None where it is not known: they are not of one frame of reference, or lie at an angle to each other.
+        """
+        if self.frame_of_reference is None or self.frame_of_reference != other.frame_of_reference:
+            return None
+        to_other = np.linalg.solve(self.affine, other.affine)
+        if np.abs(to_other[2, :2]).max() > _ALONG:
+            return None
+        return round(float(to_other[2, 3]))

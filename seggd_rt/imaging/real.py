@@ -15,6 +15,7 @@ from seggd_rt.errors import DataError, OptionError
 from seggd_rt.imaging.contract import PLAIN, LabelMapFile, Reading, RealFile
 from seggd_rt.imaging.fit import Fit, Window
 from seggd_rt.imaging.formats import require_reader
+from seggd_rt.imaging.geometry import Geometry
 from seggd_rt.manifest import ImageSpec, Manifest
 
 _ALMOST_BLACK = 1 / 64
@@ -25,7 +26,9 @@ class ResizedImageWarning(UserWarning):
     """A real image of another size than the bundle's was resized."""
 
 
-def read_real(path: Path, manifest: Manifest, reading: Reading = PLAIN) -> NDArray[np.float32]:
+def read_real(
+    path: Path, manifest: Manifest, reading: Reading = PLAIN, beside: Geometry | None = None
+) -> NDArray[np.float32]:
     """Return a real image in a bundle's size.
 
     Parameters
@@ -37,6 +40,8 @@ def read_real(path: Path, manifest: Manifest, reading: Reading = PLAIN) -> NDArr
         Of the bundle.
     reading
         How a volume is cut into slices, which of them is meant, and how one of another size is fitted.
+    beside
+        Of the label map's slice: a volume in its frame of reference gives the slice at its place, whatever its number.
 
     Returns
     -------
@@ -48,14 +53,16 @@ def read_real(path: Path, manifest: Manifest, reading: Reading = PLAIN) -> NDArr
     DataError
         It cannot be read, has other channels, or values that are no numbers, or outside [0, 1].
     OptionError
-        It holds several images and no index is given, or one that is not there.
+        It holds several images and no index is given, or one that is not there, or has none beside the label map.
     """
     file = require_reader(path).open_real(path, reading)
-    pixels = _in_range(file, _read(file, reading), manifest)
+    pixels = _in_range(file, _read(file, reading, beside), manifest)
     return _fitted(file, pixels, manifest.image, reading.fit)
 
 
-def read_region(path: Path, manifest: Manifest, reading: Reading = PLAIN) -> NDArray[np.float32]:
+def read_region(
+    path: Path, manifest: Manifest, reading: Reading = PLAIN, beside: Geometry | None = None
+) -> NDArray[np.float32]:
     """Return a region in a bundle's size, (H, W) float32 in [0, 1]: 1 inside, 0 outside, between them at a soft edge.
 
     Parameters
@@ -63,7 +70,7 @@ def read_region(path: Path, manifest: Manifest, reading: Reading = PLAIN) -> NDA
     path
         Grey: booleans, bytes or floats in [0, 1]; of NIfTI and DICOM zero is outside, everything else inside, as all
         segments of a segmentation are.
-    manifest, reading
+    manifest, reading, beside
         As for `read_real`.
 
     Raises
@@ -74,7 +81,7 @@ def read_region(path: Path, manifest: Manifest, reading: Reading = PLAIN) -> NDA
         See `read_real`.
     """
     file = require_reader(path).open_region(path, reading)
-    pixels = _read(file, reading)
+    pixels = _read(file, reading, beside)
     pixels = (pixels != 0).astype(np.float32) if file.physical else _in_range(file, pixels, manifest)
     region = _fitted(file, pixels, msgspec.structs.replace(manifest.image, channels=1), reading.fit)
     if 0 < region.max() <= _ALMOST_BLACK:
@@ -98,12 +105,23 @@ def choose(file: LabelMapFile | RealFile, reading: Reading) -> int:
     return index or 0
 
 
-def _read(file: RealFile, reading: Reading) -> NDArray[Any]:
-    """Return the slice that is meant: of a picture beside a mask's volume the only one."""
-    pixels = file.read(0 if len(file) == 1 else choose(file, reading))
+def _read(file: RealFile, reading: Reading, beside: Geometry | None) -> NDArray[Any]:
+    pixels = file.read(_chosen(file, reading, beside))
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         raise DataError(f"{file.path} has values that are no numbers (NaN or infinite): give them one, black's say")
     return pixels
+
+
+def _chosen(file: RealFile, reading: Reading, beside: Geometry | None) -> int:
+    """Return which slice is meant: of a picture the only one, of a volume the one beside a label map."""
+    if len(file) == 1:
+        return 0
+    found = None if file.geometry is None or beside is None else file.geometry.index_of(beside)
+    if found is None:
+        return choose(file, reading)
+    if not 0 <= found < len(file):
+        raise OptionError(f"{file.path} has no slice where the label map lies: give another real image, or one slice")
+    return found
 
 
 def _in_range(file: RealFile, pixels: NDArray[Any], manifest: Manifest) -> NDArray[np.float32]:

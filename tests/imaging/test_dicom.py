@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 pytest.importorskip("pydicom", reason="the extra dicom is not installed")
 pytest.importorskip("highdicom", reason="the extra dicom is not installed")
 
+import msgspec
 import pydicom
 from bundles import TINY, copy_bundle, edit_manifest
 from commands import run_command
@@ -26,9 +27,10 @@ from seggd_rt.imaging.contract import PLAIN, LabelMapFile, Reading
 from seggd_rt.imaging.dicom import DicomReader
 from seggd_rt.imaging.folder import LabelMapSet
 from seggd_rt.imaging.formats import stem
-from seggd_rt.imaging.geometry import Axis
+from seggd_rt.imaging.geometry import Axis, Geometry
 from seggd_rt.imaging.real import read_real, read_region
 from seggd_rt.labels import name_classes
+from seggd_rt.manifest import Manifest
 from seggd_rt.one_mask import OneMask
 from seggd_rt.plan import plan_run
 
@@ -316,8 +318,6 @@ def test_real_images_are_in_their_own_units(tmp_path: Path) -> None:
 
 
 def ranged(low: float, high: float) -> Any:
-    import msgspec
-
     manifest = Bundle.open(TINY).manifest
     return msgspec.structs.replace(manifest, intensity_range=(low, high))
 
@@ -392,6 +392,43 @@ def test_a_segmentation_is_a_region_whatever_its_segments(tmp_path: Path, kind: 
     with pytest.raises(LabelMapError, match="overlap"):
         READER.open(overlapping, READING).read(0)
     np.testing.assert_array_equal(read_region(overlapping, manifest), both[0].any(axis=-1).astype(np.float32))
+
+
+def test_the_real_slice_lies_where_the_label_map_does(tmp_path: Path) -> None:
+    """A segmentation begins where its first segment does, not where the series does."""
+    manifest = ranged(0, 1000)
+    height, width = manifest.image.height, manifest.image.width
+    volume = np.zeros((7, height, width), np.int16)
+    volume += np.arange(7, dtype=np.int16)[:, None, None] * 100
+    series(tmp_path / "series", volume)
+    shifted = AXIAL @ shift(slices=2)
+    numbers = np.zeros((3, height, width), np.uint8)
+    numbers[0, 3:9], numbers[1, 2:5], numbers[2, 5:7] = 1, 2, 1
+    path = segmentation(tmp_path / "a.dcm", numbers, NAMES, shifted)
+    for index in range(3):
+        mask = OneMask.read(path, with_classes(manifest), Reading(index=index))
+        real = read_real(tmp_path / "series", manifest, Reading(index=index), mask.source.geometry)
+        np.testing.assert_allclose(real, (index + 2) / 10, atol=1e-6)
+        region = read_region(path, manifest, Reading(index=2 - index), mask.source.geometry)
+        np.testing.assert_array_equal(region, numbers[index] != 0)
+    beyond = Geometry(AXIAL @ shift(slices=7), FRAME)
+    for other in (beyond, Geometry(AXIAL @ shift(slices=-1), FRAME)):
+        with pytest.raises(OptionError, match="no slice where the label map lies"):
+            read_real(tmp_path / "series", manifest, Reading(index=0), other)
+    elsewhere = (Geometry(shifted, FRAME + ".2"), Geometry(shifted), Geometry(turned([0.3, 0, 0], shifted), FRAME))
+    for other in elsewhere:  # of which nothing says which slice is beside it: the one that is named
+        real = read_real(tmp_path / "series", manifest, Reading(index=5), other)
+        np.testing.assert_allclose(real, 0.5, atol=1e-6)
+
+
+def shift(*, slices: int) -> NDArray[np.float64]:
+    matrix = np.eye(4)
+    matrix[2, 3] = slices
+    return matrix
+
+
+def with_classes(manifest: Manifest) -> Manifest:
+    return msgspec.structs.replace(manifest, classes=name_classes(["background", *NAMES]))
 
 
 # Damage

@@ -14,6 +14,7 @@ from PIL import Image
 from scenes import CLASSES, draw_scenes, npz_arrays
 
 from seggd_rt.errors import DataError, LabelMapError, OptionError
+from seggd_rt.imaging.contract import Reading
 from seggd_rt.imaging.geometry import Axis
 from seggd_rt.labels import AspectRatioWarning
 from seggd_training.data import Dataset, Split, load_dataset
@@ -80,7 +81,9 @@ def test_folder_of_volumes(tmp_path: Path) -> None:
     assert data.names[:2] == ("p1.nii.gz[0]", "p1.nii.gz[1]")
     assert data.patients is not None
     assert data.patients.tolist() == ["p1"] * 3 + ["p2"] * 3
-    coronal = load_dataset(tmp_path, split=Split.TRAIN, classes=CLASSES, intensity_range=(-500, 520), axis=Axis.CORONAL)
+    coronal = load_dataset(
+        tmp_path, split=Split.TRAIN, classes=CLASSES, intensity_range=(-500, 520), reading=Reading(Axis.CORONAL)
+    )
     assert coronal.label_maps.shape == (32, 3, 12)
 
 
@@ -105,6 +108,37 @@ def test_faults_of_volumes_are_named(tmp_path: Path) -> None:
         load()
     mask.unlink()
     with pytest.raises(DataError, match=r"p2\.nii\.gz has no mask"):
+        load()
+
+
+def test_folder_of_dicom(tmp_path: Path) -> None:
+    """A segmentation has the slices from its first segment to its last, and names of its own."""
+    pytest.importorskip("highdicom", reason="DICOM needs the extra dicom")
+    from dicoms import AXIAL, segmentation, series
+
+    images, labels = draw_scenes(6, 16, 12)
+    for folder in ("images/train", "masks/all/train"):
+        (tmp_path / folder).mkdir(parents=True)
+    series(tmp_path / "images/train/p1", images.astype(np.int16) * 4 - 500)
+    moved = AXIAL.copy()
+    moved[:3, 3] += 2 * AXIAL[:3, 2]
+    names = [f"Segment of {name}" for name in CLASSES[1:]]
+    segmentation(tmp_path / "masks/all/train/p1.dcm", labels[2:5], names, moved, sparse=False)
+
+    def load(**said: str) -> Dataset:
+        reading = Reading(segments={name: said.get(name, own) for name, own in zip(names, CLASSES[1:], strict=True)})
+        window = (-500, 520)
+        return load_dataset(tmp_path, split=Split.TRAIN, classes=CLASSES, intensity_range=window, reading=reading)
+
+    data = load()
+    np.testing.assert_array_equal(data.label_maps, labels[2:5])
+    np.testing.assert_allclose(data.images[..., 0] / 65535, images[2:5] / 255, atol=1e-4)
+    assert data.names == ("p1[2]", "p1[3]", "p1[4]")
+    assert data.patients is not None and data.patients.tolist() == ["p1"] * 3
+    np.testing.assert_array_equal(load(**{names[0]: "background"}).label_maps, labels[2:5] * (labels[2:5] != 1))
+    moved[:3, 3] += 2 * AXIAL[:3, 2]
+    segmentation(tmp_path / "masks/all/train/p1.dcm", labels[2:5], names, moved, sparse=False)
+    with pytest.raises(DataError, match=r"has 6 slices, its mask .*p1\.dcm 3"):
         load()
 
 

@@ -47,6 +47,7 @@ class TrainOptions(msgspec.Struct, frozen=True, kw_only=True):
     image_size: tuple[int, int] | None = None
     intensity_range: tuple[float, float] | None = None
     axis: Axis | None = None
+    segments: dict[str, str] = {}
     network: str = "small"
     encoding: MaskEncoding = MaskEncoding.ONE_HOT
     ablation: bool = True

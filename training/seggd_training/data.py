@@ -26,8 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from seggd_rt.errors import DataError, LabelMapError, OptionError
-from seggd_rt.imaging.contract import Reading
-from seggd_rt.imaging.geometry import Axis
+from seggd_rt.imaging.contract import PLAIN, Reading
 from seggd_rt.labels import (
     AspectRatioWarning,
     LabelClass,
@@ -92,7 +91,7 @@ def load_dataset(
     image_size: tuple[int, int] | None = None,
     classes: Sequence[str] | None = None,
     intensity_range: Window | None = None,
-    axis: Axis | None = None,
+    reading: Reading = PLAIN,
 ) -> Dataset:
     """Load one split of a folder or an `.npz`.
 
@@ -109,8 +108,8 @@ def load_dataset(
         Names of all labels from 0, background first. Folders need them; an `.npz` brings its own.
     intensity_range
         The values of the files that are black and white; the type's own range if None.
-    axis
-        Along which a folder's volumes are cut: see `seggd_rt.imaging.contract.Reading`.
+    reading
+        How a folder's volumes are cut, and what their segments are.
 
     Raises
     ------
@@ -130,7 +129,7 @@ def load_dataset(
     if image_size is not None and min(image_size) < 1:
         raise OptionError(f"image size is {image_size[0]}x{image_size[1]}; both must be positive")
     if path.is_dir():
-        return _load_folder(path, split, image_size, classes, intensity_range, axis)
+        return _load_folder(path, split, image_size, classes, intensity_range, reading)
     if not path.exists():
         raise DataError(f"{path} does not exist: give a folder with images/ and masks/all/, or an .npz file")
     if path.suffix.lower() != ".npz":
@@ -152,7 +151,7 @@ def _load_folder(
     image_size: tuple[int, int] | None,
     names: Sequence[str] | None,
     window: Window | None,
-    axis: Axis | None,
+    reading: Reading,
 ) -> Dataset:
     if names is None:
         raise OptionError(f"{root} is a folder, which does not name its classes: give --classes background,...")
@@ -163,7 +162,7 @@ def _load_folder(
     patients: list[str] = []
     white, first = 0.0, ""
     sizes: Counter[tuple[int, int]] = Counter()
-    for pair in read_pairs(root / "images" / split, root / "masks" / "all" / split, classes, Reading(axis=axis)):
+    for pair in read_pairs(root / "images" / split, root / "masks" / "all" / split, classes, reading):
         white = max(white, natural_white(pair.image))
         image, label_map = to_levels(pair.image, pair.where, window), pair.label_map
         sizes[label_map.shape[0], label_map.shape[1]] += 1

@@ -1,13 +1,13 @@
 """Pairs of an image and its label map in two folders, under the same names.
 
 Pictures are PNG (grey of 8 or 16 bit, RGB) or .npy; their masks PNG or .npy of integers. Volumes are of a format with a
-geometry, NIfTI or DICOM: both lie on one grid, each slice is a pair, and each volume is a patient.
+geometry, NIfTI or DICOM: both lie on one grid, each slice of the mask is a pair, and each volume is a patient.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -87,21 +87,26 @@ def _read_volumes(image_path: Path, mask_path: Path, classes: Sequence[LabelClas
     if image_reader is None or mask_reader is None:
         raise DataError(f"{image_path} is a volume, and its mask {mask_path} is none: give both as volumes")
     image = image_reader.open_real(image_path, reading)
-    mask = mask_reader.open(mask_path, Reading(axis=reading.axis, classes=tuple(classes)))
-    if image.geometry is None or mask.geometry is None or len(image) != len(mask):
+    mask = mask_reader.open(mask_path, replace(reading, classes=tuple(classes)))
+    if image.geometry is None or mask.geometry is None:
+        raise DataError(f"{image_path} or its mask {mask_path} is a picture, and no volume: save both alike")
+    # A segmentation of DICOM may have fewer slices than the images of its frame of reference.
+    first = image.geometry.index_of(mask.geometry)
+    if len(image) != len(mask) if first is None else not 0 <= first <= len(image) - len(mask):
         raise DataError(
             f"{image_path} has {len(image)} slices, its mask {mask_path} {len(mask)}: they must be of one grid"
         )
-    apart = np.abs(image.geometry.affine - mask.geometry.affine).max()
+    apart = np.abs(image.geometry.of_slice(first or 0).affine - mask.geometry.affine).max()
     if apart > _SAME_PLACE_MM:
         raise DataError(
             f"{image_path} and its mask {mask_path} lie {apart:.3g} mm apart: resample one to the other's grid"
         )
-    for index in range(len(image)):
+    for place in range(len(mask)):
         try:
-            label_map = check_label_map(mask.read(index), classes)
+            label_map = check_label_map(mask.read(place), classes)
         except LabelMapError as error:
-            raise LabelMapError(f"{mask_path}, slice {index}: {error}") from error
+            raise LabelMapError(f"{mask_path}, slice {place}: {error}") from error
+        index = (first or 0) + place
         pixels = image.read(index)
         yield Pair(pixels[..., None] if pixels.ndim == 2 else pixels, label_map, image_path, mask_path, index)
 

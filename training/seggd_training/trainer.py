@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from seggd_export.checkpoint import Checkpoint, CheckpointConfig, Provenance
 from seggd_rt.errors import DataError, OptionError, OutputError
+from seggd_rt.imaging.contract import Reading
 from seggd_rt.labels import mask_channels
 from seggd_rt.wording import counted
 from seggd_training.batches import Batch, Batches, keyed_seed
@@ -99,7 +100,7 @@ def train(options: TrainOptions, *, command: str | None = None) -> Outcome:
             image_size=options.image_size,
             classes=options.classes,
             intensity_range=options.intensity_range,
-            axis=options.axis,
+            reading=Reading(axis=options.axis, segments=options.segments),
         )
         for split in (Split.TRAIN, Split.VAL)
     )

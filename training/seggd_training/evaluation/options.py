@@ -38,6 +38,7 @@ class EvaluateOptions(msgspec.Struct, frozen=True, kw_only=True):
     output: Path
     split: Split = Split.VAL
     axis: Axis | None = None
+    segments: dict[str, str] = {}
     parts: frozenset[Part] = frozenset()
     segmenter: Path | None = None
     segmenter_steps: int | None = None

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from seggd_rt.errors import DataError
-from seggd_rt.imaging.geometry import Axis
+from seggd_rt.imaging.contract import PLAIN, Reading
 from seggd_rt.manifest import Meaning
 from seggd_rt.wording import counted
 from seggd_training.data import Dataset, Split, load_dataset
 
 
-def load_split(path: Path, split: Split, meaning: Meaning, axis: Axis | None = None) -> Dataset:
+def load_split(path: Path, split: Split, meaning: Meaning, reading: Reading = PLAIN) -> Dataset:
     """Load a split at a bundle's size and in its intensity range, and check that it is what the bundle draws.
 
     Raises
@@ -27,7 +27,7 @@ def load_split(path: Path, split: Split, meaning: Meaning, axis: Axis | None = N
         image_size=(image.height, image.width),
         classes=names if path.is_dir() else None,
         intensity_range=meaning.intensity_range,
-        axis=axis,
+        reading=reading,
     )
     own = tuple(c.name for c in dataset.classes)
     if own != names:

@@ -13,6 +13,7 @@ import torch
 from seggd_rt.bundle import Bundle
 from seggd_rt.drawing import Drawing, HowToDraw
 from seggd_rt.errors import DataError, OptionError, OutputError
+from seggd_rt.imaging.contract import Reading
 from seggd_training.data import Split
 from seggd_training.evaluation.cases import choose_cases
 from seggd_training.evaluation.cost import parse_grid
@@ -58,8 +59,9 @@ def evaluate(options: EvaluateOptions, *, command: str = "", say: Say = lambda l
     drawing = Drawing.resolve(bundle.manifest, {**how, "steps": options.steps})
     for sampler, steps in parse_grid(options.grid) if options.grid is not None else ():
         Drawing.resolve(bundle.manifest, {"sampler": sampler, "steps": steps})
+    reading = Reading(axis=options.axis, segments=options.segments).of_bundle(bundle.manifest)
     measured, train_set = (
-        load_split(options.data, split, bundle.manifest.meaning, options.axis) for split in (options.split, Split.TRAIN)
+        load_split(options.data, split, bundle.manifest.meaning, reading) for split in (options.split, Split.TRAIN)
     )
     leak = check_apart(train_set, measured)
     cases = choose_cases(measured, options.limit)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from seggd_export.segmenter_graph import MakeSegmenter, ShippedSegmenter
+from seggd_rt.imaging.contract import PLAIN, Reading
 from seggd_rt.manifest import ClassIntensity, Meaning, RealDice
 from seggd_rt.output_check import shown_dice, shown_medians
 from seggd_training.data import Dataset, Split, has_split
@@ -49,7 +50,7 @@ class _WithStandardizing(nn.Module):
         return scores
 
 
-def segmenter_to_ship(path: Path, data: Path) -> MakeSegmenter:
+def segmenter_to_ship(path: Path, data: Path, reading: Reading = PLAIN) -> MakeSegmenter:
     """Return what makes the segmenter of a bundle.
 
     Parameters
@@ -58,6 +59,8 @@ def segmenter_to_ship(path: Path, data: Path) -> MakeSegmenter:
         A segmenter of `seggd-rt evaluate`.
     data
         Real images: the training split for intensities, the validation split, if there is one, for Dice.
+    reading
+        How volumes among them are cut, and what their segments are.
 
     Raises
     ------
@@ -70,7 +73,7 @@ def segmenter_to_ship(path: Path, data: Path) -> MakeSegmenter:
     """
 
     def make(meaning: Meaning) -> ShippedSegmenter:
-        train_set = load_split(data, Split.TRAIN, meaning)
+        train_set = load_split(data, Split.TRAIN, meaning, reading)
         origin = given_segmenter(path, train_set, device=torch.device("cpu"))
         real = None
         if not origin.on_this_data:
@@ -78,7 +81,7 @@ def segmenter_to_ship(path: Path, data: Path) -> MakeSegmenter:
         elif not has_split(data, Split.VAL):
             _warn(f"{data} has no validation images")
         else:
-            held_out = load_split(data, Split.VAL, meaning)
+            held_out = load_split(data, Split.VAL, meaning, reading)
             check_apart(train_set, held_out)
             real = real_dice(origin.segmenter, held_out, f"{data.name}, {Split.VAL}")
         return ShippedSegmenter(
