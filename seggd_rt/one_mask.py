@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from seggd_rt.atomic import check_name, check_writable, make_folder
 from seggd_rt.errors import DataError, OptionError
-from seggd_rt.imaging.contract import PLAIN, ImageStack, LabelMapFile, Reading
+from seggd_rt.imaging.contract import PLAIN, Format, ImageStack, LabelMapFile, Reading
 from seggd_rt.imaging.folder import LabelMapSet
-from seggd_rt.imaging.formats import require_writer
+from seggd_rt.imaging.formats import WRITERS, require_writer, stem, writer_like
 from seggd_rt.imaging.geometry import Geometry
 from seggd_rt.imaging.real import choose
 from seggd_rt.manifest import Manifest
@@ -37,7 +37,7 @@ class OneMask:
     """
 
     label_map: NDArray[np.uint8]
-    source: LabelMapFile
+    source: Slice
     manifest: Manifest
     reading: Reading
 
@@ -60,6 +60,12 @@ class OneMask:
         source = Slice(masks.files[0], choose(masks.files[0], reading))
         check_label_maps(LabelMapSet((source,)), manifest, None, reading.fit)
         return cls(fitted(source, checked(source, 0, manifest), manifest, reading.fit), source, manifest, reading)
+
+    @property
+    def name(self) -> str:
+        """What its images are named after: its file's name without the suffix, and its number of several."""
+        place = f"_{self.source.index}" if self.source.file.stacked else ""
+        return f"{stem(self.source.path)}{place}"
 
     def write(self, path: Path, images: Sequence[NDArray[np.float32]], made: Sequence[Provenance]) -> None:
         """Write images drawn from it, (H, W[, C]) float32 in [0, 1], to one file in the format of its suffix.
@@ -88,6 +94,24 @@ class OneMask:
             for pixels, each in zip(images, made, strict=True):
                 file.append(pixels, each)
 
+    def write_each(
+        self,
+        folder: Path,
+        images: Mapping[str, NDArray[np.float32]],
+        made: Sequence[Provenance],
+        images_as: Format | None = None,
+    ) -> list[Path]:
+        """Write images, by the names of their files without suffix, to a folder, and return the files.
+
+        They are in the label map's own format, PNG where that is a picture, unless another is said. Raises as `write`
+        does.
+        """
+        writer = writer_like(self.source) if images_as is None else WRITERS[images_as]
+        paths = [folder / f"{name}{writer.ending or writer.suffixes[0]}" for name in images]
+        for path, image, each in zip(paths, images.values(), made, strict=True):
+            self.write(path, [image], [each])
+        return paths
+
 
 @dataclass(frozen=True)
 class Slice:
@@ -115,6 +139,11 @@ class Slice:
     def read(self, index: int) -> NDArray[Any]:
         """Return it: see `LabelMapFile.read`."""
         return self.file.read(self.index)
+
+
+def is_folder(output: Path) -> bool:
+    """Say whether an output is a folder, there or to be made: it has no suffix."""
+    return output.is_dir() or not output.suffix
 
 
 def check_output(output: Path, *inputs: Path) -> None:

@@ -63,10 +63,7 @@ def generate(
     slice_noise: Annotated[
         str, typer.Option("--slice-noise", help="Of a volume's slices: independent, or shared, which keeps them alike.")
     ] = "independent",
-    images_as: Annotated[
-        str | None,
-        typer.Option("--format", help="Of images in a folder: png, npy, nifti, dicom.  [default: the masks', or png]"),
-    ] = None,
+    images_as: options.ImageFormat = None,
     segments: options.SegmentMap = None,
     threshold: options.Threshold = None,
     keep_patient: Annotated[
@@ -109,7 +106,6 @@ def generate(
     from seggd_rt.cli.live_image import LiveImage, draw_watched, gif_bytes
     from seggd_rt.cli.run_progress import RunProgress
     from seggd_rt.cli.several_devices import run_on_each
-    from seggd_rt.imaging.contract import Format
     from seggd_rt.loading import load_bundle
     from seggd_rt.output_check import OutputCheck
     from seggd_rt.plan import SliceNoise, plan_run
@@ -137,7 +133,7 @@ def generate(
         random_classes=is_random,
         reading=options.reading(axis, fit, from_slice, segments, threshold),
         slice_noise=options.member(SliceNoise, slice_noise, "--slice-noise"),
-        images_as=None if images_as is None else options.member(Format, images_as, "--format"),
+        images_as=options.format_of(images_as),
         keep_patient=keep_patient,
         mark=mark,
         steps=steps,

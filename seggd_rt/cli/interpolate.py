@@ -18,7 +18,14 @@ def interpolate(
     bundle: options.BundleFolder,
     mask: options.OneMask,
     real: options.RealImage,
-    output: Annotated[Path, typer.Option("--output", "-o", help="A .png of the only image, or an .npy of all.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help=".png, .nii.gz or .dcm of the only image, .npy of all, or a folder.",
+        ),
+    ],
     weight: Annotated[str, typer.Option(help="Of the real image, in [0, 1]; several, 0,0.5,1, make several.")] = "0.5",
     at: Annotated[float, typer.Option(help="In (0, 1]: how noisy both are when they are mixed.")] = 0.6,
     grid: Annotated[bool, typer.Option("--grid", help="Write a labelled grid of real image, mask and images.")] = False,
@@ -34,6 +41,7 @@ def interpolate(
     axis: options.AxisName = None,
     fit: options.FitName = "resize",
     slice_number: options.SliceNumber = None,
+    images_as: options.ImageFormat = None,
     segments: options.SegmentMap = None,
     threshold: options.Threshold = None,
     engine: options.EngineName = "auto",
@@ -49,15 +57,20 @@ def interpolate(
     from seggd_rt.imaging.grid import png_bytes, render_titled, rgb
     from seggd_rt.imaging.real import read_real
     from seggd_rt.labels import colorize
-    from seggd_rt.one_mask import OneMask, check_output
+    from seggd_rt.one_mask import OneMask, check_output, is_folder
     from seggd_rt.plan import Settings
     from seggd_rt.records import record_making
 
     weights = _weights(weight)
     if grid and output.suffix.lower() != ".png":
         raise OptionError(f"{output} must end in .png for a --grid")
-    if not grid and len(weights) > 1 and output.suffix.lower() != ".npy":
-        raise OptionError(f"{output} cannot hold {len(weights)} images: give an .npy, or add --grid")
+    to_folder = is_folder(output)
+    if not grid and len(weights) > 1 and not to_folder and output.suffix.lower() != ".npy":
+        raise OptionError(f"{output} cannot hold {len(weights)} images: give an .npy or a folder, or add --grid")
+    if to_folder and len({f"{value:g}" for value in weights}) < len(weights):
+        raise OptionError(f"--weight is {weight}: say each but once, as files are named after them")
+    if images_as is not None and not to_folder:
+        raise OptionError("--format says what images in a folder are: give a folder with -o, or leave it out")
     check_output(output, mask, real)
     reading = options.reading(axis, fit, slice_number, segments, threshold)
     with seggd_rt.load(
@@ -102,15 +115,20 @@ def interpolate(
             )
             for value in weights
         ]
+        files = [output]
         if grid:
             classes = generator.manifest.classes
             cells = [("mask", colorize(one.label_map, classes)), ("real", rgb(image))]
             cells += [(f"weight {value:g}", rgb(drawn)) for value, drawn in zip(weights, images, strict=True)]
             make_folder(output.parent)
             write_file(output, png_bytes(render_titled(cells, columns=len(cells), legend=classes), made))
+        elif to_folder:
+            named = {f"{one.name}_{value:g}": drawn for value, drawn in zip(weights, images, strict=True)}
+            files = one.write_each(output, named, made, options.format_of(images_as))
         else:
             one.write(output, list(images), made)
-    typer.echo(str(output))
+    for path in files:
+        typer.echo(str(path))
 
 
 def _weights(text: str) -> list[float]:

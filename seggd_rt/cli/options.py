@@ -11,7 +11,7 @@ import typer
 from seggd_rt.errors import OptionError
 
 if TYPE_CHECKING:
-    from seggd_rt.imaging.contract import Reading
+    from seggd_rt.imaging.contract import Format, Reading
     from seggd_rt.imaging.geometry import Axis
 
 _Kind = TypeVar("_Kind", bound=StrEnum)
@@ -54,6 +54,10 @@ SliceNumber = Annotated[int | None, typer.Option("--slice", help="The slice of a
 FitName = Annotated[
     str, typer.Option("--fit", help="Masks of another size: resize, letterbox (keeps shapes) or crop-pad.")
 ]
+ImageFormat = Annotated[
+    str | None,
+    typer.Option("--format", help="Of images in a folder: png, npy, nifti, dicom.  [default: the masks', or png]"),
+]
 SegmentMap = Annotated[
     list[str] | None,
     typer.Option(
@@ -92,6 +96,13 @@ def axis_of(name: str | None) -> Axis | None:
     from seggd_rt.imaging.geometry import Axis
 
     return None if name is None else member(Axis, name, "--axis")
+
+
+def format_of(name: str | None) -> Format | None:
+    """Return the format of a name, None for None."""
+    from seggd_rt.imaging.contract import Format
+
+    return None if name is None else member(Format, name, "--format")
 
 
 def member(kinds: type[_Kind], name: str, option: str) -> _Kind:

@@ -25,7 +25,10 @@ _COLUMNS = 4
 def sweep(
     bundle: options.BundleFolder,
     mask: options.OneMask,
-    output: Annotated[Path, typer.Option("--output", "-o", help="A labelled grid, .png, or the images, .npy.")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="A labelled grid, .png, the images, .npy, or a folder."),
+    ],
     seed: Annotated[int, typer.Option(help="Seed of the noise that all start from.")] = 0,
     steps: options.Steps = None,
     eta: options.Eta = 0.0,
@@ -34,6 +37,7 @@ def sweep(
     axis: options.AxisName = None,
     fit: options.FitName = "resize",
     slice_number: options.SliceNumber = None,
+    images_as: options.ImageFormat = None,
     segments: options.SegmentMap = None,
     threshold: options.Threshold = None,
     engine: options.EngineName = "auto",
@@ -45,17 +49,20 @@ def sweep(
 ) -> None:
     """Draw one image for every non-empty subset of the classes, all from the same noise.
 
-    Beside a grid lies a .json with the classes of each image.
+    Beside them lies a .json with the classes of each image.
     """
     import seggd_rt
     from seggd_rt.atomic import make_folder, write_file
     from seggd_rt.cli.generate import describe
-    from seggd_rt.one_mask import OneMask, check_output
+    from seggd_rt.one_mask import OneMask, check_output, is_folder
     from seggd_rt.plan import Settings
     from seggd_rt.records import record_making
 
-    if output.suffix.lower() not in (".png", ".npy"):
-        raise OptionError(f"{output} must end in .png, for a grid, or .npy, for the images")
+    to_folder = is_folder(output)
+    if not to_folder and output.suffix.lower() not in (".png", ".npy"):
+        raise OptionError(f"{output} must end in .png, for a grid, or .npy, for the images, or be a folder")
+    if images_as is not None and not to_folder:
+        raise OptionError("--format says what images in a folder are: give a folder with -o, or leave it out")
     if batch < 1:
         raise OptionError(f"--batch is {batch}; it must be at least 1")
     check_output(output, mask)
@@ -77,7 +84,12 @@ def sweep(
             record_making(generator, settings, one.label_map, seed=seed, classes=kept, fit=reading.fit)
             for kept in images
         ]
-        if output.suffix.lower() == ".npy":
+        files = [output]
+        if to_folder:
+            digits = len(str(len(images)))
+            named = {f"{one.name}_{number:0{digits}}": image for number, image in enumerate(images.values(), 1)}
+            files = one.write_each(output, named, made, options.format_of(images_as))
+        elif output.suffix.lower() == ".npy":
             one.write(output, list(images.values()), made)
         else:
             make_folder(output.parent)
@@ -90,9 +102,9 @@ def sweep(
             "precision": generator.engine.precision,
             "classes": [list(kept) for kept in images],
         }
-    beside = output.with_suffix(".json")
+    beside = output / f"{one.name}.json" if to_folder else output.with_suffix(".json")
     write_file(beside, (json.dumps(about, indent=2) + "\n").encode())
-    for path in (output, beside):
+    for path in (*files, beside):
         typer.echo(str(path))
 
 

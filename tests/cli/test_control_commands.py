@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import seggd_rt
+from seggd_rt.imaging.real import read_real
 
 ORT = ("--engine", "onnxruntime", "--precision", "fp32", "--threads", "1", "--steps", "3")
 pytestmark = pytest.mark.usefixtures("needs_onnxruntime")
@@ -94,9 +95,40 @@ def test_a_region_is_drawn_anew_and_the_rest_stays(
         assert grid.width > 4 * 128
 
 
+@pytest.mark.parametrize("ending", [".png", ".nii.gz", ".dcm"])
+def test_a_folder_takes_a_file_for_each_image(
+    tiny_bundle: Path, tiny_generator: seggd_rt.Generator, golden_mask: NDArray[np.uint8], real: Path, tmp_path: Path,
+    ending: str,
+) -> None:  # fmt: skip
+    """In the label map's format, whose slices are numbered, or in the one that is said."""
+    nib = pytest.importorskip("nibabel", reason="the extra nifti is not installed")
+    if ending == ".dcm":
+        pytest.importorskip("highdicom", reason="the extra dicom is not installed")
+    mask, form = tmp_path / "case.nii", {".png": ["--format", "png"], ".dcm": ["--format", "dicom"]}.get(ending, [])
+    volume = np.stack([golden_mask[::-1, ::-1].T] * 2, axis=2)
+    nib.save(nib.Nifti1Image(volume, np.diag([1.0, 1.0, 3.0, 1.0])), mask)
+    options = ("-m", mask, "--slice", "1", "--seed", "5", *form, *ORT)
+    swept = run_command("sweep", tiny_bundle, "-o", tmp_path / "s", *options)
+    mixed = run_command("interpolate", tiny_bundle, "-o", tmp_path / "i", "--real", real, "--weight", "0,1", *options)
+    assert (swept.code, mixed.code) == (0, 0), swept.err + mixed.err
+    assert mixed.out.splitlines() == [str(tmp_path / "i" / f"case_1_{weight}{ending}") for weight in (0, 1)]
+    *files, about = map(Path, swept.out.splitlines())
+    assert (about.name, [file.name for file in files]) == ("case_1.json", [f"case_1_{i}{ending}" for i in range(1, 8)])
+    for file, kept in zip(files, json.loads(about.read_text())["classes"], strict=True):
+        expected = tiny_generator(golden_mask, seed=5, steps=3, keep=kept)
+        if ending != ".dcm":  # in 16 bits, which no bundle without an intensity range takes for a real image
+            np.testing.assert_allclose(read_real(file, tiny_generator.manifest), expected, atol=1 / 255)
+        read = run_command("verify", file, tiny_bundle, "-m", mask, "--slice", "1", *ORT[:-2])
+        assert (read.code, "drawn again" in read.err) == (0, True), read.err
+
+
 @pytest.mark.parametrize(
     ("command", "arguments", "message"),
     [
+        ("sweep", ("-o", "s.png", "--format", "nifti"), "give a folder with -o"),
+        ("interpolate", ("-o", "i.png", "--format", "nifti"), "give a folder with -o"),
+        ("interpolate", ("-o", "i", "--weight", "0.5,0.50"), "say each but once"),
+        ("interpolate", ("-o", "i", "--format", "gif"), "--format is gif"),
         ("sweep", ("-o", "s.gif"), "must end in .png"),
         ("sweep", ("-o", "s.png", "--batch", "0"), "--batch is 0"),
         ("sweep", ("-o", "s.png", "--sampler", "x"), "no sampler 'x'"),
@@ -126,7 +158,7 @@ def test_bad_options_are_one_line(
     message: str,
 ) -> None:
     Image.fromarray(np.zeros((24, 32), np.uint8)).save(tmp_path / "black.png")
-    given = [str(tmp_path / part) if part.endswith(("png", "npy", "gif")) else part for part in arguments]
+    given = [str(tmp_path / part) if part.endswith((".png", ".npy", ".gif")) else part for part in arguments]
     if command != "sweep" and "--real" not in given:
         given += ["--real", str(real)]
     if command == "inpaint" and "--region" not in given:
