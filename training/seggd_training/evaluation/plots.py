@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from statistics import median
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -133,17 +134,19 @@ def _memorisation(axes: Sequence[Axes], found: Memorisation) -> None:
 def _cost(axes: Sequence[Axes], cost: Cost, panels: Mapping[str, ReadCost]) -> None:
     samplers = list(dict.fromkeys(row.setting.sampler for row in cost.rows))
     base = cost.find(cost.base)
+    # Times were taken in turn with the base's: what else the machine did meanwhile moves seconds, and not their ratios.
+    unit = median(row.seconds_per_image / row.time_ratio for row in cost.rows)
     for each, (what, figure) in zip(axes, panels.items(), strict=True):
         for index, sampler in enumerate(samplers):
             rows = [r for r in cost.rows if r.setting.sampler is sampler and r.setting.engine == cost.base.engine]
             points = [
-                (row.seconds_per_image, estimate)
+                (unit * row.time_ratio, estimate)
                 for row in sorted(rows, key=lambda row: row.setting.steps)
                 if (estimate := figure(row)) is not None
             ]
             _line(each, [x for x, _ in points], [y for _, y in points], sampler.value, COLOURS[index])
         others = [
-            (r.seconds_per_image, estimate)
+            (unit * r.time_ratio, estimate)
             for r in cost.rows
             if r.setting.engine != cost.base.engine and (estimate := figure(r)) is not None
         ]
