@@ -74,9 +74,27 @@ def write_page(page: Path, demo: Path, results: Path) -> None:
     """
     encodings = [read_report(path) for path in sorted(results.glob("evaluation-encoding-*.json"))]
     many = [read_report(path) for path in sorted(results.glob("evaluation-masks-*.json"))]
+    use, ddpm = (sorted(results.glob(f"evaluation-{part}.json")) for part in ("use", "ddpm"))
     sections = [
         demo_section(read_report(demo / "report.json"), demo, page.parent),
-        *(masks_section(report) for report in many),
+        *(use_section(read_report(path), path.with_suffix(".png"), page.parent) for path in use),
+        *(
+            cost_section(
+                report,
+                f"Samplers on {report.data.images} masks",
+                "The validation masks, and the same turned by 10 degrees with their images "
+                "(`examples/cardiac/more_masks.py`): more masks, but no more patients, over whom the intervals are.",
+            )
+            for report in many
+        ),
+        *(
+            cost_section(
+                read_report(path),
+                "DDPM",
+                "On a slower machine and every second mask: all of its steps take twenty times as long as the base.",
+            )
+            for path in ddpm
+        ),
         *([encodings_section(encodings)] if encodings else []),
     ]
     replace_measured(page, SCRIPT, "\n\n".join(sections))
@@ -111,15 +129,30 @@ def demo_section(report: Report, folder: Path, docs: Path) -> str:
     return "\n\n".join(parts)
 
 
-def masks_section(report: Report) -> str:
-    """Return samplers and steps on more masks."""
+def use_section(report: Report, plot: Path, docs: Path) -> str:
+    """Return what segmenters make of real images that were trained on real pairs, synthetic ones, and both."""
+    found = [table for table in tables(report) if table.part == "use"]
+    if not found:
+        raise DataError(f"the report of {report.data.name} has no segmenters: evaluate it with --use")
+    return "\n\n".join(
+        [
+            "## Segmenters trained on synthetic pairs",
+            _subject(report),
+            *(line for table in found for line in _table(table)),
+            f"![{_PLOTS['use']}]({Path(os.path.relpath(plot, docs)).as_posix()})",
+            *_commands(report, "use"),
+        ]
+    )
+
+
+def cost_section(report: Report, title: str, about: str) -> str:
+    """Return samplers and steps of a report that has nothing else of interest."""
     if report.cost is None:
         raise DataError(f"the report of {report.data.name} has no costs: evaluate it with --cost")
     return "\n\n".join(
         [
-            f"## Samplers on {report.data.images} masks",
-            "The validation masks, and the same turned by 10 degrees with their images "
-            "(`examples/cardiac/more_masks.py`): more masks, but no more patients, over whom the intervals are.",
+            f"## {title}",
+            about,
             _subject(report),
             *_table(cost_table(report.cost)),
             *_commands(report, "cost"),

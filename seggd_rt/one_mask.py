@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from seggd_rt.imaging.contract import PLAIN, Format, ImageStack, LabelMapFile, R
 from seggd_rt.imaging.folder import LabelMapSet
 from seggd_rt.imaging.formats import WRITERS, require_writer, stem, writer_like
 from seggd_rt.imaging.geometry import Geometry
-from seggd_rt.imaging.real import choose
+from seggd_rt.imaging.real import choose, read_real
 from seggd_rt.manifest import Manifest
 from seggd_rt.mask_checks import check_label_maps, checked, fitted
 from seggd_rt.provenance import Provenance
@@ -60,6 +60,15 @@ class OneMask:
         source = Slice(masks.files[0], choose(masks.files[0], reading))
         check_label_maps(LabelMapSet((source,)), manifest, None, reading.fit)
         return cls(fitted(source, checked(source, 0, manifest), manifest, reading.fit), source, manifest, reading)
+
+    def read_real(self, path: Path, index: int | None = None) -> NDArray[np.float32]:
+        """Return the real image to mix with it: a volume's slice `index`, else its own, by place or by number.
+
+        See `seggd_rt.imaging.real.read_real`.
+        """
+        if index is not None:
+            return read_real(path, self.manifest, replace(self.reading, index=index))
+        return read_real(path, self.manifest, self.reading, self.source.geometry)
 
     @property
     def name(self) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,8 @@ from seggd_rt.imaging.contract import ImageStack, LabelMapFile, Reading
 from seggd_rt.imaging.fit import Fit
 from seggd_rt.imaging.folder import LabelMapSet
 from seggd_rt.imaging.formats import require_reader, writer_of
-from seggd_rt.imaging.geometry import Geometry
 from seggd_rt.imaging.npy import NpyArray
-from seggd_rt.imaging.real import read_real, read_region
+from seggd_rt.imaging.real import ResizedImageWarning, each_real, each_region
 from seggd_rt.mask_checks import checked, fitted
 from seggd_rt.one_mask import Slice
 from seggd_rt.provenance import Provenance
@@ -44,9 +44,9 @@ class Inputs:
     masks
         Its label map, among others if need be: it is known by its hash.
     reading
-        How label maps and real images are cut into slices, and which slice of a real one is meant.
+        How label maps and real images are cut into slices.
     real, region, noise
-        The files that were given; None where there was none.
+        The files that were given, which may hold others too; None where there was none.
     """
 
     masks: Path
@@ -152,8 +152,7 @@ def compare(path: Path, generator: Generator, inputs: Inputs) -> Comparison:
         with writer.create(again, stack) as file:
             for each, (source_file, index) in zip(made, places, strict=True):
                 label_map = fitted(source_file, checked(source_file, index, manifest), manifest, Fit(each.fit))
-                place = None if source_file.geometry is None else source_file.geometry.of_slice(index)
-                file.append(_draw(generator, each, label_map, place, inputs), each)
+                file.append(_draw(generator, each, label_map, inputs), each)
         new = _pixels(again)
     if old.shape != new.shape or old.dtype != new.dtype:
         raise DataError(
@@ -185,10 +184,8 @@ def _find(made: Sequence[Provenance], generator: Generator, inputs: Inputs) -> l
     return [found[each.mask_sha256] for each in made]
 
 
-def _draw(
-    generator: Generator, made: Provenance, label_map: NDArray[np.uint8], place: Geometry | None, inputs: Inputs
-) -> NDArray[np.float32]:
-    """Draw one image again, of a label map that lies at a place."""
+def _draw(generator: Generator, made: Provenance, label_map: NDArray[np.uint8], inputs: Inputs) -> NDArray[np.float32]:
+    """Draw one image again."""
     how: HowToDraw = {
         "sampler": made.sampler,
         "steps": made.steps,
@@ -204,13 +201,11 @@ def _draw(
     manifest = generator.manifest
     if inputs.real is None:
         raise OptionError("this image was drawn from a real one: give it with --real")
-    real = read_real(inputs.real, manifest, inputs.reading, place)
-    _require(made.real_sha256, real, inputs.real)
+    real = _known(each_real(inputs.real, manifest, inputs.reading), made.real_sha256, inputs.real)
     if made.region_sha256 is not None:
         if inputs.region is None:
             raise OptionError("a region of this image was drawn anew: give it with --region")
-        region = read_region(inputs.region, manifest, inputs.reading, place)
-        _require(made.region_sha256, region, inputs.region)
+        region = _known(each_region(inputs.region, manifest, inputs.reading), made.region_sha256, inputs.region)
         without = {name: value for name, value in how.items() if name not in ("guidance", "against")}
         return generator.inpaint(real, region, label_map, seed=made.seed, **without)  # type: ignore[arg-type]
     at = 0.6 if made.at is None else made.at
@@ -236,9 +231,13 @@ def _noise(made: Provenance, inputs: Inputs) -> NDArray[np.float32] | None:
     raise DataError(f"{inputs.noise} has not the noise that this image was drawn from")
 
 
-def _require(expected: str, array: NDArray[np.float32], path: Path) -> None:
-    if digest(array) != expected:
-        raise DataError(f"{path} is not what this image was drawn from: its SHA-256 in the bundle's size is another")
+def _known(images: Iterator[NDArray[np.float32]], expected: str, path: Path) -> NDArray[np.float32]:
+    """Return the image of a hash."""
+    with warnings.catch_warnings(action="ignore", category=ResizedImageWarning):
+        for image in images:
+            if digest(image) == expected:
+                return image
+    raise DataError(f"{path} is not what this image was drawn from: its SHA-256 in the bundle's size is another")
 
 
 def _pixels(path: Path) -> NDArray[Any]:

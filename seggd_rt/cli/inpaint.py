@@ -34,6 +34,7 @@ def inpaint(
     axis: options.AxisName = None,
     fit: options.FitName = "resize",
     slice_number: options.SliceNumber = None,
+    real_slice: options.RealSlice = None,
     segments: options.SegmentMap = None,
     threshold: options.Threshold = None,
     engine: options.EngineName = "auto",
@@ -47,7 +48,7 @@ def inpaint(
     from seggd_rt.atomic import make_folder, write_file
     from seggd_rt.cli.generate import describe
     from seggd_rt.imaging.grid import png_bytes, render_titled, rgb
-    from seggd_rt.imaging.real import read_real, read_region
+    from seggd_rt.imaging.real import read_region
     from seggd_rt.labels import colorize
     from seggd_rt.one_mask import OneMask, check_output
     from seggd_rt.plan import Settings
@@ -67,7 +68,7 @@ def inpaint(
     ) as generator:
         typer.echo(describe(generator.engine), err=True)
         one = OneMask.read(mask, generator.manifest, reading)
-        image = read_real(real, generator.manifest, reading, one.source.geometry)
+        image = one.read_real(real, real_slice)
         where = read_region(region, generator.manifest, reading, one.source.geometry)
         how: HowToDraw = {
             "steps": steps,

@@ -41,6 +41,7 @@ def interpolate(
     axis: options.AxisName = None,
     fit: options.FitName = "resize",
     slice_number: options.SliceNumber = None,
+    real_slice: options.RealSlice = None,
     images_as: options.ImageFormat = None,
     segments: options.SegmentMap = None,
     threshold: options.Threshold = None,
@@ -55,7 +56,6 @@ def interpolate(
     from seggd_rt.atomic import make_folder, write_file
     from seggd_rt.cli.generate import describe
     from seggd_rt.imaging.grid import png_bytes, render_titled, rgb
-    from seggd_rt.imaging.real import read_real
     from seggd_rt.labels import colorize
     from seggd_rt.one_mask import OneMask, check_output, is_folder
     from seggd_rt.plan import Settings
@@ -83,7 +83,7 @@ def interpolate(
     ) as generator:
         typer.echo(describe(generator.engine), err=True)
         one = OneMask.read(mask, generator.manifest, reading)
-        image = read_real(real, generator.manifest, reading, one.source.geometry)
+        image = one.read_real(real, real_slice)
         how: HowToDraw = {"steps": steps, "eta": eta, "sampler": sampler, "spacing": spacing}
         first: HowToDraw = {**how, "keep": options.names(keep), "drop": options.names(drop)}
         then: HowToDraw = {"keep": options.names(then_keep), "drop": options.names(then_drop)}

@@ -51,6 +51,10 @@ AxisName = Annotated[
     str | None, typer.Option("--axis", help="Cut volumes along: axial, coronal, sagittal, 0, 1 or 2.  [default: axial]")
 ]
 SliceNumber = Annotated[int | None, typer.Option("--slice", help="The slice of a volume, from 0.")]
+RealSlice = Annotated[
+    int | None,
+    typer.Option(help="The slice of a --real volume, from 0.  [default: the one at the mask's place, or --slice]"),
+]
 FitName = Annotated[
     str, typer.Option("--fit", help="Masks of another size: resize, letterbox (keeps shapes) or crop-pad.")
 ]

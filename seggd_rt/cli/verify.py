@@ -31,7 +31,6 @@ def verify(
     region: Annotated[Path | None, typer.Option(help="The region that was drawn anew.")] = None,
     noise: Annotated[Path | None, typer.Option(help="The .npy of noise that it was drawn from.")] = None,
     axis: options.AxisName = None,
-    slice_number: options.SliceNumber = None,
     segments: options.SegmentMap = None,
     threshold: options.Threshold = None,
     engine: options.EngineName = "auto",
@@ -67,7 +66,7 @@ def verify(
         from seggd_rt.loading import load_bundle
         from seggd_rt.verify import ALIKE_DB, Inputs, compare
 
-        reading = options.reading(axis, made[0].fit, slice_number, segments, threshold)
+        reading = options.reading(axis, made[0].fit, None, segments, threshold)
         with load_bundle(opened, engine=engine, precision=precision, device=device, threads=threads) as generator:
             typer.echo(describe(generator.engine), err=True)
             found = compare(file, generator, Inputs(mask, reading, real, region, noise))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,7 @@ def read_real(
         It holds several images and no index is given, or one that is not there, or has none beside the label map.
     """
     file = require_reader(path).open_real(path, reading)
-    pixels = _in_range(file, _read(file, reading, beside), manifest)
-    return _fitted(file, pixels, manifest.image, reading.fit)
+    return _real(file, _chosen(file, reading, beside), manifest, reading)
 
 
 def read_region(
@@ -81,12 +81,19 @@ def read_region(
         See `read_real`.
     """
     file = require_reader(path).open_region(path, reading)
-    pixels = _read(file, reading, beside)
-    pixels = (pixels != 0).astype(np.float32) if file.physical else _in_range(file, pixels, manifest)
-    region = _fitted(file, pixels, msgspec.structs.replace(manifest.image, channels=1), reading.fit)
-    if 0 < region.max() <= _ALMOST_BLACK:
-        raise DataError(f"{path} has no value over {region.max():.3g} of white: write 255 where to draw")
-    return region
+    return _region(file, _chosen(file, reading, beside), manifest, reading)
+
+
+def each_real(path: Path, manifest: Manifest, reading: Reading = PLAIN) -> Iterator[NDArray[np.float32]]:
+    """Yield every real image of a file as `read_real` returns one."""
+    file = require_reader(path).open_real(path, reading)
+    yield from (_real(file, index, manifest, reading) for index in range(len(file)))
+
+
+def each_region(path: Path, manifest: Manifest, reading: Reading = PLAIN) -> Iterator[NDArray[np.float32]]:
+    """Yield every region of a file as `read_region` returns one."""
+    file = require_reader(path).open_region(path, reading)
+    yield from (_region(file, index, manifest, reading) for index in range(len(file)))
 
 
 def choose(file: LabelMapFile | RealFile, reading: Reading) -> int:
@@ -105,8 +112,21 @@ def choose(file: LabelMapFile | RealFile, reading: Reading) -> int:
     return index or 0
 
 
-def _read(file: RealFile, reading: Reading, beside: Geometry | None) -> NDArray[Any]:
-    pixels = file.read(_chosen(file, reading, beside))
+def _real(file: RealFile, index: int, manifest: Manifest, reading: Reading) -> NDArray[np.float32]:
+    return _fitted(file, _in_range(file, _read(file, index), manifest), manifest.image, reading.fit)
+
+
+def _region(file: RealFile, index: int, manifest: Manifest, reading: Reading) -> NDArray[np.float32]:
+    pixels = _read(file, index)
+    pixels = (pixels != 0).astype(np.float32) if file.physical else _in_range(file, pixels, manifest)
+    region = _fitted(file, pixels, msgspec.structs.replace(manifest.image, channels=1), reading.fit)
+    if 0 < region.max() <= _ALMOST_BLACK:
+        raise DataError(f"{file.path} has no value over {region.max():.3g} of white: write 255 where to draw")
+    return region
+
+
+def _read(file: RealFile, index: int) -> NDArray[Any]:
+    pixels = file.read(index)
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         raise DataError(f"{file.path} has values that are no numbers (NaN or infinite): give them one, black's say")
     return pixels
@@ -154,7 +174,7 @@ def _fitted(file: RealFile, pixels: NDArray[np.float32], image: ImageSpec, fit: 
         warnings.warn(
             f"{file.path} is {pixels.shape[0]}x{pixels.shape[1]} and is resized to {size[0]}x{size[1]}",
             ResizedImageWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     pixels = Window.of(fit, (pixels.shape[0], pixels.shape[1]), size, file.geometry).cut(pixels)
     if pixels.shape[:2] == size:

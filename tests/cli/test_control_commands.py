@@ -118,8 +118,28 @@ def test_a_folder_takes_a_file_for_each_image(
         expected = tiny_generator(golden_mask, seed=5, steps=3, keep=kept)
         if ending != ".dcm":  # in 16 bits, which no bundle without an intensity range takes for a real image
             np.testing.assert_allclose(read_real(file, tiny_generator.manifest), expected, atol=1 / 255)
-        read = run_command("verify", file, tiny_bundle, "-m", mask, "--slice", "1", *ORT[:-2])
+        read = run_command("verify", file, tiny_bundle, "-m", mask, *ORT[:-2])
         assert (read.code, "drawn again" in read.err) == (0, True), read.err
+
+
+def test_the_real_slice_may_be_another(
+    tiny_bundle: Path, golden_mask: NDArray[np.uint8], region: Path, tmp_path: Path
+) -> None:
+    nib = pytest.importorskip("nibabel", reason="the extra nifti is not installed")
+    volume = np.random.default_rng(0).random((3, 24, 32)).astype(np.float32)
+    for name, slices in (("mask", np.stack([golden_mask] * 3)), ("real", volume)):
+        nib.save(nib.Nifti1Image(slices[:, ::-1, ::-1].T, np.eye(4)), tmp_path / f"{name}.nii")
+    np.save(tmp_path / "real.npy", volume[2])
+    here = ("-m", tmp_path / "mask.nii", "--slice", "0")
+    for command, extra in (("interpolate", ()), ("inpaint", ("--region", region))):
+        of_volume = ("--real", tmp_path / "real.nii", "--real-slice", "2", "-o", tmp_path / "a.npy")
+        of_slice = ("--real", tmp_path / "real.npy", "-o", tmp_path / "b.npy")
+        for given in (of_volume, of_slice):
+            done = run_command(command, tiny_bundle, *here, *extra, *given, *ORT)
+            assert done.code == 0, done.err
+        np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), np.load(tmp_path / "b.npy"))
+        again = run_command("verify", tmp_path / "a.npy", tiny_bundle, *here[:2], *of_volume[:2], *extra, *ORT[:-2])
+        assert (again.code, "equal in every pixel" in again.err) == (0, True), again.err
 
 
 @pytest.mark.parametrize(
