@@ -115,14 +115,14 @@ def run(
     for lines in (manifest, rejected):
         if lines.path.exists():
             made = (
-                recorder.planned(item, plan.output.file_name(target), place)
+                recorder.planned(item, plan.output.file_name(target.name), place)
                 for target in plan.targets()
                 for place, item in enumerate(target.items)
             )
             there |= lines.finished(made, force=force)
     if force:
         there.clear()
-    missing = [target for target in plan.targets() if plan.output.file_name(target) not in there]
+    missing = [target for target in plan.targets() if plan.output.file_name(target.name) not in there]
     if there:
         finished = len(plan) - sum(len(target.items) for target in missing)
         warnings.warn(
@@ -145,7 +145,7 @@ def _into_folder(
 ) -> Records:
     make_folder(plan.output.path)
     for lines in (manifest, rejected):
-        lines.forget(plan.output.file_name(target) for target in missing)
+        lines.forget(plan.output.file_name(target.name) for target in missing)
     writing: deque[tuple[list[Record], Future[None]]] = deque()
     # A volume is large: no more of them wait than are written.
     waiting = 0 if plan.output.writer.holds_volume else 2 * _WRITERS
@@ -161,7 +161,7 @@ def _into_folder(
         try:
             for target in missing:
                 made = [next(images) for _ in target.items]
-                file = plan.output.file_name(target)
+                file = plan.output.file_name(target.name)
                 records = [recorder.of(each, file, place) for place, each in enumerate(made)]
                 unusual += sum(each.result is not None and bool(each.result.outside) for each in made)
                 if recorder.is_rejected(records):
@@ -196,7 +196,7 @@ def _into_folder(
 
 
 def _write(plan: Plan, target: Target, records: Sequence[Record], images: Sequence[NDArray[np.float32]]) -> None:
-    path = plan.output.path / plan.output.file_name(target)
+    path = plan.output.path / plan.output.file_name(target.name)
     with plan.output.writer.create(path, plan.stack(target.items)) as file:
         for record, image in zip(records, images, strict=True):
             file.append(image, record.provenance)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seggd_rt.atomic import check_name, check_writable, make_folder
-from seggd_rt.errors import DataError, OptionError
+from seggd_rt.errors import DataError
 from seggd_rt.imaging.contract import PLAIN, Format, ImageStack, LabelMapFile, Reading
 from seggd_rt.imaging.folder import LabelMapSet
-from seggd_rt.imaging.formats import WRITERS, require_writer, stem, writer_like
+from seggd_rt.imaging.formats import require_writer, stem
 from seggd_rt.imaging.geometry import Geometry
 from seggd_rt.imaging.real import choose, read_real
 from seggd_rt.manifest import Manifest
 from seggd_rt.mask_checks import check_label_maps, checked, fitted
+from seggd_rt.output import Output
 from seggd_rt.provenance import Provenance
 
 
@@ -76,19 +77,49 @@ class OneMask:
         place = f"_{self.source.index}" if self.source.file.stacked else ""
         return f"{stem(self.source.path)}{place}"
 
-    def write(self, path: Path, images: Sequence[NDArray[np.float32]], made: Sequence[Provenance]) -> None:
-        """Write images drawn from it, (H, W[, C]) float32 in [0, 1], to one file in the format of its suffix.
+    def files(self, output: str | Path, names: Sequence[str], images_as: Format | None = None) -> list[Path]:
+        """Return where images of these names go, and check all of it: to a folder, or all to one file.
 
         Raises
         ------
         OptionError
             There is no such format, or it cannot hold these images.
         OutputError
-            It cannot be written.
+            They cannot be written there.
         """
+        target = Output.find(output, [self.source], images_as)
+        if not target.is_folder:
+            target.writer.check(self._stack(len(names)))
+            check_name(target.path)
+            check_writable(target.path.parent)
+            return [target.path] * len(names)
+        target.writer.check(self._stack(1))
+        files = [target.path / target.file_name(name, single=True) for name in names]
+        for file in files:
+            check_name(file)
+        check_writable(target.path)
+        return files
+
+    def write(self, files: Sequence[Path], images: Sequence[NDArray[np.float32]], made: Sequence[Provenance]) -> None:
+        """Write images drawn from it, (H, W[, C]) float32 in [0, 1], to the files that `files` returned.
+
+        Raises
+        ------
+        OutputError
+            They cannot be written.
+        """
+        make_folder(files[0].parent)
+        all_images = list(zip(images, made, strict=True))
+        for path in dict.fromkeys(files):
+            here = [each for file, each in zip(files, all_images, strict=True) if file == path]
+            with require_writer(path).create(path, self._stack(len(here))) as file:
+                for pixels, each in here:
+                    file.append(pixels, each)
+
+    def _stack(self, count: int) -> ImageStack:
         image = self.manifest.image
-        stack = ImageStack(
-            len(images),
+        return ImageStack(
+            count,
             image.height,
             image.width,
             image.channels,
@@ -96,30 +127,6 @@ class OneMask:
             source=self.source,
             fit=self.reading.fit,
         )
-        writer = require_writer(path)
-        writer.check(stack)
-        make_folder(path.parent)
-        with writer.create(path, stack) as file:
-            for pixels, each in zip(images, made, strict=True):
-                file.append(pixels, each)
-
-    def write_each(
-        self,
-        folder: Path,
-        images: Mapping[str, NDArray[np.float32]],
-        made: Sequence[Provenance],
-        images_as: Format | None = None,
-    ) -> list[Path]:
-        """Write images, by the names of their files without suffix, to a folder, and return the files.
-
-        They are in the label map's own format, PNG where that is a picture, unless another is said. Raises as `write`
-        does.
-        """
-        writer = writer_like(self.source) if images_as is None else WRITERS[images_as]
-        paths = [folder / f"{name}{writer.ending or writer.suffixes[0]}" for name in images]
-        for path, image, each in zip(paths, images.values(), made, strict=True):
-            self.write(path, [image], [each])
-        return paths
 
 
 @dataclass(frozen=True)
@@ -148,25 +155,3 @@ class Slice:
     def read(self, index: int) -> NDArray[Any]:
         """Return it: see `LabelMapFile.read`."""
         return self.file.read(self.index)
-
-
-def is_folder(output: Path) -> bool:
-    """Say whether an output is a folder, there or to be made: it has no suffix."""
-    return output.is_dir() or not output.suffix
-
-
-def check_output(output: Path, *inputs: Path) -> None:
-    """Refuse, before anything is drawn, an output that is read or cannot be written.
-
-    Raises
-    ------
-    OptionError
-        The output is one of the inputs.
-    OutputError
-        It cannot be written.
-    """
-    for path in inputs:
-        if output.exists() and path.exists() and output.samefile(path):
-            raise OptionError(f"{output} is an input: give another file with -o")
-    check_name(output)
-    check_writable(output.parent)

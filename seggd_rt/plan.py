@@ -6,7 +6,6 @@ its own seed alone, which its place in the plan gives: a part of the plan gives 
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,14 +20,15 @@ from seggd_rt.atomic import check_name, check_writable
 from seggd_rt.bundle import Bundle
 from seggd_rt.drawing import AblationWarning, Drawing, HowToDraw
 from seggd_rt.errors import DataError, OptionError
-from seggd_rt.imaging.contract import PLAIN, Format, ImageStack, ImageWriter, LabelMapFile, Reading
-from seggd_rt.imaging.folder import LabelMapSet, printable, require_unicode
-from seggd_rt.imaging.formats import WRITERS, require_writer, stem, writer_like
+from seggd_rt.imaging.contract import PLAIN, Format, ImageStack, LabelMapFile, Reading
+from seggd_rt.imaging.folder import LabelMapSet, require_unicode
+from seggd_rt.imaging.formats import WRITERS, stem
 from seggd_rt.imaging.npy import NpyArray
 from seggd_rt.imaging.real import ResizedImageWarning, read_real
 from seggd_rt.manifest import Manifest
 from seggd_rt.mask_checks import check_label_maps, checked, fitted
 from seggd_rt.noise import check_seed, derive_seed, draw_subset
+from seggd_rt.output import Output, check_apart
 from seggd_rt.samplers import Sampler, entry_step, sampler_rows
 from seggd_rt.schedule import Spacing
 
@@ -144,35 +144,6 @@ class Shard:
         """Check the range."""
         if not 1 <= self.index <= self.of:
             raise OptionError(f"shard {self.index}/{self.of} is none: it must be i/n with i from 1 to n")
-
-
-@dataclass(frozen=True)
-class Output:
-    """Where images go.
-
-    Attributes
-    ----------
-    path
-        A folder, or the file that is to hold all images.
-    writer
-        Of that file, or of each image in the folder.
-    is_folder
-        Which of the two.
-    keep_patient
-        Whether whom a label map is of may be written into its images' file.
-    mark
-        Whether a corner of each image says that it is synthetic.
-    """
-
-    path: Path
-    writer: ImageWriter
-    is_folder: bool
-    keep_patient: bool = False
-    mark: bool = False
-
-    def file_name(self, target: Target) -> str:
-        """Return the name of a target's file in the folder."""
-        return f"{target.name}{self.writer.ending}"
 
 
 @dataclass(frozen=True)
@@ -366,7 +337,7 @@ def plan_run(
         raise OptionError(
             f"this run would draw {total:,} images, and one may draw {MAX_IMAGES:,}: make several, each of its own seed"
         )
-    target = replace(_output(output, found, images_as), keep_patient=keep_patient, mark=mark)
+    target = replace(Output.find(output, found.files, images_as), keep_patient=keep_patient, mark=mark)
     if (keep_patient or mark) and target.writer is not WRITERS[Format.DICOM]:
         raise OptionError("a patient is kept, and images are marked, in DICOM alone: write that with --format dicom")
     if not target.is_folder and not target.writer.ending and total > 1:
@@ -382,38 +353,17 @@ def plan_run(
     for file in found.files:
         at_once = len(file) if target.writer.holds_volume else 1
         target.writer.check(_stack(manifest, target, reading, file, at_once if target.is_folder else total))
-    _check_apart(Path(masks), bundle.path, target.path)
+    check_apart(target.path, bundle.path, *(Path(each) for each in (masks, noise, real) if each is not None))
     check_label_maps(found, manifest, settings.classes, reading.fit)
     start = None if noise is None else _open_noise(Path(noise), manifest, total)
     plan = Plan(bundle, found, seed, count, settings, target, start, reading, shard)
     if target.is_folder:
         for each in plan.targets():
-            check_name(target.path / target.file_name(each))
+            check_name(target.path / target.file_name(each.name))
     else:
         check_name(target.path)
     check_writable(target.path if target.is_folder else target.path.parent)
     return plan
-
-
-def _output(output: str | Path, masks: LabelMapSet, images_as: Format | None) -> Output:
-    path = Path(output)
-    try:
-        os.fspath(output).encode()
-    except UnicodeEncodeError as error:
-        raise OptionError(f"the name of {printable(path)} is not Unicode, as --json needs: give another") from error
-    if not os.fspath(output):
-        raise OptionError("the output has no name: give a file or a folder with -o")
-    if os.fspath(output) == "-":
-        raise OptionError("images cannot go to the standard output, -: give a file or a folder with -o")
-    if os.fspath(output).endswith(("/", os.sep)) or path.is_dir() or not path.suffix:
-        like = {writer_like(file) for file in masks.files}
-        if images_as is None and len(like) > 1:
-            raise OptionError("these label maps are of several formats: say with --format what images are written as")
-        return Output(path, like.pop() if images_as is None else WRITERS[images_as], is_folder=True)
-    writer = require_writer(path)
-    if images_as is not None and writer is not WRITERS[images_as]:
-        raise OptionError(f"{path} is no file of {images_as}: leave --format out, or name the file so")
-    return Output(path, writer, is_folder=False)
 
 
 def _check_random_classes(manifest: Manifest, how: HowToDraw) -> None:
@@ -433,15 +383,6 @@ def _from_real(settings: Settings, manifest: Manifest, real: str | Path | None, 
     rows = sampler_rows(settings.sampler, manifest.schedule, settings.steps, eta=settings.eta, spacing=settings.spacing)
     entry_step(rows, manifest.schedule, at)
     return replace(settings, real=Path(real), at=at)
-
-
-def _check_apart(masks: Path, bundle: Path, output: Path) -> None:
-    """Refuse to write over label maps, where the next run would take images for label maps, or into the bundle."""
-    places = [place for place in (output, output.parent) if place.exists()]
-    if any(masks.samefile(place) for place in places if place == output or masks.is_dir()):
-        raise OptionError(f"{output} is where the label maps are: give images another place with -o")
-    if any(bundle.samefile(place) for place in places):
-        raise OptionError(f"{output} is the bundle's own folder: give images another place with -o")
 
 
 def _open_noise(path: Path, manifest: Manifest, count: int) -> NpyArray:

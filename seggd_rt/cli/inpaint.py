@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seggd_rt.cli import options
-from seggd_rt.errors import OptionError
 
 if TYPE_CHECKING:
     from seggd_rt.drawing import HowToDraw
@@ -22,7 +21,7 @@ def inpaint(
         Path,
         typer.Option(help="Where to draw: white of .png or .npy, softly where grey; what is not 0 of NIfTI or DICOM."),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A .png, .npy, .nii.gz, .nii or .dcm.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="A .png, .npy, .nii.gz, .nii or .dcm.")],
     grid: Annotated[bool, typer.Option("--grid", help="Write a labelled grid of real image, mask and image.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the image and of the real image's noise.")] = 0,
     steps: options.Steps = None,
@@ -50,13 +49,12 @@ def inpaint(
     from seggd_rt.imaging.grid import png_bytes, render_titled, rgb
     from seggd_rt.imaging.real import read_region
     from seggd_rt.labels import colorize
-    from seggd_rt.one_mask import OneMask, check_output
+    from seggd_rt.one_mask import OneMask
+    from seggd_rt.output import check_apart, grid_file
     from seggd_rt.plan import Settings
     from seggd_rt.records import record_making
 
-    if grid and output.suffix.lower() != ".png":
-        raise OptionError(f"{output} must end in .png for a --grid")
-    check_output(output, mask, real, region)
+    check_apart(Path(output), bundle, mask, real, region)
     reading = options.reading(axis, fit, slice_number, segments, threshold)
     with seggd_rt.load(
         bundle,
@@ -68,6 +66,7 @@ def inpaint(
     ) as generator:
         typer.echo(describe(generator.engine), err=True)
         one = OneMask.read(mask, generator.manifest, reading)
+        files = [grid_file(output)] if grid else one.files(output, [one.name])
         image = one.read_real(real, real_slice)
         where = read_region(region, generator.manifest, reading, one.source.geometry)
         how: HowToDraw = {
@@ -89,8 +88,8 @@ def inpaint(
                 ("region", rgb(where)),
                 ("drawn anew", rgb(drawn)),
             ]
-            make_folder(output.parent)
-            write_file(output, png_bytes(render_titled(cells, columns=len(cells), legend=classes), [made]))
+            make_folder(files[0].parent)
+            write_file(files[0], png_bytes(render_titled(cells, columns=len(cells), legend=classes), [made]))
         else:
-            one.write(output, [drawn], [made])
-    typer.echo(str(output))
+            one.write(files, [drawn], [made])
+    typer.echo(str(files[0]))

@@ -57,21 +57,20 @@ def interpolate(
     from seggd_rt.cli.generate import describe
     from seggd_rt.imaging.grid import png_bytes, render_titled, rgb
     from seggd_rt.labels import colorize
-    from seggd_rt.one_mask import OneMask, check_output, is_folder
+    from seggd_rt.one_mask import OneMask
+    from seggd_rt.output import check_apart, grid_file, is_folder
     from seggd_rt.plan import Settings
     from seggd_rt.records import record_making
 
     weights = _weights(weight)
-    if grid and output.suffix.lower() != ".png":
-        raise OptionError(f"{output} must end in .png for a --grid")
     to_folder = is_folder(output)
-    if not grid and len(weights) > 1 and not to_folder and output.suffix.lower() != ".npy":
+    if not (grid or to_folder) and len(weights) > 1 and Path(output).suffix.lower() != ".npy":
         raise OptionError(f"{output} cannot hold {len(weights)} images: give an .npy or a folder, or add --grid")
     if to_folder and len({f"{value:g}" for value in weights}) < len(weights):
         raise OptionError(f"--weight is {weight}: say each but once, as files are named after them")
     if images_as is not None and not to_folder:
         raise OptionError("--format says what images in a folder are: give a folder with -o, or leave it out")
-    check_output(output, mask, real)
+    check_apart(Path(output), bundle, mask, real)
     reading = options.reading(axis, fit, slice_number, segments, threshold)
     with seggd_rt.load(
         bundle,
@@ -83,6 +82,8 @@ def interpolate(
     ) as generator:
         typer.echo(describe(generator.engine), err=True)
         one = OneMask.read(mask, generator.manifest, reading)
+        names = [f"{one.name}_{value:g}" for value in weights]
+        files = [grid_file(output)] if grid else one.files(output, names, options.format_of(images_as))
         image = one.read_real(real, real_slice)
         how: HowToDraw = {"steps": steps, "eta": eta, "sampler": sampler, "spacing": spacing}
         first: HowToDraw = {**how, "keep": options.names(keep), "drop": options.names(drop)}
@@ -115,19 +116,15 @@ def interpolate(
             )
             for value in weights
         ]
-        files = [output]
         if grid:
             classes = generator.manifest.classes
             cells = [("mask", colorize(one.label_map, classes)), ("real", rgb(image))]
             cells += [(f"weight {value:g}", rgb(drawn)) for value, drawn in zip(weights, images, strict=True)]
-            make_folder(output.parent)
-            write_file(output, png_bytes(render_titled(cells, columns=len(cells), legend=classes), made))
-        elif to_folder:
-            named = {f"{one.name}_{value:g}": drawn for value, drawn in zip(weights, images, strict=True)}
-            files = one.write_each(output, named, made, options.format_of(images_as))
+            make_folder(files[0].parent)
+            write_file(files[0], png_bytes(render_titled(cells, columns=len(cells), legend=classes), made))
         else:
-            one.write(output, list(images), made)
-    for path in files:
+            one.write(files, list(images), made)
+    for path in dict.fromkeys(files):
         typer.echo(str(path))
 
 

@@ -26,7 +26,7 @@ def sweep(
     bundle: options.BundleFolder,
     mask: options.OneMask,
     output: Annotated[
-        Path,
+        str,
         typer.Option("--output", "-o", help="A labelled grid, .png, the images, .npy, or a folder."),
     ],
     seed: Annotated[int, typer.Option(help="Seed of the noise that all start from.")] = 0,
@@ -54,18 +54,17 @@ def sweep(
     import seggd_rt
     from seggd_rt.atomic import make_folder, write_file
     from seggd_rt.cli.generate import describe
-    from seggd_rt.one_mask import OneMask, check_output, is_folder
+    from seggd_rt.one_mask import OneMask
+    from seggd_rt.output import check_apart, grid_file, is_folder
     from seggd_rt.plan import Settings
     from seggd_rt.records import record_making
 
-    to_folder = is_folder(output)
-    if not to_folder and output.suffix.lower() not in (".png", ".npy"):
-        raise OptionError(f"{output} must end in .png, for a grid, or .npy, for the images, or be a folder")
+    grid, to_folder = not is_folder(output) and Path(output).suffix.lower() == ".png", is_folder(output)
     if images_as is not None and not to_folder:
         raise OptionError("--format says what images in a folder are: give a folder with -o, or leave it out")
     if batch < 1:
         raise OptionError(f"--batch is {batch}; it must be at least 1")
-    check_output(output, mask)
+    check_apart(Path(output), bundle, mask)
     reading = options.reading(axis, fit, slice_number, segments, threshold)
     with seggd_rt.load(
         bundle,
@@ -77,6 +76,10 @@ def sweep(
     ) as generator:
         typer.echo(describe(generator.engine), err=True)
         one = OneMask.read(mask, generator.manifest, reading)
+        subsets = (1 << len(generator.manifest.classes[1:])) - 1
+        numbers = [f"{number:0{len(str(subsets))}}" for number in range(1, subsets + 1)]
+        names = [f"{one.name}_{number}" for number in numbers]
+        files = [grid_file(output)] if grid else one.files(output, names, options.format_of(images_as))
         how: HowToDraw = {"steps": steps, "eta": eta, "sampler": sampler, "spacing": spacing}
         images = generator.sweep(one.label_map, seed=seed, batch=batch, **how)
         settings = Settings.resolve(generator.manifest, how)
@@ -84,16 +87,11 @@ def sweep(
             record_making(generator, settings, one.label_map, seed=seed, classes=kept, fit=reading.fit)
             for kept in images
         ]
-        files = [output]
-        if to_folder:
-            digits = len(str(len(images)))
-            named = {f"{one.name}_{number:0{digits}}": image for number, image in enumerate(images.values(), 1)}
-            files = one.write_each(output, named, made, options.format_of(images_as))
-        elif output.suffix.lower() == ".npy":
-            one.write(output, list(images.values()), made)
+        if grid:
+            make_folder(files[0].parent)
+            write_file(files[0], _grid(generator, one.label_map, images, made))
         else:
-            make_folder(output.parent)
-            write_file(output, _grid(generator, one.label_map, images, made))
+            one.write(files, list(images.values()), made)
         about = {
             "bundle": generator.bundle.sha256,
             "mask": mask.name,
@@ -102,9 +100,9 @@ def sweep(
             "precision": generator.engine.precision,
             "classes": [list(kept) for kept in images],
         }
-    beside = output / f"{one.name}.json" if to_folder else output.with_suffix(".json")
+    beside = files[0].with_name(f"{one.name}.json") if to_folder else files[0].with_suffix(".json")
     write_file(beside, (json.dumps(about, indent=2) + "\n").encode())
-    for path in (*files, beside):
+    for path in (*dict.fromkeys(files), beside):
         typer.echo(str(path))
 
 

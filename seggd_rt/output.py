@@ -1,0 +1,117 @@
+"""Where images go: to one file or a folder, in which format, and apart from everything that is read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from seggd_rt.atomic import check_name, check_writable
+from seggd_rt.errors import OptionError
+from seggd_rt.imaging.contract import Format, ImageWriter, LabelMapFile
+from seggd_rt.imaging.folder import printable
+from seggd_rt.imaging.formats import WRITERS, require_writer, writer_like
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where images go.
+
+    Attributes
+    ----------
+    path
+        A folder, or the file that is to hold all images.
+    writer
+        Of that file, or of each image in the folder.
+    is_folder
+        Which of the two.
+    keep_patient
+        Whether whom a label map is of may be written into its images' file.
+    mark
+        Whether a corner of each image says that it is synthetic.
+    """
+
+    path: Path
+    writer: ImageWriter
+    is_folder: bool
+    keep_patient: bool = False
+    mark: bool = False
+
+    @classmethod
+    def find(cls, output: str | Path, sources: Iterable[LabelMapFile], images_as: Format | None) -> Output:
+        """Return where images go that are drawn from label map files.
+
+        Raises
+        ------
+        OptionError
+            The name cannot be, no format is known for it, or the label maps are of several and none is said.
+        """
+        path = Path(output)
+        if not is_folder(output):
+            writer = require_writer(path)
+            if images_as is not None and writer is not WRITERS[images_as]:
+                raise OptionError(f"{path} is no file of {images_as}: leave --format out, or name the file so")
+            return cls(path, writer, is_folder=False)
+        like = {writer_like(file) for file in sources}
+        if images_as is None and len(like) > 1:
+            raise OptionError("these label maps are of several formats: say with --format what images are written as")
+        return cls(path, like.pop() if images_as is None else WRITERS[images_as], is_folder=True)
+
+    def file_name(self, name: str, *, single: bool = False) -> str:
+        """Return the file name of an image in the folder; `single` where each is a file though volumes are folders."""
+        return f"{name}{self.writer.ending or (self.writer.suffixes[0] if single else '')}"
+
+
+def grid_file(output: str | Path) -> Path:
+    """Return where a grid goes, and check that it can.
+
+    Raises
+    ------
+    OptionError
+        It is no .png.
+    OutputError
+        It cannot be written.
+    """
+    path = Path(output)
+    if is_folder(output) or path.suffix.lower() != ".png":
+        raise OptionError(f"{output} must end in .png for a grid")
+    check_name(path)
+    check_writable(path.parent)
+    return path
+
+
+def is_folder(output: str | Path) -> bool:
+    """Say whether an output is a folder, there or to be made: its name has no suffix, or ends in a slash.
+
+    Raises
+    ------
+    OptionError
+        The name cannot be.
+    """
+    name, path = os.fspath(output), Path(output)
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise OptionError(f"the name of {printable(path)} is not Unicode, as --json needs: give another") from error
+    if not name:
+        raise OptionError("the output has no name: give a file or a folder with -o")
+    if name == "-":
+        raise OptionError("images cannot go to the standard output, -: give a file or a folder with -o")
+    return name.endswith(("/", os.sep)) or path.is_dir() or not path.suffix
+
+
+def check_apart(output: Path, bundle: Path, *inputs: Path) -> None:
+    """Refuse to write over what is read, among the files of a folder that is read, or into a bundle.
+
+    Raises
+    ------
+    OptionError
+        The output is such a place.
+    """
+    places = [place for place in (output, output.parent) if place.exists()]
+    for path in inputs:
+        if path.exists() and any(path.samefile(place) for place in places if place == output or path.is_dir()):
+            raise OptionError(f"{output} is where inputs are, {path}: give images another place with -o")
+    if any(bundle.samefile(place) for place in places if bundle.exists()):
+        raise OptionError(f"{output} is the bundle's own folder: give images another place with -o")
