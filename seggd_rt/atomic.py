@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -94,12 +95,12 @@ class NewFile:
 class NewFolder:
     """A folder of files being written, to be used as `NewFile` is.
 
-    A folder that is there already gives way if it holds nothing but files of this ending, as an earlier try left them:
-    between the two there may be neither, never a half.
+    A folder that is there already gives way if everything in it `may_go`, as an earlier try left it: between the two
+    there may be neither, never a half.
     """
 
-    def __init__(self, path: Path, ending: str) -> None:
-        self.path, self._ending = path, ending
+    def __init__(self, path: Path, may_go: Callable[[Path], bool]) -> None:
+        self.path, self._may_go = path, may_go
         self._part, self._old = (path.with_name(f".{path.name}.{name}") for name in ("part", "old.part"))
         self._made = False
 
@@ -150,7 +151,7 @@ class NewFolder:
     def _in_the_way(self) -> bool:
         if self.path.is_symlink() or not self.path.is_dir():
             return self.path.is_symlink() or self.path.exists()
-        return not all(e.is_file() and e.name.endswith(self._ending) for e in self.path.iterdir())
+        return not all(e.is_file() and self._may_go(e) for e in self.path.iterdir())
 
     def _take_place(self) -> None:
         _remove(self._old)

@@ -24,6 +24,7 @@ from seggd_rt.errors import OptionError, RejectedError
 from seggd_rt.generator import Generator
 from seggd_rt.imaging.mark import MARK
 from seggd_rt.imaging.real import read_real
+from seggd_rt.output import check_ours
 from seggd_rt.plan import Item, Plan, Target
 from seggd_rt.records import ManifestFile, Record, record_making
 from seggd_rt.wording import counted, either
@@ -131,6 +132,10 @@ def run(
             FinishedImagesWarning,
             stacklevel=2,
         )
+    if not force:
+        for target in missing:
+            if (path := plan.output.path / plan.output.file_name(target.name)).is_file():
+                check_ours(path)  # as a run leaves it that is killed between an image and its record
     images = drawn([item for target in missing for item in target.items])
     return _into_folder(plan, recorder, images, manifest, rejected, missing)
 

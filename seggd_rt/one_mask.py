@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seggd_rt.atomic import check_name, check_writable, make_folder
-from seggd_rt.errors import DataError
-from seggd_rt.imaging.contract import PLAIN, Format, ImageStack, LabelMapFile, Reading
+from seggd_rt.atomic import make_folder
+from seggd_rt.errors import DataError, OptionError
+from seggd_rt.imaging.contract import PLAIN, Format, ImageStack, Reading, Slice, place_of
 from seggd_rt.imaging.folder import LabelMapSet
 from seggd_rt.imaging.formats import require_writer, stem
-from seggd_rt.imaging.geometry import Geometry
-from seggd_rt.imaging.real import choose, read_real
+from seggd_rt.imaging.geometry import Place
+from seggd_rt.imaging.real import choose, read_real, read_region
 from seggd_rt.manifest import Manifest
 from seggd_rt.mask_checks import check_label_maps, checked, fitted
-from seggd_rt.output import Output
+from seggd_rt.output import Output, check_file
 from seggd_rt.provenance import Provenance
 
 
@@ -62,14 +61,27 @@ class OneMask:
         check_label_maps(LabelMapSet((source,)), manifest, None, reading.fit)
         return cls(fitted(source, checked(source, 0, manifest), manifest, reading.fit), source, manifest, reading)
 
+    @property
+    def place(self) -> Place:
+        """Where it lies in the patient, before it was fitted."""
+        return place_of(self.source)
+
     def read_real(self, path: Path, index: int | None = None) -> NDArray[np.float32]:
-        """Return the real image to mix with it: a volume's slice `index`, else its own, by place or by number.
+        """Return the real image to mix with it: a volume's slice `index`, wherever that lies, else the one beside it.
 
         See `seggd_rt.imaging.real.read_real`.
         """
         if index is not None:
             return read_real(path, self.manifest, replace(self.reading, index=index))
-        return read_real(path, self.manifest, self.reading, self.source.geometry)
+        return read_real(path, self.manifest, self.reading, self.place)
+
+    def read_region(self, path: Path, index: int | None = None) -> NDArray[np.float32]:
+        """Return the region that lies where it does, or a volume's slice `index` where places cannot be compared.
+
+        See `seggd_rt.imaging.real.read_region`.
+        """
+        reading = self.reading if index is None else replace(self.reading, index=index)
+        return read_region(path, self.manifest, reading, self.place)
 
     @property
     def name(self) -> str:
@@ -77,7 +89,9 @@ class OneMask:
         place = f"_{self.source.index}" if self.source.file.stacked else ""
         return f"{stem(self.source.path)}{place}"
 
-    def files(self, output: str | Path, names: Sequence[str], images_as: Format | None = None) -> list[Path]:
+    def files(
+        self, output: str | Path, names: Sequence[str], images_as: Format | None = None, inputs: Sequence[Path] = ()
+    ) -> list[Path]:
         """Return where images of these names go, and check all of it: to a folder, or all to one file.
 
         Raises
@@ -85,19 +99,19 @@ class OneMask:
         OptionError
             There is no such format, or it cannot hold these images.
         OutputError
-            They cannot be written there.
+            They cannot be written there, or would replace what somebody else wrote.
         """
         target = Output.find(output, [self.source], images_as)
         if not target.is_folder:
             target.writer.check(self._stack(len(names)))
-            check_name(target.path)
-            check_writable(target.path.parent)
+            check_file(target.path, *inputs)
             return [target.path] * len(names)
+        if target.path.exists() and target.path.samefile(self.source.path.parent):
+            raise OptionError(f"{output} is where the label map is: give images a folder of their own with -o")
         target.writer.check(self._stack(1))
         files = [target.path / target.file_name(name, single=True) for name in names]
         for file in files:
-            check_name(file)
-        check_writable(target.path)
+            check_file(file, *inputs)
         return files
 
     def write(self, files: Sequence[Path], images: Sequence[NDArray[np.float32]], made: Sequence[Provenance]) -> None:
@@ -127,31 +141,3 @@ class OneMask:
             source=self.source,
             fit=self.reading.fit,
         )
-
-
-@dataclass(frozen=True)
-class Slice:
-    """One label map of a file, as a file of its own: see `LabelMapFile`."""
-
-    file: LabelMapFile
-    index: int
-    stacked: bool = False
-
-    @property
-    def path(self) -> Path:
-        """Where the file is."""
-        return self.file.path
-
-    @property
-    def geometry(self) -> Geometry | None:
-        """Where the label map lies in the patient."""
-        whole = self.file.geometry
-        return None if whole is None else whole.of_slice(self.index)
-
-    def __len__(self) -> int:
-        """Return 1."""
-        return 1
-
-    def read(self, index: int) -> NDArray[Any]:
-        """Return it: see `LabelMapFile.read`."""
-        return self.file.read(self.index)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seggd_rt.atomic import check_name, check_writable
-from seggd_rt.errors import OptionError
+from seggd_rt.errors import DataError, OptionError, OutputError
 from seggd_rt.imaging.contract import Format, ImageWriter, LabelMapFile
 from seggd_rt.imaging.folder import printable
 from seggd_rt.imaging.formats import WRITERS, require_writer, writer_like
@@ -71,14 +71,47 @@ def grid_file(output: str | Path) -> Path:
     OptionError
         It is no .png.
     OutputError
-        It cannot be written.
+        It cannot be written, or would replace what somebody else wrote.
     """
     path = Path(output)
     if is_folder(output) or path.suffix.lower() != ".png":
         raise OptionError(f"{output} must end in .png for a grid")
+    check_file(path)
+    return path
+
+
+def check_file(path: Path, *inputs: Path) -> None:
+    """Refuse, before anything is drawn, a file that cannot be written, or would replace what is not to be replaced.
+
+    Raises
+    ------
+    OptionError
+        It is one of the inputs.
+    OutputError
+        It cannot be written, or somebody else wrote the file that is there.
+    """
     check_name(path)
     check_writable(path.parent)
-    return path
+    if not path.exists():
+        return
+    if any(each.exists() and each.samefile(path) for each in inputs):
+        raise OptionError(f"{path} is an input: give images another place with -o")
+    if path.is_file():
+        check_ours(path)
+
+
+def check_ours(path: Path) -> None:
+    """Refuse to replace a file that seggd-rt did not write.
+
+    Raises
+    ------
+    OutputError
+        It carries no record of its making.
+    """
+    try:
+        require_writer(path).made(path)
+    except DataError as error:
+        raise OutputError(f"{path} is there, and not of seggd-rt: remove it, or give another place with -o") from error
 
 
 def is_folder(output: str | Path) -> bool:
@@ -111,7 +144,10 @@ def check_apart(output: Path, bundle: Path, *inputs: Path) -> None:
     """
     places = [place for place in (output, output.parent) if place.exists()]
     for path in inputs:
-        if path.exists() and any(path.samefile(place) for place in places if place == output or path.is_dir()):
-            raise OptionError(f"{output} is where inputs are, {path}: give images another place with -o")
+        found = [place for place in places if path.exists() and path.samefile(place)]
+        if output in found:
+            raise OptionError(f"{output} is an input: give images another place with -o")
+        if found and path.is_dir():
+            raise OptionError(f"{output} lies among inputs: give images another place with -o")
     if any(bundle.samefile(place) for place in places if bundle.exists()):
         raise OptionError(f"{output} is the bundle's own folder: give images another place with -o")

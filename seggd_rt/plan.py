@@ -28,7 +28,7 @@ from seggd_rt.imaging.real import ResizedImageWarning, read_real
 from seggd_rt.manifest import Manifest
 from seggd_rt.mask_checks import check_label_maps, checked, fitted
 from seggd_rt.noise import check_seed, derive_seed, draw_subset
-from seggd_rt.output import Output, check_apart
+from seggd_rt.output import Output, check_apart, check_file
 from seggd_rt.samplers import Sampler, entry_step, sampler_rows
 from seggd_rt.schedule import Spacing
 
@@ -353,16 +353,21 @@ def plan_run(
     for file in found.files:
         at_once = len(file) if target.writer.holds_volume else 1
         target.writer.check(_stack(manifest, target, reading, file, at_once if target.is_folder else total))
-    check_apart(target.path, bundle.path, *(Path(each) for each in (masks, noise, real) if each is not None))
+    inputs = [Path(each) for each in (masks, noise, real) if each is not None]
+    check_apart(target.path, bundle.path, *inputs)
     check_label_maps(found, manifest, settings.classes, reading.fit)
     start = None if noise is None else _open_noise(Path(noise), manifest, total)
     plan = Plan(bundle, found, seed, count, settings, target, start, reading, shard)
     if target.is_folder:
+        read = {given.name for given in inputs if given.parent.resolve() == target.path.resolve()}
         for each in plan.targets():
-            check_name(target.path / target.file_name(each.name))
+            path = target.path / target.file_name(each.name)
+            check_name(path)
+            if path.name in read:
+                raise OptionError(f"{path} is an input: give images another place with -o")
+        check_writable(target.path)
     else:
-        check_name(target.path)
-    check_writable(target.path if target.is_folder else target.path.parent)
+        check_file(target.path)
     return plan
 
 

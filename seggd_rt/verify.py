@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from seggd_rt.drawing import HowToDraw
 from seggd_rt.errors import DataError, OptionError
 from seggd_rt.generator import Generator
-from seggd_rt.imaging.contract import ImageStack, LabelMapFile, Reading
+from seggd_rt.imaging.contract import ImageStack, LabelMapFile, Reading, Slice, place_of
 from seggd_rt.imaging.fit import Fit
 from seggd_rt.imaging.folder import LabelMapSet
 from seggd_rt.imaging.formats import require_reader, writer_of
+from seggd_rt.imaging.geometry import Place
 from seggd_rt.imaging.npy import NpyArray
-from seggd_rt.imaging.real import ResizedImageWarning, each_real, each_region
+from seggd_rt.imaging.real import ResizedImageWarning, find_real, find_region
 from seggd_rt.mask_checks import checked, fitted
-from seggd_rt.one_mask import Slice
 from seggd_rt.provenance import Provenance
 from seggd_rt.records import digest
 
@@ -152,7 +152,7 @@ def compare(path: Path, generator: Generator, inputs: Inputs) -> Comparison:
         with writer.create(again, stack) as file:
             for each, (source_file, index) in zip(made, places, strict=True):
                 label_map = fitted(source_file, checked(source_file, index, manifest), manifest, Fit(each.fit))
-                file.append(_draw(generator, each, label_map, inputs), each)
+                file.append(_draw(generator, each, label_map, place_of(Slice(source_file, index)), inputs), each)
         new = _pixels(again)
     if old.shape != new.shape or old.dtype != new.dtype:
         raise DataError(
@@ -184,8 +184,10 @@ def _find(made: Sequence[Provenance], generator: Generator, inputs: Inputs) -> l
     return [found[each.mask_sha256] for each in made]
 
 
-def _draw(generator: Generator, made: Provenance, label_map: NDArray[np.uint8], inputs: Inputs) -> NDArray[np.float32]:
-    """Draw one image again."""
+def _draw(
+    generator: Generator, made: Provenance, label_map: NDArray[np.uint8], place: Place, inputs: Inputs
+) -> NDArray[np.float32]:
+    """Draw one image again, of a label map that lies at a place."""
     how: HowToDraw = {
         "sampler": made.sampler,
         "steps": made.steps,
@@ -198,14 +200,13 @@ def _draw(generator: Generator, made: Provenance, label_map: NDArray[np.uint8], 
     start = _noise(made, inputs)
     if made.real_sha256 is None:
         return generator(label_map, seed=made.seed, noise=start, **how)
-    manifest = generator.manifest
     if inputs.real is None:
         raise OptionError("this image was drawn from a real one: give it with --real")
-    real = _known(each_real(inputs.real, manifest, inputs.reading), made.real_sha256, inputs.real)
+    real = _known(find_real, inputs.real, generator, inputs, place, made.real_sha256)
     if made.region_sha256 is not None:
         if inputs.region is None:
             raise OptionError("a region of this image was drawn anew: give it with --region")
-        region = _known(each_region(inputs.region, manifest, inputs.reading), made.region_sha256, inputs.region)
+        region = _known(find_region, inputs.region, generator, inputs, place, made.region_sha256)
         without = {name: value for name, value in how.items() if name not in ("guidance", "against")}
         return generator.inpaint(real, region, label_map, seed=made.seed, **without)  # type: ignore[arg-type]
     at = 0.6 if made.at is None else made.at
@@ -231,13 +232,20 @@ def _noise(made: Provenance, inputs: Inputs) -> NDArray[np.float32] | None:
     raise DataError(f"{inputs.noise} has not the noise that this image was drawn from")
 
 
-def _known(images: Iterator[NDArray[np.float32]], expected: str, path: Path) -> NDArray[np.float32]:
-    """Return the image of a hash."""
+def _known(
+    find: Callable[..., NDArray[np.float32] | None],
+    path: Path,
+    generator: Generator,
+    inputs: Inputs,
+    place: Place,
+    expected: str,
+) -> NDArray[np.float32]:
+    """Return the real image, or region, of a hash."""
     with warnings.catch_warnings(action="ignore", category=ResizedImageWarning):
-        for image in images:
-            if digest(image) == expected:
-                return image
-    raise DataError(f"{path} is not what this image was drawn from: its SHA-256 in the bundle's size is another")
+        image = find(path, generator.manifest, inputs.reading, place, lambda image: digest(image) == expected)
+    if image is None:
+        raise DataError(f"{path} is not what this image was drawn from: its SHA-256 in the bundle's size is another")
+    return image
 
 
 def _pixels(path: Path) -> NDArray[Any]:

@@ -147,13 +147,17 @@ def test_a_full_disk_leaves_no_new_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def ends_in_x(path: Path) -> bool:
+    return path.suffix == ".x"
+
+
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    with NewFolder(tmp_path / "new", ".x") as folder:
+    with NewFolder(tmp_path / "new", ends_in_x) as folder:
         assert not list(tmp_path.iterdir())
         folder.write("a.x", b"1")
         assert [path.name for path in tmp_path.iterdir()] == [".new.part"]
     assert (tmp_path / "new" / "a.x").read_bytes() == b"1"
-    with pytest.raises(KeyboardInterrupt), NewFolder(tmp_path / "new", ".x") as folder:
+    with pytest.raises(KeyboardInterrupt), NewFolder(tmp_path / "new", ends_in_x) as folder:
         folder.write("b.x", b"2")
         raise KeyboardInterrupt
     assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["new", "new/a.x"]
@@ -164,7 +168,7 @@ def test_a_new_folder_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "left.x").touch()
     for data in (b"1", b"2"):
-        with NewFolder(tmp_path / "new", ".x") as folder:
+        with NewFolder(tmp_path / "new", ends_in_x) as folder:
             folder.write(f"{data.decode()}.x", data)
     assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["new", "new/2.x"]
 
@@ -174,7 +178,7 @@ def test_another_folder_or_file_is_never_replaced(tmp_path: Path, there: str) ->
     path = tmp_path / there
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("mine")
-    with pytest.raises(OutputError, match="has its name"), NewFolder(tmp_path / "new", ".x") as folder:
+    with pytest.raises(OutputError, match="has its name"), NewFolder(tmp_path / "new", ends_in_x) as folder:
         folder.write("a.x", b"1")
     assert path.read_text() == "mine"
     assert not list(tmp_path.glob(".*"))
@@ -185,16 +189,16 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "real" / "a.x").touch()
     (tmp_path / "new").symlink_to("real")
     (tmp_path / ".other.part").symlink_to("real")
-    with pytest.raises(OutputError), NewFolder(tmp_path / "new", ".x") as folder:
+    with pytest.raises(OutputError), NewFolder(tmp_path / "new", ends_in_x) as folder:
         folder.write("b.x", b"1")
-    with NewFolder(tmp_path / "other", ".x") as folder:
+    with NewFolder(tmp_path / "other", ends_in_x) as folder:
         folder.write("b.x", b"1")
     assert [path.name for path in (tmp_path / "real").iterdir()] == ["a.x"]
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     with file_size_limit(100), pytest.raises(OutputError, match="new cannot be written"):  # noqa: SIM117
-        with NewFolder(tmp_path / "new", ".x") as folder:
+        with NewFolder(tmp_path / "new", ends_in_x) as folder:
             folder.write("a.x", b"1")
             folder.write("b.x", b"2" * 200)
     assert not list(tmp_path.iterdir())

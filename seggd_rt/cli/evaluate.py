@@ -20,6 +20,7 @@ from seggd_rt.cli.options import (
     SpacingName,
     Steps,
     Threads,
+    Threshold,
     axis_of,
 )
 from seggd_rt.errors import OptionError
@@ -35,6 +36,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="Whose masks are drawn: val or test.")] = "val",
     axis: AxisName = None,
     segments: SegmentMap = None,
+    threshold: Threshold = None,
     segmenter: Annotated[
         Path | None, typer.Option(help="A segmenter of an earlier run, in place of training one.")
     ] = None,
@@ -103,6 +105,7 @@ def evaluate(
         split=Split(split),
         axis=axis_of(axis),
         segments=parse_map(segments or ()),
+        threshold=threshold,
         segmenter=segmenter,
         segmenter_steps=segmenter_steps,
         sampler=sampler,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seggd_rt.cli.options import AxisName, SegmentMap, axis_of, range_of
+from seggd_rt.cli.options import AxisName, SegmentMap, Threshold, axis_of, range_of
 from seggd_rt.errors import OptionError
 from seggd_rt.labels import MaskEncoding
 from seggd_rt.optional import require
@@ -17,11 +17,11 @@ from seggd_rt.precision import Precision
 from seggd_rt.schedule import BetaCurve, Prediction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from seggd_export import Progress
     from seggd_export.segmenter_graph import MakeSegmenter
-    from seggd_rt.imaging.geometry import Axis
+    from seggd_rt.imaging.contract import Reading
 
 
 def export(
@@ -76,6 +76,7 @@ def export(
         typer.Option(help="With --segmenter: the real images, a folder or an .npz, whose grey levels are expected."),
     ] = None,
     axis: AxisName = None,
+    threshold: Threshold = None,
     training_data: Annotated[str | None, typer.Option(help="What it was trained on, for the manifest.")] = None,
     licence: Annotated[str | None, typer.Option(help="Licence of the weights, for the manifest.")] = None,
     intended_use: Annotated[str | None, typer.Option(help="What the model is meant for, for the manifest.")] = None,
@@ -99,10 +100,13 @@ def export(
     for module in ("torch", "diffusers", "onnx", "onnxscript"):
         require(module, extra="export", feature="seggd-rt export")
     require("onnxruntime", extra="cpu", feature="seggd-rt export, which proves its graphs,")
+    from seggd_rt.imaging.contract import Reading
     from seggd_rt.imaging.segments import parse_map
 
     said = None if segments is None else parse_map(segments)
-    make_segmenter = _segmenter_to_ship(segmenter, data, axis_of(axis), said or {})
+    make_segmenter = _segmenter_to_ship(
+        segmenter, data, Reading(axis=axis_of(axis), segments=said or {}, threshold=threshold)
+    )
     from seggd_export import ScheduleOptions, export_bundle
     from seggd_rt.bundle import Bundle
     from seggd_rt.cli.build import build_bundle, choose_flavour, gpu_to_build_on
@@ -175,12 +179,10 @@ def _shown_progress() -> Iterator[Callable[[Progress], None]]:
             raise
 
 
-def _segmenter_to_ship(
-    segmenter: Path | None, data: Path | None, axis: Axis | None, segments: Mapping[str, str]
-) -> MakeSegmenter | None:
+def _segmenter_to_ship(segmenter: Path | None, data: Path | None, reading: Reading) -> MakeSegmenter | None:
     if segmenter is None and data is None:
-        if axis is not None:
-            raise OptionError("--axis says how volumes of --data are cut: give that too, and --segmenter")
+        if reading.axis is not None or reading.threshold is not None:
+            raise OptionError("--axis and --threshold say how --data is read: give that too, and --segmenter")
         return None
     if segmenter is None or data is None:
         raise OptionError(
@@ -188,10 +190,9 @@ def _segmenter_to_ship(
             "tell which grey levels its classes have"
         )
     require("monai", extra="eval", feature="seggd-rt export --segmenter")
-    from seggd_rt.imaging.contract import Reading
     from seggd_training.evaluation.shipped import segmenter_to_ship
 
-    return segmenter_to_ship(segmenter, data, Reading(axis=axis, segments=segments))
+    return segmenter_to_ship(segmenter, data, reading)
 
 
 def _parse_precisions(text: str) -> tuple[Precision, ...]:

@@ -47,7 +47,6 @@ def inpaint(
     from seggd_rt.atomic import make_folder, write_file
     from seggd_rt.cli.generate import describe
     from seggd_rt.imaging.grid import png_bytes, render_titled, rgb
-    from seggd_rt.imaging.real import read_region
     from seggd_rt.labels import colorize
     from seggd_rt.one_mask import OneMask
     from seggd_rt.output import check_apart, grid_file
@@ -66,9 +65,9 @@ def inpaint(
     ) as generator:
         typer.echo(describe(generator.engine), err=True)
         one = OneMask.read(mask, generator.manifest, reading)
-        files = [grid_file(output)] if grid else one.files(output, [one.name])
+        files = [grid_file(output)] if grid else one.files(output, [f"{one.name}_{seed}"], None, [real, region])
         image = one.read_real(real, real_slice)
-        where = read_region(region, generator.manifest, reading, one.source.geometry)
+        where = one.read_region(region, real_slice)
         how: HowToDraw = {
             "steps": steps,
             "eta": eta,

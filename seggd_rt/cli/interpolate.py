@@ -83,7 +83,7 @@ def interpolate(
         typer.echo(describe(generator.engine), err=True)
         one = OneMask.read(mask, generator.manifest, reading)
         names = [f"{one.name}_{value:g}" for value in weights]
-        files = [grid_file(output)] if grid else one.files(output, names, options.format_of(images_as))
+        files = [grid_file(output)] if grid else one.files(output, names, options.format_of(images_as), [real])
         image = one.read_real(real, real_slice)
         how: HowToDraw = {"steps": steps, "eta": eta, "sampler": sampler, "spacing": spacing}
         first: HowToDraw = {**how, "keep": options.names(keep), "drop": options.names(drop)}

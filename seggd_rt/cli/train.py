@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from seggd_rt.cli.command_line import portable_command
-from seggd_rt.cli.options import AxisName, SegmentMap, axis_of, range_of
+from seggd_rt.cli.options import AxisName, SegmentMap, Threshold, axis_of, range_of
 from seggd_rt.errors import OptionError
 from seggd_rt.labels import MaskEncoding
 from seggd_rt.optional import require
@@ -27,6 +27,7 @@ def train(
     ] = None,
     axis: AxisName = None,
     segments: SegmentMap = None,
+    threshold: Threshold = None,
     network: Annotated[str, typer.Option(help="tiny, small, reference, or a JSON file.")] = "small",
     mask_encoding: Annotated[
         MaskEncoding, typer.Option(help="How labels become mask channels.")
@@ -74,6 +75,7 @@ def train(
         intensity_range=range_of(intensity_range),
         axis=axis_of(axis),
         segments=parse_map(segments or ()),
+        threshold=threshold,
         network=network,
         encoding=mask_encoding,
         ablation=ablation,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from seggd_rt.errors import DataError, LabelMapError
 from seggd_rt.imaging.fit import Fit, Window
-from seggd_rt.imaging.geometry import Axis, Geometry
+from seggd_rt.imaging.geometry import Axis, Geometry, Place
 from seggd_rt.labels import LabelClass
 from seggd_rt.manifest import MAX_PIXELS, Manifest
 from seggd_rt.provenance import Provenance
@@ -101,6 +101,40 @@ class LabelMapFile(Protocol):
         DataError
             The file is damaged or cannot be read.
         """
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One label map of a file, as a file of its own: see `LabelMapFile`."""
+
+    file: LabelMapFile
+    index: int
+    stacked: bool = False
+
+    @property
+    def path(self) -> Path:
+        """Where the file is."""
+        return self.file.path
+
+    @property
+    def geometry(self) -> Geometry | None:
+        """Where the label map lies in the patient."""
+        whole = self.file.geometry
+        return None if whole is None else whole.of_slice(self.index)
+
+    def __len__(self) -> int:
+        """Return 1."""
+        return 1
+
+    def read(self, index: int) -> NDArray[Any]:
+        """Return it: see `LabelMapFile.read`."""
+        return self.file.read(self.index)
+
+
+def place_of(source: Slice) -> Place:
+    """Return where a slice lies."""
+    rows, columns = source.read(0).shape
+    return Place(source.geometry, (rows, columns))
 
 
 class RealFile(Protocol):

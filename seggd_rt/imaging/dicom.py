@@ -40,6 +40,8 @@ _TAGS = (
 _INVERTED = "MONOCHROME1"
 _LABELS = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 _GREY = ("MONOCHROME1", "MONOCHROME2")
+_OTHERS = frozenset({".png", ".npy", ".npz", ".gz", ".nii", ".json", ".jsonl", ".txt", ".csv", ".md", ".xml"})
+"""Suffixes of files that no folder is searched in for DICOM: it may have very many of them."""
 _LARGEST = 1 << 20
 """Of a label that is kept as it is: it is far outside the classes, and is named in the message that says so."""
 
@@ -206,9 +208,8 @@ def _members(folder: Path) -> Iterator[tuple[Path, str]]:
     except OSError as error:
         raise DataError(f"{folder} cannot be read ({error.strerror or error})") from error
     for entry in entries:
-        # Names of files in DICOM have no suffix, or end in numbers as UIDs do.
-        suffix = entry.suffix.lower().lstrip(".")
-        if entry.name.startswith(".") or not (suffix in ("", SUFFIX[1:]) or suffix.isdecimal()):
+        # Files of DICOM may be called anything: what begins as one is one. Others' suffixes are left alone.
+        if entry.name.startswith(".") or entry.suffix.lower() in _OTHERS:
             continue
         kind = sop_class(entry)
         if kind is not None and kind != DIRECTORY:

@@ -102,7 +102,8 @@ def image(study: Study, index: int, pixels: NDArray[np.integer], made: Provenanc
     data.ImageType = ["DERIVED", "SECONDARY", *{"CT": ["AXIAL"], "MR": ["OTHER"]}.get(kind, [])]
     data.DerivationDescription = about = note([] if made is None else [made])
     data.Laterality = ""
-    data.BurnedInAnnotation = "YES" if study.marked else "NO"
+    if study.marked or not study.mixed:  # what a real image had burned in is not known
+        data.BurnedInAnnotation = "YES" if study.marked else "NO"
     _describe_kind(data, kind)
     _describe_place(data, study, index)
     _describe_pixels(data, study, pixels)

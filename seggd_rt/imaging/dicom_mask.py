@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,19 @@ NO_DATE, NO_TIME = "19000101", "000000"
 """When its content was made: it must say so (type 1), and nothing here depends on when."""
 _TEXT = 64
 _Code = tuple[str, str, str]
+_CATEGORIES = {
+    ("123037004", "SCT"): "Anatomical Structure",
+    ("91723000", "SCT"): "Anatomical Structure",
+    ("49755003", "SCT"): "Morphologically Abnormal Structure",
+    ("85756007", "SCT"): "Tissue",
+    ("T-D0050", "SRT"): "Tissue",
+    ("T-D000A", "SRT"): "Anatomical Structure",
+    ("M-01000", "SRT"): "Morphologically Altered Structure",
+}
+"""Code values and schemes of a segment's category, and what DICOM PS3.16 says they mean."""
+_PUBLIC = {"SCT": r"\d+", "FMA": r"\d+", "DCM": r"\d+", "SRT": r"[A-Z]\d?-[0-9A-F]+"}
+"""Schemes of types, and the form of their codes: what else is in a file's code may be anybody's."""
+_NEVER = r"(?!)"
 _TISSUE: _Code = ("85756007", "SCT", "Tissue")
 """Of a class whose code is not known: its label says what it is."""
 
@@ -41,13 +55,16 @@ def segmentation(
     classes
         The foreground classes that it has segments of.
     source
-        The label map file it is of: where that is a segmentation, codes of its segments are kept.
+        The label map file it is of: where that is a segmentation, codes of its segments are kept, if they are of
+        public schemes. What it calls them may name a patient, and is kept only as the patient is.
     """
     highdicom = require("highdicom", extra="dicom", feature="DICOM")
-    codes = _codes(source)
+    codes = _codes(source, as_stated=bool(study.patient))
     described = []
     for number, each in enumerate(classes, start=1):
         category, kind = codes.get(each.id, (_TISSUE, _TISSUE))
+        if not study.patient and kind is not _TISSUE:
+            kind = (*kind[:2], _long(each.name))
         segment = highdicom.seg.SegmentDescription(
             number, _long(each.name), _code(category), _code(kind), algorithm_type="MANUAL"
         )
@@ -85,8 +102,11 @@ def segmentation(
     return data
 
 
-def _codes(source: object) -> dict[int, tuple[_Code, _Code]]:
-    """Return category and type of each class that is one segment of the source, where it states them well."""
+def _codes(source: object, *, as_stated: bool) -> dict[int, tuple[_Code, _Code]]:
+    """Return category and type of each class that is one segment of the source, where it states them well.
+
+    Unless they are to be `as_stated`, both must be codes of public schemes, and the category one that is known here.
+    """
     if not isinstance(source, DicomSegmentation):
         return {}
     header = read_header(source.path)
@@ -96,8 +116,14 @@ def _codes(source: object) -> dict[int, tuple[_Code, _Code]]:
             category, kind = (
                 _stated_code(item.get(f"SegmentedProperty{name}CodeSequence")) for name in ("Category", "Type")
             )
-            if category is not None and kind is not None:
-                stated[int(item.SegmentNumber)] = (category, kind)
+            if category is None or kind is None:
+                continue
+            if not as_stated:
+                meaning = _CATEGORIES.get(category[:2])
+                if meaning is None or not re.fullmatch(_PUBLIC.get(kind[1], _NEVER), kind[0]):
+                    continue
+                category = (*category[:2], meaning)
+            stated[int(item.SegmentNumber)] = (category, kind)
     return {
         class_id: stated[numbers[0]]
         for class_id, numbers in source.segments.items()

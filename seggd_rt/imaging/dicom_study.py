@@ -62,6 +62,8 @@ class Study:
         What is kept of the source's patient and study; nothing where they are made up.
     marked
         Whether images say in a corner that they are synthetic.
+    mixed
+        Whether they were drawn from a real image, of which they may show parts.
     """
 
     manifest: Manifest
@@ -70,6 +72,7 @@ class Study:
     identity: str
     patient: Mapping[str, str] = field(default_factory=dict)
     marked: bool = False
+    mixed: bool = False
 
     def uid(self, part: str) -> str:
         """Return the UID of a part: the same for the same volume."""
@@ -118,7 +121,7 @@ def describe_study(data: Dataset, study: Study) -> None:
         "PatientName": "SYNTHETIC^SEGGD-RT",
         "PatientID": f"SYNTHETIC-{study.identity[:24]}",
         "StudyInstanceUID": study.uid("study"),
-        "StudyDescription": "Synthetic images, of no patient",
+        "StudyDescription": f"Synthetic images, {'in part of a real one' if study.mixed else 'of no patient'}",
     }
     empty = dict.fromkeys(
         ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID",

@@ -15,8 +15,9 @@ from seggd_rt.errors import DataError, OptionError
 from seggd_rt.imaging import dicom_image, dicom_mask, dicom_study
 from seggd_rt.imaging.contract import ImageFile, ImageStack, LabelMapFile, unmarked
 from seggd_rt.imaging.dicom import DicomSlices
-from seggd_rt.imaging.dicom_file import SEGMENTATIONS, SUFFIX, damage, read_header, sop_class
+from seggd_rt.imaging.dicom_file import SEGMENTATIONS, SUFFIX, damage, read_header, sop_class, text
 from seggd_rt.imaging.dicom_seg import DicomSegmentation
+from seggd_rt.imaging.dicom_study import MAKER
 from seggd_rt.imaging.geometry import Geometry
 from seggd_rt.imaging.mark import mark
 from seggd_rt.manifest import Manifest
@@ -63,7 +64,7 @@ class DicomWriter:
                 yield volume
                 file.write(volume.only())
             return
-        with NewFolder(path, SUFFIX) as folder:
+        with NewFolder(path, _is_ours) as folder:
             yield volume
             for name, data in volume.files():
                 folder.write(name, data)
@@ -77,6 +78,16 @@ class DicomWriter:
             raise DataError(f"{path} holds no image of DICOM: give a folder that seggd-rt wrote")
         numbered = sorted(((*_record(each), each) for each in files), key=lambda found: found[0])
         return tuple(made for _, data, each in numbered for made in parse(data, str(each)))
+
+
+def _is_ours(path: Path) -> bool:
+    """Say whether seggd-rt wrote a file, which a new try may then replace."""
+    return path.name.endswith(SUFFIX) and sop_class(path) is not None and _maker(path) == MAKER
+
+
+def _maker(path: Path) -> str:
+    with damage(path):
+        return text(read_header(path).get("Manufacturer"))
 
 
 def _record(path: Path) -> tuple[int, bytes]:
@@ -172,4 +183,7 @@ class _DicomImages:
             msgspec.json.encode([dicom_study.modality(self._manifest), self._stack.mark, patient]),
             *(pixels.tobytes() for pixels in self._pixels),
         )
-        return dicom_study.Study(self._manifest, self._geometry.affine, frame, identity, patient, self._stack.mark)
+        mixed = any(made is not None and made.real_sha256 is not None for made in self._made)
+        return dicom_study.Study(
+            self._manifest, self._geometry.affine, frame, identity, patient, self._stack.mark, mixed
+        )

@@ -8,8 +8,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-_ALONG = 1e-3
-"""How much of a slice a step along another's rows or columns may be, for both to lie in one plane."""
+_ROUNDING = 1e-6
+"""Of a pixel or a slice."""
 
 
 class Axis(StrEnum):
@@ -59,14 +59,43 @@ class Geometry:
         moved[2, 3] = index
         return replace(self, affine=self.affine @ moved)
 
-    def index_of(self, other: Geometry) -> int | None:
-        """Return which of these slices another's first one is, below 0 or over the last one outside them.
+    def shares_space(self, other: Geometry) -> bool:
+        """Say whether both lie in one frame of reference, so that places can be compared."""
+        return self.frame_of_reference is not None and self.frame_of_reference == other.frame_of_reference
 
-        None where it is not known: they are not of one frame of reference, or lie at an angle to each other.
+    def index_of(self, other: Geometry) -> int:
+        """Return which of these slices is nearest to where another's first begins; or would be."""
+        return round(float(np.linalg.solve(self.affine, other.affine[:, 3])[2]))
+
+    def corners(self, size: tuple[int, int]) -> NDArray[np.float64]:
+        """Return the outer corners of the first slice, of (rows, columns) pixels: (4, 3) in mm."""
+        rows, columns = size
+        ends = [(c, r, 0.0, 1.0) for r in (-0.5, rows - 0.5) for c in (-0.5, columns - 0.5)]
+        points: NDArray[np.float64] = (np.array(ends) @ self.affine.T)[:, :3]
+        return points
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a slice lies: its geometry, None where that is not stated, and its (rows, columns) of pixels."""
+
+    geometry: Geometry | None
+    size: tuple[int, int]
+
+    def apart_mm(self, other: Place, allowed: float = 0.5) -> float | None:
+        """Return how far apart two slices lie at a corner; None where that is no more than a share of pixel or slice.
+
+        Both must state their geometry.
         """
-        if self.frame_of_reference is None or self.frame_of_reference != other.frame_of_reference:
+        if self.geometry is None or other.geometry is None:
+            raise ValueError("a place is not stated")
+        apart = self.geometry.corners(self.size) - other.geometry.corners(other.size)
+        steps = self.geometry.affine[:3, :3], other.geometry.affine[:3, :3]
+        normal = np.cross(steps[0][:, 0], steps[0][:, 1])
+        along = np.abs(apart @ (normal / np.linalg.norm(normal)))
+        across = np.sqrt(np.maximum((apart**2).sum(axis=1) - along**2, 0))
+        pixel = max(np.linalg.norm(step[:, axis]) for step in steps for axis in (0, 1))
+        allowed += _ROUNDING
+        if along.max() <= allowed * np.linalg.norm(steps[0][:, 2]) and across.max() <= allowed * pixel:
             return None
-        to_other = np.linalg.solve(self.affine, other.affine)
-        if np.abs(to_other[2, :2]).max() > _ALONG:
-            return None
-        return round(float(to_other[2, 3]))
+        return float(np.linalg.norm(apart, axis=1).max())

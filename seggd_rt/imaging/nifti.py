@@ -30,6 +30,7 @@ from seggd_rt.imaging.contract import (
     ImageStack,
     LabelMapFile,
     Reading,
+    Slice,
     check_size,
     unmarked,
 )
@@ -59,6 +60,8 @@ _LEAST_EXTENSION = 16
 _KEPT = 2
 """Volumes kept in memory between two reads of their slices."""
 _CHUNK = 1 << 24
+_MM = {"meter": 1000.0, "micron": 0.001}
+"""Of a header's units; others are millimetres, stated or not."""
 _TOLERANCE = 1e-6
 """Of a label saved as a float, and of the smallest extent of an affine's axes beside the largest."""
 _LEAST_EXTENT = 1e-12
@@ -136,10 +139,19 @@ class NiftiVolume:
         self._stamp.check(self.path)
         return np.ascontiguousarray(self._cut.view(_load(self.path, self._stamp, self._labels))[index])
 
-    def empty_like(self) -> tuple[NDArray[np.float32], NDArray[Any], nibabel.Nifti1Image]:
-        """Return an array of zeros in the file's shape, its view as slices, and the file, opened."""
-        array = np.zeros(self.shape, np.float32)
-        return array, self._cut.view(array), _open(self.path)
+    def empty_like(self, index: int | None = None) -> tuple[nibabel.Nifti1Image, NDArray[Any]]:
+        """Return an image of zeros that lies where the file, or one slice of it, does, and its view as slices."""
+        like = _open(self.path)
+        shape, header, axis = list(self.shape), like.header.copy(), self._cut.axes[0]
+        if index is not None:
+            shape[axis], first = 1, shape[axis] - 1 - index if self._cut.backwards[0] else index
+            if int(header["qform_code"]) > 0:
+                corner, step = like.header.get_qform()[:3, [3, axis]].T
+                header["qoffset_x"], header["qoffset_y"], header["qoffset_z"] = corner + first * step
+            for row in ("srow_x", "srow_y", "srow_z"):
+                header[row] = [*header[row][:3], header[row][3] + first * header[row][axis]]
+        array = np.zeros(shape, np.float32)
+        return _new_image(type(like), array, None, header), self._cut.view(array)
 
 
 class NiftiReader:
@@ -242,17 +254,22 @@ class _NiftiImages:
         self._stack, self._size = stack, source.read(0).shape
         window = None if stack.manifest is None else stack.manifest.intensity_range
         self._black, self._white = (0.0, 1.0) if window is None else window
+        rows, columns = self._size
         if isinstance(source, NiftiVolume):
-            self._array, self._slices, like = source.empty_like()
-            self._image = _new_image(type(like), self._array, None, like.header)
-        else:
-            rows, columns = self._size
-            self._array = np.zeros((columns, rows, len(source)), np.float32)
-            self._slices = self._array.transpose(2, 1, 0)
-            self._image = _new_image(nib.Nifti1Image, self._array, _LPS @ geometry.affine, None)
-            if not geometry.is_known:  # spacings alone are
-                self._image.set_sform(None, 0)
-                self._image.set_qform(None, 0)
+            self._image, self._slices = source.empty_like()
+        elif isinstance(source, Slice) and isinstance(source.file, NiftiVolume):
+            self._image, self._slices = source.file.empty_like(source.index)
+        elif geometry.is_known:
+            array = np.zeros((columns, rows, len(source)), np.float32)
+            self._slices = array.transpose(2, 1, 0)
+            self._image = _new_image(nib.Nifti1Image, array, _LPS @ geometry.affine, None)
+        else:  # spacings alone are: in the order of axes that such a file is read in
+            array = np.zeros((rows, columns, len(source)), np.float32)
+            self._slices = array.transpose(2, 0, 1)
+            across, down, step = np.linalg.norm(geometry.affine[:3, :3], axis=0)
+            self._image = _new_image(nib.Nifti1Image, array, np.diag([down, across, step, 1.0]), None)
+            self._image.set_sform(None, 0)
+            self._image.set_qform(None, 0)
         self._made: list[Provenance] = []
         self._count = 0
 
@@ -329,7 +346,8 @@ def _place(
             stacklevel=2,
         )
         affine = np.diag([*np.abs(image.header["pixdim"][1:4].astype(np.float64)), 1.0])
-    return cut, Geometry(_LPS @ affine @ cut.to_array(shape), is_known=known)
+    unit = _MM.get(image.header.get_xyzt_units()[0], 1.0)
+    return cut, Geometry(_LPS @ np.diag([unit, unit, unit, 1.0]) @ affine @ cut.to_array(shape), is_known=known)
 
 
 def _shape(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:

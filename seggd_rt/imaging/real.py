@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from seggd_rt.errors import DataError, OptionError
 from seggd_rt.imaging.contract import PLAIN, LabelMapFile, Reading, RealFile
 from seggd_rt.imaging.fit import Fit, Window
 from seggd_rt.imaging.formats import require_reader
-from seggd_rt.imaging.geometry import Geometry
+from seggd_rt.imaging.geometry import Geometry, Place
 from seggd_rt.manifest import ImageSpec, Manifest
 
 _ALMOST_BLACK = 1 / 64
@@ -27,8 +28,12 @@ class ResizedImageWarning(UserWarning):
     """A real image of another size than the bundle's was resized."""
 
 
+class MisplacedImageWarning(UserWarning):
+    """A real image does not lie where its label map does."""
+
+
 def read_real(
-    path: Path, manifest: Manifest, reading: Reading = PLAIN, beside: Geometry | None = None
+    path: Path, manifest: Manifest, reading: Reading = PLAIN, beside: Place | None = None
 ) -> NDArray[np.float32]:
     """Return a real image in a bundle's size.
 
@@ -42,7 +47,8 @@ def read_real(
     reading
         How a volume is cut into slices, which of them is meant, and how one of another size is fitted.
     beside
-        Of the label map's slice: a volume in its frame of reference gives the slice at its place, whatever its number.
+        Where the label map lies that it is mixed with: of a volume in that frame of reference the slice there is meant,
+        whatever its number. None where `reading` alone says.
 
     Returns
     -------
@@ -52,16 +58,20 @@ def read_real(
     Raises
     ------
     DataError
-        It cannot be read, has other channels, or values that are no numbers, or outside [0, 1].
+        It cannot be read, has other channels, or values that are no numbers, or outside [0, 1]; or it lies elsewhere
+        than the label map in one frame of reference.
     OptionError
         It holds several images and no index is given, or one that is not there, or has none beside the label map.
+
+    Warns
+    -----
+    ResizedImageWarning, MisplacedImageWarning
     """
-    file = require_reader(path).open_real(path, reading)
-    return _real(file, _chosen(file, reading, beside), manifest, reading)
+    return _Images(require_reader(path).open_real(path, reading), manifest, reading, beside).chosen()
 
 
 def read_region(
-    path: Path, manifest: Manifest, reading: Reading = PLAIN, beside: Geometry | None = None
+    path: Path, manifest: Manifest, reading: Reading = PLAIN, beside: Place | None = None
 ) -> NDArray[np.float32]:
     """Return a region in a bundle's size, (H, W) float32 in [0, 1]: 1 inside, 0 outside, between them at a soft edge.
 
@@ -76,28 +86,30 @@ def read_region(
     Raises
     ------
     DataError
-        It cannot be read, or its bytes are 0 and 1, which would be next to nothing of 255.
+        As for `read_real`; or its bytes are 0 and 1, which would be next to nothing of 255.
     OptionError
         See `read_real`.
     """
+    return _Images(require_reader(path).open_region(path, reading), manifest, reading, beside, regions=True).chosen()
+
+
+def find_real(
+    path: Path, manifest: Manifest, reading: Reading, beside: Place, is_it: Callable[[NDArray[np.float32]], bool]
+) -> NDArray[np.float32] | None:
+    """Return that image of a file, as `read_real` returns it, which is the one; None without. Others may be damaged."""
+    return _Images(require_reader(path).open_real(path, reading), manifest, reading, beside).find(is_it)
+
+
+def find_region(
+    path: Path, manifest: Manifest, reading: Reading, beside: Place, is_it: Callable[[NDArray[np.float32]], bool]
+) -> NDArray[np.float32] | None:
+    """Return that region of a file, as `read_region` returns it, which is the one; None without."""
     file = require_reader(path).open_region(path, reading)
-    return _region(file, _chosen(file, reading, beside), manifest, reading)
+    return _Images(file, manifest, reading, beside, regions=True).find(is_it)
 
 
-def each_real(path: Path, manifest: Manifest, reading: Reading = PLAIN) -> Iterator[NDArray[np.float32]]:
-    """Yield every real image of a file as `read_real` returns one."""
-    file = require_reader(path).open_real(path, reading)
-    yield from (_real(file, index, manifest, reading) for index in range(len(file)))
-
-
-def each_region(path: Path, manifest: Manifest, reading: Reading = PLAIN) -> Iterator[NDArray[np.float32]]:
-    """Yield every region of a file as `read_region` returns one."""
-    file = require_reader(path).open_region(path, reading)
-    yield from (_region(file, index, manifest, reading) for index in range(len(file)))
-
-
-def choose(file: LabelMapFile | RealFile, reading: Reading) -> int:
-    """Return which of a file's slices is meant.
+def choose(file: LabelMapFile | RealFile, reading: Reading, option: str = "--slice") -> int:
+    """Return which of a file's slices is meant; `option` names, in errors, what says so.
 
     Raises
     ------
@@ -106,42 +118,101 @@ def choose(file: LabelMapFile | RealFile, reading: Reading) -> int:
     """
     count, index = len(file), reading.index
     if index is None and count > 1:
-        raise OptionError(f"{file.path} holds {count} slices: say which with --slice, from 0 to {count - 1}")
+        raise OptionError(f"{file.path} holds {count} slices: say which with {option}, from 0 to {count - 1}")
     if index is not None and not 0 <= index < count:
         raise OptionError(f"{file.path} has no slice {index}: it has 0 to {count - 1}")
     return index or 0
 
 
-def _real(file: RealFile, index: int, manifest: Manifest, reading: Reading) -> NDArray[np.float32]:
-    return _fitted(file, _in_range(file, _read(file, index), manifest), manifest.image, reading.fit)
+@dataclass(frozen=True)
+class _Images:
+    """The images, or regions, of a file, for a bundle."""
 
+    file: RealFile
+    manifest: Manifest
+    reading: Reading
+    beside: Place | None
+    regions: bool = False
 
-def _region(file: RealFile, index: int, manifest: Manifest, reading: Reading) -> NDArray[np.float32]:
-    pixels = _read(file, index)
-    pixels = (pixels != 0).astype(np.float32) if file.physical else _in_range(file, pixels, manifest)
-    region = _fitted(file, pixels, msgspec.structs.replace(manifest.image, channels=1), reading.fit)
-    if 0 < region.max() <= _ALMOST_BLACK:
-        raise DataError(f"{file.path} has no value over {region.max():.3g} of white: write 255 where to draw")
-    return region
+    def chosen(self) -> NDArray[np.float32]:
+        """Return the one that is meant."""
+        index = self._index()
+        pixels = self._read(index)
+        self._check_place(index, (pixels.shape[0], pixels.shape[1]))
+        return self._image(pixels)
 
+    def find(self, is_it: Callable[[NDArray[np.float32]], bool]) -> NDArray[np.float32] | None:
+        """Return the one that is looked for."""
+        damage: DataError | None = None
+        for index in range(len(self.file)):
+            try:
+                image = self._image(self._read(index))
+            except DataError as error:
+                damage = error
+                continue
+            if is_it(image):
+                return image
+        if damage is not None:
+            raise damage
+        return None
 
-def _read(file: RealFile, index: int) -> NDArray[Any]:
-    pixels = file.read(index)
-    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-        raise DataError(f"{file.path} has values that are no numbers (NaN or infinite): give them one, black's say")
-    return pixels
+    def _index(self) -> int:
+        file = self.file
+        if self.beside is None:
+            return choose(file, self.reading, "--from-slice")
+        places = self._places()
+        if places is None or not places[0].shares_space(places[1]):
+            return 0 if len(file) == 1 else choose(file, self.reading, "--real-slice")
+        found = places[0].index_of(places[1])
+        if not 0 <= found < len(file):
+            raise OptionError(
+                f"{file.path} has no slice where the label map lies: give other files, or a --real-slice that may lie "
+                "elsewhere"
+            )
+        return found
 
+    def _places(self) -> tuple[Geometry, Geometry] | None:
+        """Return where the file's slices lie, and the label map's, where places say something of each other."""
+        mine, theirs = self.file.geometry, None if self.beside is None else self.beside.geometry
+        if mine is None or theirs is None or not (mine.is_known and theirs.is_known):
+            return None
+        frames = {mine.frame_of_reference, theirs.frame_of_reference}
+        # Of two frames of reference, as of two patients, places say nothing; NIfTI has none, and may be of the same.
+        return (mine, theirs) if len(frames - {None}) < 2 else None
 
-def _chosen(file: RealFile, reading: Reading, beside: Geometry | None) -> int:
-    """Return which slice is meant: of a picture the only one, of a volume the one beside a label map."""
-    if len(file) == 1:
-        return 0
-    found = None if file.geometry is None or beside is None else file.geometry.index_of(beside)
-    if found is None:
-        return choose(file, reading)
-    if not 0 <= found < len(file):
-        raise OptionError(f"{file.path} has no slice where the label map lies: give another real image, or one slice")
-    return found
+    def _check_place(self, index: int, size: tuple[int, int]) -> None:
+        """Refuse a slice that is not where the label map is, in one frame of reference; without one, warn."""
+        places = self._places()
+        if places is None or self.beside is None:
+            return
+        apart = Place(places[0].of_slice(index), size).apart_mm(self.beside)
+        if apart is None:
+            return
+        about = f"slice {index} of {self.file.path} and the label map are {apart:.3g} mm apart at a corner"
+        if places[0].shares_space(places[1]):
+            raise DataError(f"{about}, in one frame of reference: resample it, or give one --real-slice as it is")
+        warnings.warn(f"{about}: they are laid over each other all the same", MisplacedImageWarning, stacklevel=4)
+
+    def _read(self, index: int) -> NDArray[Any]:
+        pixels = self.file.read(index)
+        if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+            raise DataError(
+                f"{self.file.path} has values that are no numbers (NaN or infinite): give them one, black's say"
+            )
+        return pixels
+
+    def _image(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
+        """Return pixels of the file as the bundle takes them."""
+        file, image = self.file, self.manifest.image
+        # A picture has no spacing: that of the label map it is mixed with is meant.
+        geometry = file.geometry or (None if self.beside is None else self.beside.geometry)
+        if not self.regions:
+            return _fitted(file, _in_range(file, pixels, self.manifest), image, self.reading.fit, geometry)
+        shares = (pixels != 0).astype(np.float32) if file.physical else _in_range(file, pixels, self.manifest)
+        region = _fitted(file, shares, msgspec.structs.replace(image, channels=1), self.reading.fit, geometry)
+        if 0 < region.max() <= _ALMOST_BLACK:
+            raise DataError(f"{file.path} has no value over {region.max():.3g} of white: write 255 where to draw")
+        return region
 
 
 def _in_range(file: RealFile, pixels: NDArray[Any], manifest: Manifest) -> NDArray[np.float32]:
@@ -158,7 +229,9 @@ def _in_range(file: RealFile, pixels: NDArray[Any], manifest: Manifest) -> NDArr
     return shares
 
 
-def _fitted(file: RealFile, pixels: NDArray[np.float32], image: ImageSpec, fit: Fit) -> NDArray[np.float32]:
+def _fitted(
+    file: RealFile, pixels: NDArray[np.float32], image: ImageSpec, fit: Fit, geometry: Geometry | None
+) -> NDArray[np.float32]:
     """Return pixels of a file in the size that a bundle draws, and with as many channels."""
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[..., 0]
@@ -174,9 +247,9 @@ def _fitted(file: RealFile, pixels: NDArray[np.float32], image: ImageSpec, fit: 
         warnings.warn(
             f"{file.path} is {pixels.shape[0]}x{pixels.shape[1]} and is resized to {size[0]}x{size[1]}",
             ResizedImageWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
-    pixels = Window.of(fit, (pixels.shape[0], pixels.shape[1]), size, file.geometry).cut(pixels)
+    pixels = Window.of(fit, (pixels.shape[0], pixels.shape[1]), size, geometry).cut(pixels)
     if pixels.shape[:2] == size:
         return pixels
     planes = pixels[..., None] if pixels.ndim == 2 else pixels

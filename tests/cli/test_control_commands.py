@@ -122,6 +122,37 @@ def test_a_folder_takes_a_file_for_each_image(
         assert (read.code, "drawn again" in read.err) == (0, True), read.err
 
 
+def test_nothing_of_others_is_replaced(
+    tiny_bundle: Path, golden_mask: NDArray[np.uint8], real: Path, region: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "masks").mkdir()
+    mask = tmp_path / "masks" / "a.png"
+    Image.fromarray(golden_mask).save(mask)
+    Image.fromarray(golden_mask).save(tmp_path / "a_0.5.png")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
+    given = ("--real", real, *ORT)
+    for command, options, message in (
+        ("generate", ("-o", real), "is there, and not of seggd-rt"),
+        ("generate", ("--from", real, "--at", "0.5", "-o", real), "is an input"),
+        ("sweep", ("-o", tmp_path / "masks"), "is where the label map is"),
+        ("sweep", ("-o", real), "is there, and not of seggd-rt"),
+        ("interpolate", (*given, "-o", tmp_path), "a_0.5.png is there, and not of seggd-rt"),
+        ("interpolate", (*given, "-o", region), "is there, and not of seggd-rt"),
+        ("interpolate", (*given, "--grid", "-o", region), "is there, and not of seggd-rt"),
+        ("inpaint", (*given, "--region", region, "-o", region), "is an input"),
+        ("inpaint", (*given, "--region", region, "--grid", "-o", tmp_path / "a_0.5.png"), "not of seggd-rt"),
+    ):
+        done = run_command(command, tiny_bundle, "-m", mask, *options, *(() if command != "generate" else ORT))
+        assert (done.code, message in done.err.splitlines()[-1]) == (2, True), done.err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.png")} == before
+    for _ in range(2):  # its own it does replace, but for what it reads
+        own = ("interpolate", tiny_bundle, "-m", mask, "--weight", "0.1", "-o", tmp_path / "between", *given)
+        assert run_command(*own).code == 0
+    drawn = tmp_path / "between" / "a_0.1.png"
+    again = run_command(*own[: -len(given)], "--real", drawn, *ORT)
+    assert (again.code, "is an input" in again.err) == (2, True)
+
+
 def test_the_real_slice_may_be_another(
     tiny_bundle: Path, golden_mask: NDArray[np.uint8], region: Path, tmp_path: Path
 ) -> None:
@@ -149,7 +180,7 @@ def test_the_real_slice_may_be_another(
         ("interpolate", ("-o", "i.png", "--format", "nifti"), "give a folder with -o"),
         ("interpolate", ("-o", "i", "--weight", "0.5,0.50"), "say each but once"),
         ("interpolate", ("-o", "i", "--format", "gif"), "--format is gif"),
-        ("sweep", ("-o", "s.gif"), "must end in .png"),
+        ("sweep", ("-o", "s.gif"), "cannot be written as 's.gif'"),
         ("sweep", ("-o", "s.png", "--batch", "0"), "--batch is 0"),
         ("sweep", ("-o", "s.png", "--sampler", "x"), "no sampler 'x'"),
         ("interpolate", ("-o", "i.png", "--weight", "a"), "--weight is a"),

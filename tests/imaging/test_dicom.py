@@ -25,16 +25,29 @@ from seggd_rt.bundle import Bundle
 from seggd_rt.errors import DataError, LabelMapError, ManifestError, OptionError, SeggdError
 from seggd_rt.imaging.contract import PLAIN, LabelMapFile, Reading
 from seggd_rt.imaging.dicom import DicomReader
+from seggd_rt.imaging.fit import Fit
 from seggd_rt.imaging.folder import LabelMapSet
-from seggd_rt.imaging.formats import stem
-from seggd_rt.imaging.geometry import Axis, Geometry
-from seggd_rt.imaging.real import read_real, read_region
+from seggd_rt.imaging.formats import require_reader, stem
+from seggd_rt.imaging.geometry import Axis, Geometry, Place
+from seggd_rt.imaging.real import MisplacedImageWarning, read_real, read_region
 from seggd_rt.labels import name_classes
 from seggd_rt.manifest import Manifest
 from seggd_rt.one_mask import OneMask
 from seggd_rt.plan import plan_run
 
 READER = DicomReader()
+
+
+def shift(*, slices: int) -> NDArray[np.float64]:
+    return shifted_mm(0, 0, slices)
+
+
+def shifted_mm(x: float, y: float, z: float) -> NDArray[np.float64]:
+    matrix = np.eye(4)
+    matrix[:3, 3] = x, y, z
+    return matrix
+
+
 NAMES = ["cavity", "myocardium", "right ventricle"]
 READING = Reading(classes=name_classes(["background", *NAMES]))
 
@@ -407,28 +420,85 @@ def test_the_real_slice_lies_where_the_label_map_does(tmp_path: Path) -> None:
     path = segmentation(tmp_path / "a.dcm", numbers, NAMES, shifted)
     for index in range(3):
         mask = OneMask.read(path, with_classes(manifest), Reading(index=index))
-        real = read_real(tmp_path / "series", manifest, Reading(index=index), mask.source.geometry)
-        np.testing.assert_allclose(real, (index + 2) / 10, atol=1e-6)
-        region = read_region(path, manifest, Reading(index=2 - index), mask.source.geometry)
-        np.testing.assert_array_equal(region, numbers[index] != 0)
-    beyond = Geometry(AXIAL @ shift(slices=7), FRAME)
-    for other in (beyond, Geometry(AXIAL @ shift(slices=-1), FRAME)):
+        np.testing.assert_allclose(mask.read_real(tmp_path / "series"), (index + 2) / 10, atol=1e-6)
+        np.testing.assert_allclose(mask.read_real(tmp_path / "series", 6), 0.6, atol=1e-6)
+        np.testing.assert_array_equal(mask.read_region(path, 2 - index), numbers[index] != 0)
+    for slices in (-1, 7):
         with pytest.raises(OptionError, match="no slice where the label map lies"):
-            read_real(tmp_path / "series", manifest, Reading(index=0), other)
-    elsewhere = (Geometry(shifted, FRAME + ".2"), Geometry(shifted), Geometry(turned([0.3, 0, 0], shifted), FRAME))
-    for other in elsewhere:  # of which nothing says which slice is beside it: the one that is named
-        real = read_real(tmp_path / "series", manifest, Reading(index=5), other)
-        np.testing.assert_allclose(real, 0.5, atol=1e-6)
+            real_beside(tmp_path / "series", manifest, Geometry(AXIAL @ shift(slices=slices), FRAME))
 
 
-def shift(*, slices: int) -> NDArray[np.float64]:
-    matrix = np.eye(4)
-    matrix[2, 3] = slices
-    return matrix
+@pytest.mark.parametrize(
+    ("affine", "apart"),
+    [
+        (np.diag([1, 1, 1, 1]), None),
+        (np.diag([1, 1, 1.001, 1]), None),
+        (shifted_mm(0.5, 0.5, 1.2), None),  # half a pixel, of the coarser spacing, and half a slice
+        (shifted_mm(0.8, 0, 0), "0.8"),
+        (shifted_mm(0, 0, 100), "no slice"),
+        (np.diag([0.5, 1, 1, 1]), "6.4"),
+        (np.diag([-1, -1, 1, 1]), "mm"),
+        (turned([0.1, 0, 0], np.eye(4)), "mm"),
+        (turned([np.pi / 2, 0, 0], np.eye(4)), "no slice"),
+    ],
+)
+def test_in_one_space_a_real_slice_lies_where_the_label_map_does_or_is_refused(
+    tmp_path: Path, affine: NDArray[np.float64], apart: str | None
+) -> None:
+    """About the middle of the series, so that a turn leaves its first pixel in it."""
+    manifest = ranged(0, 1000)
+    height, width = manifest.image.height, manifest.image.width
+    series(tmp_path / "a", np.full((7, height, width), 500, np.int16))
+    middle = np.eye(4)
+    middle[:3, 3] = (AXIAL @ [(width - 1) / 2, (height - 1) / 2, 3, 1])[:3]
+    there = middle @ affine @ np.linalg.inv(middle) @ AXIAL @ shift(slices=3)
+    if apart is None:
+        np.testing.assert_allclose(real_beside(tmp_path / "a", manifest, Geometry(there, FRAME)), 0.5, atol=1e-6)
+    else:
+        with pytest.raises(SeggdError, match=apart):
+            real_beside(tmp_path / "a", manifest, Geometry(there, FRAME))
+    # Of another frame of reference nothing is known: the slice of that number is taken.
+    real_beside(tmp_path / "a", manifest, Geometry(there, FRAME + ".2"))
+    if apart is not None:  # without one, it may be the same
+        with pytest.warns(MisplacedImageWarning, match="mm apart at a corner"):
+            real_beside(tmp_path / "a", manifest, Geometry(there))
+    one = read_real(tmp_path / "a" / "0000.dcm", manifest)
+    np.testing.assert_allclose(one, 0.5, atol=1e-6)
+    alone = Geometry(AXIAL @ shift(slices=20), FRAME)
+    with pytest.raises(OptionError, match="no slice where the label map lies"):
+        real_beside(tmp_path / "a" / "0000.dcm", manifest, alone)
+
+
+def real_beside(path: Path, manifest: Manifest, geometry: Geometry) -> NDArray[np.float32]:
+    size = (manifest.image.height, manifest.image.width)
+    return read_real(path, manifest, Reading(index=3), Place(geometry, size))
 
 
 def with_classes(manifest: Manifest) -> Manifest:
     return msgspec.structs.replace(manifest, classes=name_classes(["background", *NAMES]))
+
+
+def test_a_picture_is_fitted_as_the_label_map_is(tmp_path: Path) -> None:
+    """Pixels of a label map in DICOM are no squares; a picture beside it has the same, and does not say so."""
+    manifest = ranged(0, 1)
+    size = (manifest.image.height * 2, manifest.image.width)
+    label_map = np.zeros(size, np.uint8)
+    label_map[10:30, 5:20] = 1
+    path = save(slice_object(label_map, AXIAL, 0), tmp_path / "a.dcm")
+    mask = OneMask.read(path, manifest, Reading(fit=Fit.LETTERBOX))
+    np.save(tmp_path / "real.npy", label_map.astype(np.float32))
+    for found in (mask.read_real(tmp_path / "real.npy"), mask.read_region(tmp_path / "real.npy")):
+        outside = (found > 0.5) != (mask.label_map > 0)
+        assert outside.mean() < 0.03
+
+
+def test_files_may_be_called_anything(tmp_path: Path) -> None:
+    series(tmp_path / "a", labels().astype(np.int16))
+    for number, path in enumerate(sorted((tmp_path / "a").iterdir())):
+        path.rename(path.with_name(f"loc{number}.125mm" if number % 2 else f"{number}.IMA"))
+    (tmp_path / "a" / "notes.doc").write_text("no DICOM")
+    file = require_reader(tmp_path / "a").open(tmp_path / "a", READING)
+    np.testing.assert_array_equal(volume_of(file), labels())
 
 
 # Damage

@@ -30,15 +30,16 @@ import seggd_rt
 from seggd_engines.network import NetworkShape
 from seggd_rt.bundle import Bundle
 from seggd_rt.dataset import run
-from seggd_rt.errors import DataError, OptionError
+from seggd_rt.errors import DataError, OptionError, OutputError
 from seggd_rt.imaging import dicom_mask, dicom_study
-from seggd_rt.imaging.contract import Format, ImageStack, Reading
+from seggd_rt.imaging.contract import Format, ImageStack, Reading, Slice
 from seggd_rt.imaging.dicom import DicomReader
 from seggd_rt.imaging.dicom_writer import DicomWriter
 from seggd_rt.imaging.fit import Fit
 from seggd_rt.imaging.formats import WRITERS, require_reader
 from seggd_rt.imaging.geometry import Axis
 from seggd_rt.imaging.mark import mark
+from seggd_rt.imaging.nifti import MissingAffineWarning
 from seggd_rt.manifest import Manifest
 from seggd_rt.one_mask import OneMask
 from seggd_rt.plan import Plan, plan_run
@@ -298,8 +299,10 @@ def test_highdicom_finds_the_same(tmp_path: Path, affine: NDArray[np.float64]) -
     assert {uid for _, _, uid in found.get_source_image_uids()} <= uids
 
 
-def test_segmentation_in_images_out_segmentation_out(tmp_path: Path, mask: Any) -> None:
-    folder = write(tmp_path / "out", mask)
+@pytest.mark.parametrize("keep_patient", [False, True])
+def test_segmentation_in_images_out_segmentation_out(tmp_path: Path, mask: Any, keep_patient: bool) -> None:
+    """Of its codes' meanings, which are free text, nothing is kept where the patient is not."""
+    folder = write(tmp_path / "out", mask, keep_patient=keep_patient)
     again = READER.open(folder / "segmentation.dcm", READING)
     np.testing.assert_array_equal(volume_of(again), labels())
     np.testing.assert_allclose(again.geometry.affine, mask.geometry.affine, atol=1e-6)
@@ -307,7 +310,46 @@ def test_segmentation_in_images_out_segmentation_out(tmp_path: Path, mask: Any) 
         item.SegmentedPropertyTypeCodeSequence[0]
         for item in pydicom.dcmread(folder / "segmentation.dcm").SegmentSequence
     ]
-    assert [(code.CodeValue, code.CodeMeaning) for code in codes] == [("1000", "A"), ("2000", "B"), ("3000", "C")]
+    meanings = ["A", "B", "C"] if keep_patient else NAMES
+    assert [(c.CodeValue, c.CodeMeaning) for c in codes] == list(zip(("1000", "2000", "3000"), meanings, strict=True))
+
+
+def test_codes_of_nobody_knows_what_are_not_kept(tmp_path: Path) -> None:
+    path = segmentation(tmp_path / "mask.dcm", labels(), NAMES)
+    changed = pydicom.dcmread(path)
+    first, second, third = changed.SegmentSequence
+    first.SegmentedPropertyTypeCodeSequence[0].CodingSchemeDesignator = "99DOE"
+    second.SegmentedPropertyTypeCodeSequence[0].CodeValue = "DOE-JANE"
+    third.SegmentedPropertyCategoryCodeSequence[0].CodeValue = "4711"
+    changed.save_as(path)
+    folder = write(tmp_path / "out", READER.open(path, READING))
+    found = pydicom.dcmread(folder / "segmentation.dcm").SegmentSequence
+    assert [item.SegmentedPropertyTypeCodeSequence[0].CodeMeaning for item in found] == ["Tissue"] * 3
+    assert b"DOE" not in (folder / "segmentation.dcm").read_bytes()
+
+
+def test_what_a_real_image_is_in_is_not_said_to_show_nobody(tmp_path: Path, mask: Any) -> None:
+    real = msgspec.structs.replace(made(0), real_sha256="0" * 64, at=0.6)
+    for name, each, about in (("drawn", made(0), "of no patient"), ("mixed", real, "in part of a real one")):
+        for marked in (False, True):
+            path = tmp_path / f"{name}{marked}.dcm"
+            with WRITER.create(path, stack_of(Slice(mask, 1), mark=marked)) as file:
+                file.append(images(1)[0], each)
+            data = pydicom.dcmread(path)
+            assert data.StudyDescription == f"Synthetic images, {about}"
+            assert data.get("BurnedInAnnotation") == ("YES" if marked else "NO" if name == "drawn" else None)
+
+
+def test_the_folder_of_somebody_else_is_not_replaced(tmp_path: Path, mask: Any) -> None:
+    theirs = series(tmp_path / "out", labels())
+    with pytest.raises(OutputError, match="another folder has its name"):
+        write(tmp_path / "out", mask)
+    assert all(path.exists() for path in theirs)
+    assert {path.name for path in tmp_path.iterdir()} == {"mask.dcm", "out"}
+    write(tmp_path / "ours", mask)
+    before = sorted(path.read_bytes() for path in (tmp_path / "ours").iterdir())
+    write(tmp_path / "ours", mask)
+    assert sorted(path.read_bytes() for path in (tmp_path / "ours").iterdir()) == before
 
 
 def test_a_mask_that_ends_in_empty_slices(tmp_path: Path) -> None:
@@ -646,14 +688,14 @@ def test_images_are_drawn_again_and_compared(
 
 def test_one_slice_of_a_volume_keeps_its_place(tmp_path: Path, mask: Any, quiet: None) -> None:
     one = OneMask.read(mask.path, MANIFEST, Reading(index=3))
-    one.write(tmp_path / "one.dcm", list(images(1)), [made(0)])
+    one.write(one.files(tmp_path / "one.dcm", ["a"]), list(images(1)), [made(0)])
     geometry = READER.open_real(tmp_path / "one.dcm").geometry
     assert geometry is not None
     expected = mask.geometry.affine.copy()
     expected[:3, 3] += 3 * expected[:3, 2]
     np.testing.assert_allclose(geometry.affine, expected, atol=1e-6)
     with pytest.raises(OptionError, match="DICOM holds an image of each slice: 1, not 3"):
-        one.write(tmp_path / "more.dcm", list(images(3)), [made(k) for k in range(3)])
+        one.files(tmp_path / "more.dcm", ["a", "b", "c"])
 
 
 def test_runs_that_are_refused(tmp_path: Path, mask: Any, quiet: None) -> None:
@@ -686,4 +728,7 @@ def test_a_slice_without_a_place_gives_nifti_without_one(tmp_path: Path) -> None
         file.append(images(1)[0], made(0))
     header = nib.load(tmp_path / "a.nii").header
     assert (int(header["sform_code"]), int(header["qform_code"])) == (0, 0)
-    np.testing.assert_allclose(header.get_zooms(), (0.8, 1.5, 2.5))
+    np.testing.assert_allclose(header.get_zooms(), (1.5, 0.8, 2.5))
+    with pytest.warns(MissingAffineWarning):
+        again = require_reader(tmp_path / "a.nii").open_real(tmp_path / "a.nii", Reading())
+    np.testing.assert_array_equal(again.read(0).shape, source.read(0).shape)  # rows and columns are where they were

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from seggd_rt.bundle import Bundle
 from seggd_rt.errors import DataError, LabelMapError, OptionError
-from seggd_rt.imaging.contract import ImageStack, Reading
+from seggd_rt.imaging.contract import ImageStack, Reading, Slice
 from seggd_rt.imaging.geometry import Axis
 from seggd_rt.imaging.nifti import MissingAffineWarning, NiftiReader, NiftiWriter
 from seggd_rt.imaging.npy import NpyReader
@@ -307,6 +308,53 @@ def test_pictures_have_no_place_in_a_volume(tmp_path: Path) -> None:
         NiftiReader().open(save(tmp_path / "b.nii", np.ones((2, 2, 2, 2), np.uint8)))
 
 
+@pytest.mark.parametrize("axis", list(Axis))
+@pytest.mark.parametrize("codes", [(4, 2), (0, 3), (2, 0), (0, 0)])
+def test_one_slice_is_written_where_it_was(tmp_path: Path, axis: Axis, codes: tuple[int, int]) -> None:
+    """In any orientation of the file, with its own codes, and read again as the same slice."""
+    sform, qform = codes
+    if codes == (0, 0) and axis is not Axis.THIRD:
+        pytest.skip("without an affine, one slice is cut along the last axis alone")
+    turn = nib.eulerangles.euler2mat(0.1, -0.2, 0.15)
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ np.array([[0, 0, -2.5], [0.8, 0, 0], [0, 1.5, 0]])
+    affine[:3, 3] = 11, -22, 33
+    image = nib.Nifti1Image(np.random.default_rng(0).integers(0, 3, (6, 5, 4)).astype(np.uint8), affine)
+    image.header["pixdim"][1:4] = nib.affines.voxel_sizes(affine)
+    image.set_sform(affine, sform)
+    image.set_qform(affine, qform)
+    nib.save(image, tmp_path / "a.nii")
+    with warnings.catch_warnings(action="ignore", category=MissingAffineWarning):
+        source = NiftiReader().open(tmp_path / "a.nii", Reading(axis))
+        one = Slice(source, 1)
+        rows, columns = source.read(1).shape
+        pixels = np.random.default_rng(1).random((rows, columns)).astype(np.float32)
+        with NiftiWriter().create(tmp_path / "b.nii", ImageStack(1, rows, columns, 1, source=one)) as file:
+            file.append(pixels)
+        again = NiftiReader().open_real(tmp_path / "b.nii", Reading(axis))
+    np.testing.assert_array_equal(again.read(0), pixels)
+    assert len(again) == 1
+    assert one.geometry is not None
+    if codes != (0, 0):
+        np.testing.assert_allclose(again.geometry.affine, one.geometry.affine, atol=1e-4)
+    header = nib.load(tmp_path / "b.nii").header
+    assert (int(header["sform_code"]), int(header["qform_code"])) == codes
+
+
+def test_units_are_heeded(tmp_path: Path) -> None:
+    for unit, factor in (("mm", 1), ("unknown", 1), ("micron", 0.001), ("meter", 1000)):
+        for code in (0, 1):
+            image = nib.Nifti1Image(np.ones((4, 3, 2), np.uint8), np.diag([2.0, 3.0, 4.0, 1.0]))
+            image.header.set_xyzt_units(unit)
+            image.set_sform(image.affine, code)
+            image.set_qform(image.affine, code)
+            nib.save(image, tmp_path / "a.nii")
+            with warnings.catch_warnings(action="ignore", category=MissingAffineWarning):
+                geometry = NiftiReader().open(tmp_path / "a.nii").geometry
+            down, across = geometry.spacing_mm
+            np.testing.assert_allclose(sorted([down / factor, across / factor]), [2, 3])
+
+
 def test_real_slices_are_seen_through_the_intensity_range(tmp_path: Path, tiny_bundle: Path) -> None:
     volume = np.linspace(-2000, 2000, 24 * 32 * 3).reshape(32, 24, 3).astype(np.float32)
     path = save(tmp_path / "ct.nii.gz", volume)
@@ -320,7 +368,7 @@ def test_real_slices_are_seen_through_the_intensity_range(tmp_path: Path, tiny_b
         with pytest.raises(DataError, match="values that are no numbers"):
             read_real(path, manifest, Reading(index=1))
         assert read_real(path, manifest, Reading(index=0)).shape == (24, 32)
-    with pytest.raises(OptionError, match="holds 3 slices: say which with --slice, from 0 to 2"):
+    with pytest.raises(OptionError, match="holds 3 slices: say which with --from-slice, from 0 to 2"):
         read_real(path, manifest)
     with pytest.raises(OptionError, match="has no slice 3"):
         read_real(path, manifest, Reading(index=3))

@@ -111,6 +111,13 @@ def test_faults_of_volumes_are_named(tmp_path: Path) -> None:
         load()
 
 
+def test_two_volumes_of_one_name(tmp_path: Path) -> None:
+    save_volumes(tmp_path)
+    (tmp_path / "images/train/p1.nii").touch()
+    with pytest.raises(DataError, match=r"p1\.nii and .*p1\.nii\.gz have one name"):
+        load_dataset(tmp_path, split=Split.TRAIN, classes=CLASSES)
+
+
 def test_folder_of_dicom(tmp_path: Path) -> None:
     """A segmentation has the slices from its first segment to its last, and names of its own."""
     pytest.importorskip("highdicom", reason="DICOM needs the extra dicom")

@@ -48,6 +48,7 @@ class TrainOptions(msgspec.Struct, frozen=True, kw_only=True):
     intensity_range: tuple[float, float] | None = None
     axis: Axis | None = None
     segments: dict[str, str] = {}
+    threshold: float | None = None
     network: str = "small"
     encoding: MaskEncoding = MaskEncoding.ONE_HOT
     ablation: bool = True

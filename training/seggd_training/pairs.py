@@ -17,13 +17,15 @@ from PIL import Image, UnidentifiedImageError
 from seggd_rt.errors import DataError, LabelMapError
 from seggd_rt.imaging.contract import Format, Reader, Reading
 from seggd_rt.imaging.formats import find_reader, stem
+from seggd_rt.imaging.geometry import Place
 from seggd_rt.labels import LabelClass, check_label_map
 
 _SUFFIXES = {".png", ".npy"}
 _IMAGE_MODES = frozenset({"L", "RGB", "I", "I;16"})
 _MASK_MODES = frozenset({"1", "L", "P", "I", "I;16"})
 """PIL's names: a palette's indices are labels, but no intensities; 16-bit grey is either of the last two."""
-_SAME_PLACE_MM = 1e-2
+_SAME = 0.1
+"""Of a pixel or a slice: so far apart may image and mask lie."""
 
 
 @dataclass(frozen=True)
@@ -91,23 +93,25 @@ def _read_volumes(image_path: Path, mask_path: Path, classes: Sequence[LabelClas
     if image.geometry is None or mask.geometry is None:
         raise DataError(f"{image_path} or its mask {mask_path} is a picture, and no volume: save both alike")
     # A segmentation of DICOM may have fewer slices than the images of its frame of reference.
-    first = image.geometry.index_of(mask.geometry)
-    if len(image) != len(mask) if first is None else not 0 <= first <= len(image) - len(mask):
+    shares = image.geometry.shares_space(mask.geometry)
+    first = image.geometry.index_of(mask.geometry) if shares else 0
+    if not 0 <= first <= len(image) - len(mask) or (len(image) != len(mask) and not shares):
         raise DataError(
             f"{image_path} has {len(image)} slices, its mask {mask_path} {len(mask)}: they must be of one grid"
-        )
-    apart = np.abs(image.geometry.of_slice(first or 0).affine - mask.geometry.affine).max()
-    if apart > _SAME_PLACE_MM:
-        raise DataError(
-            f"{image_path} and its mask {mask_path} lie {apart:.3g} mm apart: resample one to the other's grid"
         )
     for place in range(len(mask)):
         try:
             label_map = check_label_map(mask.read(place), classes)
         except LabelMapError as error:
             raise LabelMapError(f"{mask_path}, slice {place}: {error}") from error
-        index = (first or 0) + place
+        index = first + place
         pixels = image.read(index)
+        there = Place(image.geometry.of_slice(index), (pixels.shape[0], pixels.shape[1]))
+        apart = there.apart_mm(Place(mask.geometry.of_slice(place), (label_map.shape[0], label_map.shape[1])), _SAME)
+        if apart is not None:
+            raise DataError(
+                f"{image_path} and its mask {mask_path} lie {apart:.3g} mm apart: resample one to the other's grid"
+            )
         yield Pair(pixels[..., None] if pixels.ndim == 2 else pixels, label_map, image_path, mask_path, index)
 
 
@@ -121,9 +125,7 @@ def _find_pairs(image_dir: Path, mask_dir: Path) -> list[tuple[Path, Path]]:
         if not folder.is_dir():
             split = folder.name
             raise DataError(f"{folder} is not there: images lie in images/{split}/, masks in masks/all/{split}/")
-    images, masks = (
-        {_key(p): p for p in folder.iterdir() if not p.name.startswith(".")} for folder in (image_dir, mask_dir)
-    )
+    images, masks = _by_key(image_dir), _by_key(mask_dir)
     for path in (*images.values(), *masks.values()):
         if path.suffix.lower() not in _SUFFIXES and _volume_reader(path) is None:
             raise DataError(f"{path} is neither .png, .npy nor a volume: convert it or take it out")
@@ -134,6 +136,16 @@ def _find_pairs(image_dir: Path, mask_dir: Path) -> list[tuple[Path, Path]]:
     if lone := sorted(masks.keys() - images.keys()):
         raise DataError(f"{masks[lone[0]]} has no image: {image_dir / lone[0]} is missing ({len(lone)} such masks)")
     return [(images[name], masks[name]) for name in sorted(images)]
+
+
+def _by_key(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if not path.name.startswith(".") and (other := found.setdefault(_key(path), path)) is not path:
+            raise DataError(
+                f"{other} and {path} have one name: which belongs to what is not known, rename or remove one"
+            )
+    return found
 
 
 def _key(path: Path) -> str:

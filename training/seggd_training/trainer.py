@@ -100,7 +100,7 @@ def train(options: TrainOptions, *, command: str | None = None) -> Outcome:
             image_size=options.image_size,
             classes=options.classes,
             intensity_range=options.intensity_range,
-            reading=Reading(axis=options.axis, segments=options.segments),
+            reading=Reading(axis=options.axis, segments=options.segments, threshold=options.threshold),
         )
         for split in (Split.TRAIN, Split.VAL)
     )

@@ -39,6 +39,7 @@ class EvaluateOptions(msgspec.Struct, frozen=True, kw_only=True):
     split: Split = Split.VAL
     axis: Axis | None = None
     segments: dict[str, str] = {}
+    threshold: float | None = None
     parts: frozenset[Part] = frozenset()
     segmenter: Path | None = None
     segmenter_steps: int | None = None

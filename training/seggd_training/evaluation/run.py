@@ -59,7 +59,9 @@ def evaluate(options: EvaluateOptions, *, command: str = "", say: Say = lambda l
     drawing = Drawing.resolve(bundle.manifest, {**how, "steps": options.steps})
     for sampler, steps in parse_grid(options.grid) if options.grid is not None else ():
         Drawing.resolve(bundle.manifest, {"sampler": sampler, "steps": steps})
-    reading = Reading(axis=options.axis, segments=options.segments).of_bundle(bundle.manifest)
+    reading = Reading(axis=options.axis, segments=options.segments, threshold=options.threshold).of_bundle(
+        bundle.manifest
+    )
     measured, train_set = (
         load_split(options.data, split, bundle.manifest.meaning, reading) for split in (options.split, Split.TRAIN)
     )
