@@ -16,6 +16,7 @@ from seggd_rt.imaging.folder import LabelMapSet
 from seggd_rt.imaging.formats import require_writer, stem
 from seggd_rt.imaging.geometry import Place
 from seggd_rt.imaging.real import choose, read_real, read_region
+from seggd_rt.imaging.segments import check_said
 from seggd_rt.manifest import Manifest
 from seggd_rt.mask_checks import check_label_maps, checked, fitted
 from seggd_rt.output import Output, check_file
@@ -55,6 +56,7 @@ class OneMask:
             It holds several, and `reading` names none of them.
         """
         masks = LabelMapSet.open(path, reading.of_bundle(manifest))
+        check_said(reading.segments, masks.files)
         if len(masks.files) != 1:
             raise DataError(f"{path} holds {len(masks.files)} label maps; give one")
         source = Slice(masks.files[0], choose(masks.files[0], reading))

@@ -25,6 +25,7 @@ from seggd_rt.imaging.folder import LabelMapSet, require_unicode
 from seggd_rt.imaging.formats import WRITERS, stem
 from seggd_rt.imaging.npy import NpyArray
 from seggd_rt.imaging.real import ResizedImageWarning, read_real
+from seggd_rt.imaging.segments import check_said
 from seggd_rt.manifest import Manifest
 from seggd_rt.mask_checks import check_label_maps, checked, fitted
 from seggd_rt.noise import check_seed, derive_seed, draw_subset
@@ -324,14 +325,15 @@ def plan_run(
         settings = replace(settings, classes=None)
     if real is not None or at is not None:
         settings = _from_real(settings, manifest, real, 0.6 if at is None else at)
-    reading = reading.of_bundle(manifest)
     for given in (noise, real):
         if given is not None:
             require_unicode(Path(given))
     if real is not None:
         with warnings.catch_warnings(action="ignore", category=ResizedImageWarning):  # said when it is drawn from
             read_real(Path(real), manifest, reading)
-    found = LabelMapSet.open(Path(masks), reading)
+    found = LabelMapSet.open(Path(masks), reading.of_bundle(manifest))
+    check_said(reading.segments, found.files)
+    reading = reading.of_bundle(manifest)
     total = len(found) * count
     if total > MAX_IMAGES:
         raise OptionError(

@@ -129,6 +129,8 @@ def compare(path: Path, generator: Generator, inputs: Inputs) -> Comparison:
     if len(made) > 1 and not writer.holds_many:
         raise OptionError(f"{path} is a grid of {len(made)} images: it can be read, and not drawn again")
     old = _pixels(path)
+    if not writer.holds_many and old.shape[1:3] != (generator.manifest.image.height, generator.manifest.image.width):
+        raise OptionError(f"{path} is a grid, or was resized: it can be read, and not drawn again")
     if not writer.holds_volume and len(old) != len(made):
         raise DataError(f"{path} holds {len(old)} images and states how {len(made)} were made: it was changed")
     places = _find(made, generator, inputs)
@@ -180,7 +182,10 @@ def _find(made: Sequence[Provenance], generator: Generator, inputs: Inputs) -> l
         found |= {each: (file, index) for index, each in enumerate(hashes) if each in wanted}
     missing = len(wanted - set(found))
     if missing:
-        raise DataError(f"{inputs.masks} has no label map of which {missing} of these images were drawn: give theirs")
+        raise DataError(
+            f"{inputs.masks} has no label map of which {missing} of these images were drawn: give theirs, with the "
+            "--map, --threshold and --axis that they were read with"
+        )
     return [found[each.mask_sha256] for each in made]
 
 
@@ -197,6 +202,13 @@ def _draw(
         "guidance": made.guidance,
         "against": made.against,
     }
+    for given, needed, name in (
+        (inputs.real, made.real_sha256, "--real"),
+        (inputs.region, made.region_sha256, "--region"),
+        (inputs.noise, made.noise_sha256, "--noise"),
+    ):
+        if given is not None and needed is None:
+            raise OptionError(f"this image was drawn without {given}: leave {name} out")
     start = _noise(made, inputs)
     if made.real_sha256 is None:
         return generator(label_map, seed=made.seed, noise=start, **how)

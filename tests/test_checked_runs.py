@@ -174,6 +174,7 @@ def test_the_command(mask: Path, tmp_path: Path) -> None:
         record = json.loads(line)
         assert record["check"]["mean_dice"] > 0.5
         assert record["min_dice"] == 0.5
+    assert "checked: mean Dice 0." in done.err
     image = next((tmp_path / "out").glob("*.png"))
     shown = run_command("verify", image, TINY_CHECKED, "-m", mask, "--engine", "onnxruntime", "--threads", "1")
     assert shown.code == 0, shown.err

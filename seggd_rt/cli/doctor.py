@@ -28,6 +28,9 @@ _PACKAGES = {
     "onnxscript": "export",
     "accelerate": "train",
     "monai": "eval",
+    "nibabel": "nifti",
+    "pydicom": "dicom",
+    "highdicom": "dicom",
     "cryptography": "sign",
     "jinja2": "card, eval",
 }

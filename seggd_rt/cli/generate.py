@@ -90,7 +90,9 @@ def generate(
         bool, typer.Option("--preview", help="Show the only image in the terminal as it emerges.")
     ] = False,
     gif: Annotated[Path | None, typer.Option(help="A .gif of how the only image emerges.")] = None,
-    every: Annotated[int, typer.Option(help="Steps between two looks of --preview and --gif.")] = 2,
+    every: Annotated[
+        int | None, typer.Option(help="Steps between two looks of --preview and --gif.  [default: 2]")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for every image.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Draw all again, also in place of images made with other settings.")
@@ -113,10 +115,14 @@ def generate(
 
     if batch < 1:
         raise OptionError(f"--batch is {batch}; it must be at least 1")
-    if every < 1:
+    if every is not None and every < 1:
         raise OptionError(f"--every is {every}; it must be at least 1")
+    if every is not None and gif is None and not preview:
+        raise OptionError("--every says how often --preview and --gif look: give one of them too")
     if not check and (min_dice or retries):
         raise OptionError("--min-dice and --retries say what --check does: give that too")
+    if retries and not min_dice:
+        raise OptionError("--retries draws what misses --min-dice again: give that too")
     if "," in device:
         raise typer.Exit(run_on_each([name.strip() for name in device.split(",")], sys.argv[1:]))
     is_random = keep is not None and keep.strip().casefold() == "random"
@@ -159,7 +165,7 @@ def generate(
         if gif is not None or preview:
             typer.echo(describe(generator.engine), err=True)
             with LiveImage(preview) as live, RunProgress(len(plan), hidden=live.can_show) as progress:
-                draw = draw_watched(plan, generator, every, live)
+                draw = draw_watched(plan, generator, every or 2, live)
                 drawn = _draw(
                     plan, generator, batch, progress, as_json=as_json, force=force, draw=draw, checking=checking
                 )
@@ -190,6 +196,7 @@ def _draw(
 
     started, finished = time.perf_counter(), 0
     last: deque[Record] = deque(maxlen=1)
+    dice: list[float] = []
     try:
         # Closed at once when anything ends the loop, so that nothing unfinished is left in the output.
         records = run(
@@ -199,6 +206,8 @@ def _draw(
             for record in records:
                 finished += 1
                 last.append(record)
+                if record.check is not None and record.check.mean_dice is not None:
+                    dice.append(record.check.mean_dice)
                 path = plan.output.path / record.file if plan.output.is_folder else plan.output.path
                 if as_json:
                     progress.result(replace(record, file=str(path)).to_json())
@@ -208,6 +217,8 @@ def _draw(
         progress.say(f"interrupted: {finished} of {len(plan)} images are finished and kept")
         raise
     progress.say(f"{finished} image{'s' * (finished != 1)} in {time.perf_counter() - started:.1f} s")
+    if dice:
+        progress.say(f"checked: mean Dice {sum(dice) / len(dice):.3f}, lowest {min(dice):.3f} of {len(dice)}")
     return last
 
 

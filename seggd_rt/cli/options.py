@@ -86,6 +86,8 @@ def reading(
     from seggd_rt.imaging.fit import Fit
     from seggd_rt.imaging.segments import parse_map
 
+    if threshold is not None and not 0 < threshold <= 1:
+        raise OptionError(f"--threshold is {threshold:g}; it must lie in (0, 1]")
     return Reading(
         axis=axis_of(axis),
         index=index,

@@ -48,6 +48,8 @@ def verify(
 
     if mask is not None and bundle is None:
         raise OptionError("drawing it again needs the bundle: seggd-rt verify FILE BUNDLE --mask MASK")
+    if bundle is None and require_signature is not None:
+        raise OptionError("--require-signature is about a bundle: give that too")
     if mask is None and not (real is None and region is None and noise is None):
         raise OptionError("real image, region and noise are for drawing it again: give --mask too")
     made = read_making(file)

@@ -60,6 +60,7 @@ class DicomSegmentation:
     path: Path
     geometry: Geometry | None
     _contents: _Contents
+    named: tuple[Segment, ...]
     physical: bool = True
 
     @property
@@ -124,7 +125,7 @@ def open_segmentation(path: Path, reading: Reading, *, region: bool = False) -> 
         threshold,
     )
     _check_frames(contents)
-    return DicomSegmentation(path, geometry, contents)
+    return DicomSegmentation(path, geometry, contents, tuple(listed))
 
 
 def _segment(item: Dataset) -> Segment:

@@ -40,7 +40,7 @@ def require_reader(path: Path) -> Reader:
     """
     reader = find_reader(path)
     if reader is None:
-        raise DataError(f"{path} is of no format known here: label maps are read from {_listed(READERS)}")
+        raise DataError(f"{path} is of no format known here: label maps and images are read from {_listed(READERS)}")
     return reader
 
 
@@ -72,7 +72,8 @@ def writer_of(path: Path) -> ImageWriter:
     reader = find_reader(path) if path.is_dir() else None
     writer = _find_writer(path) if reader is None else WRITERS[reader.format]
     if writer is None:
-        raise OptionError(f"{path} is no image of seggd-rt, which writes {_listed(WRITERS.values())}")
+        hint = ": give one of the files in it" if path.is_dir() else f", which writes {_listed(WRITERS.values())}"
+        raise OptionError(f"{path} is no image of seggd-rt{hint}")
     return writer
 
 

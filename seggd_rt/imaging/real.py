@@ -238,7 +238,8 @@ def _fitted(
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
     if channels != image.channels:
         raise DataError(
-            f"{file.path} has {channels} channels, and this bundle draws {image.channels}: convert it first"
+            f"{file.path} has {channels} channels, and this bundle draws {image.channels}: convert it first, or give "
+            "one image of a stack"
         )
     size = (image.height, image.width)
     if pixels.shape[:2] == size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,10 @@ BACKGROUND = "background"
 """What a segment that is no class is mapped to, whatever the bundle calls its background."""
 
 
+class UnusedMapWarning(UserWarning):
+    """A map of segments names some that no file has."""
+
+
 @dataclass(frozen=True)
 class Segment:
     """A segment: its number, what it is labelled, and what its code of a property type means."""
@@ -22,9 +27,14 @@ class Segment:
     meaning: str = ""
 
     @property
+    def texts(self) -> tuple[str, ...]:
+        """What it is called."""
+        return tuple(name for name in (self.label, self.meaning) if name)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Its names as they are compared."""
-        return tuple(_fold(name) for name in (self.label, self.meaning) if name)
+        return tuple(map(_fold, self.texts))
 
 
 def match_segments(segments: Sequence[Segment], reading: Reading, where: str) -> dict[int, int]:
@@ -59,6 +69,18 @@ def match_segments(segments: Sequence[Segment], reading: Reading, where: str) ->
             f'with --map "{lost[0]}={BACKGROUND}"'
         )
     return found
+
+
+def check_said(said: Mapping[str, str], files: Iterable[object]) -> None:
+    """Warn of names in a map that no file has, as one that is written wrongly; `files` are label map files."""
+    if not said:
+        return
+    known = {_fold(name): name for file in files for segment in getattr(file, "named", ()) for name in segment.texts}
+    lost = [name for name in said if _fold(name) not in known]
+    if lost:
+        there = f"there are {_listed(known.values())}" if known else "no label map is a DICOM segmentation"
+        verb = either(len(lost), "is", "are")
+        warnings.warn(f"--map has {_listed(lost)}, which {verb} no segment: {there}", UnusedMapWarning, stacklevel=3)
 
 
 def parse_map(texts: Iterable[str]) -> dict[str, str]:

@@ -638,5 +638,6 @@ def test_commands_take_a_map(tmp_path: Path, needs_onnxruntime: None) -> None:
         assert not (tmp_path / "a.png").exists()
     ended = run_command("generate", *common, "--map", "Kammer=cavity,other=background", "--map", "x=myocardium")
     assert ended.code == 0, ended.err
+    assert "--map has 'other', 'x', which are no segment: there are 'Kammer', 'myocardium'" in ended.err
     assert (tmp_path / "a.png").exists()
     assert run_command("generate", *common, "--map", "Kammer").code == 2

@@ -137,6 +137,17 @@ def load_dataset(
     return _load_npz(path, split, image_size, classes, intensity_range)
 
 
+def names_classes(path: Path) -> bool:
+    """Say whether data brings the names of its classes with it, as an `.npz` with `class_names` does."""
+    if path.suffix.lower() != ".npz" or not path.is_file():
+        return False
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            return "class_names" in file
+    except (ValueError, OSError, zipfile.BadZipFile):
+        return True  # which says what is wrong, as it is loaded
+
+
 def has_split(path: Path, split: Split) -> bool:
     """Say whether a folder or an `.npz`, of which another split was loaded, has images of this one."""
     if path.is_dir():

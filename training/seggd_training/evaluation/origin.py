@@ -19,6 +19,12 @@ from seggd_training.resume import fingerprint
 
 Say = Callable[[str], None]
 """Takes a line for the user."""
+POOR_DICE = 0.6
+"""Below this on real images, a segmenter judges itself more than the images it is shown."""
+
+
+class PoorSegmenterWarning(UserWarning):
+    """A segmenter does badly on real images, so its figures for generated ones say little."""
 
 
 @dataclass(frozen=True)

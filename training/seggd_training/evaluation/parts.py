@@ -35,7 +35,7 @@ from seggd_training.evaluation.interpolation import AT, WEIGHTS, InterpolationSc
 from seggd_training.evaluation.kept import keep_images, kept_images, kept_or_drawn
 from seggd_training.evaluation.memorisation import Memorisation, measure_memorisation
 from seggd_training.evaluation.options import EvaluateOptions, Part
-from seggd_training.evaluation.origin import Origin, Say, own_segmenter
+from seggd_training.evaluation.origin import POOR_DICE, Origin, PoorSegmenterWarning, Say, own_segmenter
 from seggd_training.evaluation.progress import progress
 from seggd_training.evaluation.realism import RealImages, Realism, measure_realism
 from seggd_training.evaluation.record import (
@@ -57,13 +57,6 @@ from seggd_training.resume import fingerprint
 SHEET_CASES = 12
 _INTERPOLATED_CASES = 3
 _PACKAGES = ("seggd-rt", "numpy", "torch", "monai")
-
-POOR_DICE = 0.6
-"""Below this on real images, a segmenter judges itself more than the images it is shown."""
-
-
-class PoorSegmenterWarning(UserWarning):
-    """The segmenter does badly on real images, so what it says of generated ones means little."""
 
 
 class CopiesWarning(UserWarning):

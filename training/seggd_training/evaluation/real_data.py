@@ -8,7 +8,7 @@ from seggd_rt.errors import DataError
 from seggd_rt.imaging.contract import PLAIN, Reading
 from seggd_rt.manifest import Meaning
 from seggd_rt.wording import counted
-from seggd_training.data import Dataset, Split, load_dataset
+from seggd_training.data import Dataset, Split, load_dataset, names_classes
 
 
 def load_split(path: Path, split: Split, meaning: Meaning, reading: Reading = PLAIN) -> Dataset:
@@ -25,7 +25,7 @@ def load_split(path: Path, split: Split, meaning: Meaning, reading: Reading = PL
         path,
         split=split,
         image_size=(image.height, image.width),
-        classes=names if path.is_dir() else None,
+        classes=None if names_classes(path) else names,
         intensity_range=meaning.intensity_range,
         reading=reading,
     )

@@ -21,7 +21,7 @@ from seggd_rt.output_check import shown_dice, shown_medians
 from seggd_training.data import Dataset, Split, has_split
 from seggd_training.evaluation.bootstrap import column_means
 from seggd_training.evaluation.cases import choose_cases
-from seggd_training.evaluation.origin import given_segmenter
+from seggd_training.evaluation.origin import POOR_DICE, PoorSegmenterWarning, given_segmenter
 from seggd_training.evaluation.real_data import load_split
 from seggd_training.evaluation.scores import patient_dice
 from seggd_training.evaluation.segmenter import Segmenter, standardize
@@ -84,6 +84,13 @@ def segmenter_to_ship(path: Path, data: Path, reading: Reading = PLAIN) -> MakeS
             held_out = load_split(data, Split.VAL, meaning, reading)
             check_apart(train_set, held_out)
             real = real_dice(origin.segmenter, held_out, f"{data.name}, {Split.VAL}")
+            if not real.per_patient >= POOR_DICE:
+                warnings.warn(
+                    f"{path} reaches a Dice of {real.per_patient:.3f} only on real images, so that of generated ones "
+                    "says little: train it longer, or on more images",
+                    PoorSegmenterWarning,
+                    stacklevel=2,
+                )
         return ShippedSegmenter(
             network=_WithStandardizing(origin.segmenter.network).eval(),
             percentiles=PERCENTILES,
