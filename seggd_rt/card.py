@@ -89,7 +89,7 @@ def render_card(bundle: Bundle, report: Path | None = None) -> bytes:
     bundle
         Which.
     report
-        `report.json` of its evaluation; the plots and sheets beside it are shown too.
+        `report.json` of its evaluation, or its folder; the plots and sheets there are shown too.
 
     Raises
     ------
@@ -126,6 +126,7 @@ def render_card(bundle: Bundle, report: Path | None = None) -> bytes:
 
 
 def _evaluation(bundle: Bundle, path: Path) -> Evaluation:
+    path = path / "report.json" if path.is_dir() else path
     report = read_evaluation(path)
     if report.bundle.sha256 != bundle.sha256:
         raise DataError(

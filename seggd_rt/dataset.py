@@ -23,7 +23,7 @@ from seggd_rt.batches import Checking, Draw, Drawer, Made, OnProgress
 from seggd_rt.errors import OptionError, RejectedError
 from seggd_rt.generator import Generator
 from seggd_rt.imaging.mark import MARK
-from seggd_rt.imaging.real import read_real
+from seggd_rt.imaging.real import ResizedImageWarning, read_real
 from seggd_rt.output import check_ours
 from seggd_rt.plan import Item, Plan, Target
 from seggd_rt.records import ManifestFile, Record, record_making
@@ -228,7 +228,8 @@ class _Recorder:
     def __init__(self, plan: Plan, generator: Generator, checking: Checking | None) -> None:
         self._plan, self._generator, self._checking = plan, generator, checking
         real = plan.settings.real
-        self._real = None if real is None else read_real(real, plan.bundle.manifest, plan.reading)
+        with warnings.catch_warnings(action="ignore", category=ResizedImageWarning):  # said when it is drawn from
+            self._real = None if real is None else read_real(real, plan.bundle.manifest, plan.reading)
 
     def planned(self, item: Item, file: str, place: int) -> Record:
         """Return the record that an image at a place of its file is to have."""

@@ -80,6 +80,13 @@ def sweep(
         numbers = [f"{number:0{len(str(subsets))}}" for number in range(1, subsets + 1)]
         names = [f"{one.name}_{number}" for number in numbers]
         files = [grid_file(output)] if grid else one.files(output, names, options.format_of(images_as))
+        shown = len(set(one.label_map.ravel().tolist()) - {0})
+        if shown < len(generator.manifest.classes) - 1:
+            typer.echo(
+                f"the mask shows {shown} of {len(generator.manifest.classes) - 1} classes: the {subsets} images are of "
+                f"{1 << shown} different masks, one of them empty",
+                err=True,
+            )
         how: HowToDraw = {"steps": steps, "eta": eta, "sampler": sampler, "spacing": spacing}
         images = generator.sweep(one.label_map, seed=seed, batch=batch, **how)
         settings = Settings.resolve(generator.manifest, how)

@@ -59,10 +59,10 @@ def segmentation(
         public schemes. What it calls them may name a patient, and is kept only as the patient is.
     """
     highdicom = require("highdicom", extra="dicom", feature="DICOM")
-    codes = _codes(source, as_stated=bool(study.patient))
+    known = codes(source, as_stated=bool(study.patient))
     described = []
     for number, each in enumerate(classes, start=1):
-        category, kind = codes.get(each.id, (_TISSUE, _TISSUE))
+        category, kind = known.get(each.id, (_TISSUE, _TISSUE))
         if not study.patient and kind is not _TISSUE:
             kind = (*kind[:2], _long(each.name))
         segment = highdicom.seg.SegmentDescription(
@@ -102,7 +102,7 @@ def segmentation(
     return data
 
 
-def _codes(source: object, *, as_stated: bool) -> dict[int, tuple[_Code, _Code]]:
+def codes(source: object, *, as_stated: bool) -> dict[int, tuple[_Code, _Code]]:
     """Return category and type of each class that is one segment of the source, where it states them well.
 
     Unless they are to be `as_stated`, both must be codes of public schemes, and the category one that is known here.

@@ -72,6 +72,8 @@ class DicomWriter:
     def made(self, path: Path) -> tuple[Provenance, ...]:
         """Return how a file's image, or a folder's images in the order of their numbers, were made."""
         files = [path]
+        if not path.is_dir() and (sop_class(path) or "") in SEGMENTATIONS and _maker(path) == MAKER:
+            raise DataError(f"{path} holds the label maps of images: give those, which lie beside it")
         if path.is_dir():
             files = [each for each in sorted(path.iterdir()) if (sop_class(each) or "") not in ("", *SEGMENTATIONS)]
         if not files:
@@ -181,6 +183,7 @@ class _DicomImages:
             self._space,
             frame.encode(),
             msgspec.json.encode([dicom_study.modality(self._manifest), self._stack.mark, patient]),
+            repr(dicom_mask.codes(self._source, as_stated=bool(patient))).encode(),
             *(pixels.tobytes() for pixels in self._pixels),
         )
         mixed = any(made is not None and made.real_sha256 is not None for made in self._made)

@@ -61,6 +61,12 @@ def test_a_sweep_may_be_a_grid(tiny_bundle: Path, mask: Path, tmp_path: Path) ->
         assert len(np.unique(np.asarray(grid).reshape(-1, 3), axis=0)) > 50
 
 
+def test_a_sweep_says_how_many_masks_are_alike(tiny_bundle: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "one.npy", np.tri(24, 32, dtype=np.uint8) * 2)
+    done = run_command("sweep", tiny_bundle, "-m", tmp_path / "one.npy", "-o", tmp_path / "s.npy", *ORT)
+    assert "the mask shows 1 of 3 classes: the 7 images are of 2 different masks" in done.err
+
+
 def test_weights_make_a_stack(
     tiny_bundle: Path, tiny_generator: seggd_rt.Generator, mask: Path, real: Path, tmp_path: Path
 ) -> None:

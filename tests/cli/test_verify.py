@@ -133,6 +133,8 @@ def test_a_mask_is_found_in_its_folder(mask: Path, tmp_path: Path, golden_mask: 
         (["notes.txt"], "is no image of seggd-rt"),
         (["mask.png", "--mask", "mask.png"], "needs the bundle"),
         (["mask.png", str(TINY), "--real", "real.npy"], "give --mask too"),
+        (["mask.png", "--require-signature", "key.pub"], "--require-signature is about a bundle"),
+        (["."], "is no image of seggd-rt: give one of the files in it"),
     ],
 )
 def test_what_cannot_be_verified(
@@ -154,6 +156,12 @@ def test_a_grid_is_read_and_not_drawn_again(mask: Path, real: Path, tmp_path: Pa
     assert "weight         0.0, 1.0" in told.out
     again = run_command("verify", out, TINY, "-m", mask, "--real", real, "--engine", "onnxruntime")
     assert (again.code, "is a grid of 2 images" in again.err) == (2, True)
+    run_command("interpolate", TINY, "-m", mask, "--real", real, "--weight", "0", "--grid", "-o", out, *STEPS)
+    again = run_command("verify", out, TINY, "-m", mask, "--real", real, "--engine", "onnxruntime")
+    assert (again.code, "is a grid, or was resized" in again.err) == (2, True)
+    run_command("generate", TINY, "-m", mask, "-o", tmp_path / "a.png", *STEPS)
+    again = run_command("verify", tmp_path / "a.png", TINY, "-m", mask, "--real", real, "--engine", "onnxruntime")
+    assert (again.code, "leave --real out" in again.err) == (2, True)
 
 
 def test_volumes_are_drawn_again(tmp_path: Path, golden_mask: NDArray[np.uint8]) -> None:
