@@ -117,8 +117,8 @@ def test_onnx_runtime_finds_what_pytorch_finds(segmenter: Path, meaning: Meaning
     edit_manifest(bundle, {"segmenter": msgspec.to_builtins(graph)})
     opened = Bundle.open(bundle)
     opened.verify()
-    images, label_maps = draw_hearts(12, seed=1)
+    images, label_maps = (drawn[:12] for drawn in draw_hearts(14, seed=1))  # the validation images of that data
     results = OutputCheck.open(opened, threads=1)(images / np.float32(255), label_maps)
     mean = np.mean([result.mean_dice for result in results])
-    assert shipped.real is not None and mean == pytest.approx(shipped.real.per_image, abs=1e-3)
+    assert shipped.real is not None and mean == pytest.approx(shipped.real.per_image, abs=1e-6)
     assert not any(result.outside for result in results[:6])
