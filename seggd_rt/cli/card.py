@@ -16,9 +16,7 @@ def card(
     output: Annotated[Path, typer.Option("--output", "-o", help="The page, .html.")],
     report: Annotated[
         Path | None,
-        typer.Option(
-            help="report.json of the bundle's evaluation, or its folder, with its plots and sheets."
-        ),
+        typer.Option(help="report.json of the bundle's evaluation, or its folder, with its plots and sheets."),
     ] = None,
     require_signature: RequireSignature = None,
 ) -> None:
