@@ -91,8 +91,8 @@ def write_page(page: Path, demo: Path, results: Path) -> None:
             cost_section(
                 read_report(path),
                 "DDPM",
-                "On another machine, on masks spread evenly over the others': all of its steps take twenty times as long "
-                "as the base.",
+                "On another machine, on masks spread evenly over the others': all of its steps take twenty times as "
+                "long as the base.",
             )
             for path in ddpm
         ),

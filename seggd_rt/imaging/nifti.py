@@ -60,8 +60,8 @@ _LEAST_EXTENSION = 16
 _KEPT = 2
 """Volumes kept in memory between two reads of their slices."""
 _CHUNK = 1 << 24
-_MM = {"meter": 1000.0, "micron": 0.001}
-"""Of a header's units; others are millimetres, stated or not."""
+_MM = {1: 1000.0, 3: 0.001}
+"""Of a metre and a micrometre, by a header's code for its unit of space; others are millimetres, stated or not."""
 _TOLERANCE = 1e-6
 """Of a label saved as a float, and of the smallest extent of an affine's axes beside the largest."""
 _LEAST_EXTENT = 1e-12
@@ -346,7 +346,7 @@ def _place(
             stacklevel=2,
         )
         affine = np.diag([*np.abs(image.header["pixdim"][1:4].astype(np.float64)), 1.0])
-    unit = _MM.get(image.header.get_xyzt_units()[0], 1.0)
+    unit = _MM.get(int(image.header["xyzt_units"]) & 7, 1.0)
     return cut, Geometry(_LPS @ np.diag([unit, unit, unit, 1.0]) @ affine @ cut.to_array(shape), is_known=known)
 
 

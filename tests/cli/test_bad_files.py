@@ -404,7 +404,7 @@ CASES = {
     "a real volume of NaN": Bad(
         f"{MIX} --real r.nii", "no numbers", nifti("r.nii", np.full((32, 24, 1), np.nan, np.float32))
     ),
-    "a real volume without a slice": Bad(f"{MIX} --real r.nii", "say which with --slice", nifti("r.nii", VOLUME)),
+    "a real volume without a slice": Bad(f"{MIX} --real r.nii", "say which with --real-slice", nifti("r.nii", VOLUME)),
     "a region of nothing": Bad(f"{PAINT} --region r.npy", "region", save("r.npy", np.zeros((24, 32), bool))),
     "a region of NaN": Bad(f"{PAINT} --region r.npy", "no numbers", save("r.npy", REAL * np.nan)),
     "a region of ones": Bad(f"{PAINT} --region r.npy", "write 255", save("r.npy", np.ones((24, 32), np.uint8))),

@@ -104,7 +104,7 @@ CASES = {
     "a cut PNG": Bad(f"{GO} -m m.png", "cannot be read as PNG", data("m.png", CUT_PNG)),
     "a text as PNG": Bad(f"{GO} -m m.png", "not a PNG", data("m.png", b"label map")),
     "a text as NPY": Bad(f"{GO} -m m.npy", "not a .npy", data("m.npy", b"label map")),
-    "an unknown format": Bad(f"{GO} -m m.tif", "label maps are read from .png, .npy", data("m.tif", b"II*")),
+    "an unknown format": Bad(f"{GO} -m m.tif", "are read from .png, .npy", data("m.tif", b"II*")),
     "no mask there": Bad(f"{GO} -m nothing.png", "is not there"),
     "a folder without masks": Bad(f"{GO} -m tiny.seggd", "has no label map in it"),
     # Classes
