@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -235,6 +236,11 @@ class Dicom(_Record, frozen=True):
 
     segments: dict[str, str] = {}
 
+    def stray(self, classes: Sequence[LabelClass]) -> tuple[str, str] | None:
+        """Return the first segment that is neither a class nor background, with what it is said to be; None without."""
+        known = {"background", *(c.name.casefold() for c in classes)}
+        return next((said for said in self.segments.items() if said[1].casefold() not in known), None)
+
 
 class Meaning(_Record, frozen=True):
     """What of a manifest decides how masks become images: were it edited, images would be wrong without an error."""
@@ -292,10 +298,8 @@ class Manifest(_Record, frozen=True):
         own = tuple(c.name for c in self.classes)
         if self.segmenter is not None and self.segmenter.classes != own:
             raise ValueError(f"segmenter.classes are {self.segmenter.classes}; they must be the bundle's, {own}")
-        known = {"background", *(c.name.casefold() for c in self.classes)}
-        for segment, name in (self.dicom.segments if self.dicom else {}).items():
-            if name.casefold() not in known:
-                raise ValueError(f"dicom.segments has '{name}' for '{segment}'; it must be a class, or background")
+        if self.dicom is not None and (stray := self.dicom.stray(self.classes)) is not None:
+            raise ValueError(f"dicom.segments has '{stray[1]}' for '{stray[0]}'; it must be a class, or background")
         for owner, steps in (("check", self.check.steps), ("defaults", self.defaults.steps)):
             if not 1 <= steps <= self.schedule.train_steps:
                 raise ValueError(f"{owner}.steps is {steps}; it must lie in [1, {self.schedule.train_steps}]")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from seggd_rt.atomic import make_folder
 from seggd_rt.errors import DataError, OptionError
-from seggd_rt.imaging.contract import PLAIN, Format, ImageStack, Reading, Slice, place_of
+from seggd_rt.imaging.contract import PLAIN, Format, ImageStack, Reading, Slice
 from seggd_rt.imaging.folder import LabelMapSet
 from seggd_rt.imaging.formats import require_writer, stem
 from seggd_rt.imaging.geometry import Place
@@ -33,12 +33,15 @@ class OneMask:
         (H, W) uint8 in the bundle's size.
     source
         Where it is: a file of one label map.
+    place
+        Where it lies in the patient, before it was fitted.
     manifest, reading
         What it was fitted to, and how it was read.
     """
 
     label_map: NDArray[np.uint8]
     source: Slice
+    place: Place
     manifest: Manifest
     reading: Reading
 
@@ -61,21 +64,16 @@ class OneMask:
             raise DataError(f"{path} holds {len(masks.files)} label maps; give one")
         source = Slice(masks.files[0], choose(masks.files[0], reading))
         check_label_maps(LabelMapSet((source,)), manifest, None, reading.fit)
-        return cls(fitted(source, checked(source, 0, manifest), manifest, reading.fit), source, manifest, reading)
-
-    @property
-    def place(self) -> Place:
-        """Where it lies in the patient, before it was fitted."""
-        return place_of(self.source)
+        label_map = checked(source, 0, manifest)
+        place = Place(source.geometry, (label_map.shape[0], label_map.shape[1]))
+        return cls(fitted(source, label_map, manifest, reading.fit), source, place, manifest, reading)
 
     def read_real(self, path: Path, index: int | None = None) -> NDArray[np.float32]:
         """Return the real image to mix with it: a volume's slice `index`, wherever that lies, else the one beside it.
 
         See `seggd_rt.imaging.real.read_real`.
         """
-        if index is not None:
-            return read_real(path, self.manifest, replace(self.reading, index=index))
-        return read_real(path, self.manifest, self.reading, self.place)
+        return read_real(path, self.manifest, self.reading, self.place, index)
 
     def read_region(self, path: Path, index: int | None = None) -> NDArray[np.float32]:
         """Return the region that lies where it does, or a volume's slice `index` where places cannot be compared.

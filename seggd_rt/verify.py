@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from seggd_rt.drawing import HowToDraw
 from seggd_rt.errors import DataError, OptionError
 from seggd_rt.generator import Generator
-from seggd_rt.imaging.contract import ImageStack, LabelMapFile, Reading, Slice, place_of
+from seggd_rt.imaging.contract import ImageStack, LabelMapFile, Reading, Slice
 from seggd_rt.imaging.fit import Fit
 from seggd_rt.imaging.folder import LabelMapSet
 from seggd_rt.imaging.formats import require_reader, writer_of
@@ -153,8 +153,10 @@ def compare(path: Path, generator: Generator, inputs: Inputs) -> Comparison:
         again = Path(folder) / path.name
         with writer.create(again, stack) as file:
             for each, (source_file, index) in zip(made, places, strict=True):
-                label_map = fitted(source_file, checked(source_file, index, manifest), manifest, Fit(each.fit))
-                file.append(_draw(generator, each, label_map, place_of(Slice(source_file, index)), inputs), each)
+                whole = checked(source_file, index, manifest)
+                place = Place(Slice(source_file, index).geometry, (whole.shape[0], whole.shape[1]))
+                label_map = fitted(source_file, whole, manifest, Fit(each.fit))
+                file.append(_draw(generator, each, label_map, place, inputs), each)
         new = _pixels(again)
     if old.shape != new.shape or old.dtype != new.dtype:
         raise DataError(
@@ -214,7 +216,9 @@ def _draw(
         return generator(label_map, seed=made.seed, noise=start, **how)
     if inputs.real is None:
         raise OptionError("this image was drawn from a real one: give it with --real")
-    real = _known(find_real, inputs.real, generator, inputs, place, made.real_sha256)
+    # A run of many label maps reads its real image once, for all of them: it has no place then.
+    beside = None if made.weight is None and made.region_sha256 is None else place
+    real = _known(find_real, inputs.real, generator, inputs, beside, made.real_sha256)
     if made.region_sha256 is not None:
         if inputs.region is None:
             raise OptionError("a region of this image was drawn anew: give it with --region")
@@ -249,7 +253,7 @@ def _known(
     path: Path,
     generator: Generator,
     inputs: Inputs,
-    place: Place,
+    place: Place | None,
     expected: str,
 ) -> NDArray[np.float32]:
     """Return the real image, or region, of a hash."""

@@ -407,12 +407,11 @@ class _Writer:
 
 
 def _dicom(segments: Mapping[str, str], spec: Spec) -> Dicom:
-    known = {"background", *(c.name.casefold() for c in spec.classes)}
-    for segment, name in segments.items():
-        if name.casefold() not in known:
-            listed = ", ".join(c.name for c in spec.classes)
-            raise OptionError(f"--map has '{segment}={name}', which is no class: there are {listed}")
-    return Dicom(segments=dict(segments))
+    dicom = Dicom(segments=dict(segments))
+    if (stray := dicom.stray(spec.classes)) is not None:
+        listed = ", ".join(c.name for c in spec.classes)
+        raise OptionError(f"--map has '{'='.join(stray)}', which is no class: there are {listed}")
+    return dicom
 
 
 def _check_graph(path: Path) -> None:

@@ -139,14 +139,20 @@ def _encoding(source: Source, given: MaskEncoding | None, channels: int, num_cla
     return found
 
 
+def check_intensity_range(ends: tuple[float, float]) -> None:
+    """Raise OptionError unless black is less than white, and both are finite."""
+    low, high = ends
+    if not (low < high and math.isfinite(high - low)):
+        raise OptionError(
+            f"--intensity-range is {low:g},{high:g}; it must be LO,HI, two finite numbers, the first less than the "
+            "second"
+        )
+
+
 def _intensity_range(source: Source, given: tuple[float, float] | None) -> tuple[float, float] | None:
     if given is None:
         return source.intensity_range
-    low, high = given
-    if not (low < high and math.isfinite(high - low)):
-        raise OptionError(
-            f"--intensity-range is {low:g},{high:g}; it must be LO,HI, finite numbers, the first the lesser"
-        )
+    check_intensity_range(given)
     if source.intensity_range is not None and source.intensity_range != given:
         low, high = source.intensity_range
         raise OptionError(

@@ -98,7 +98,7 @@ def evaluate(
         Part.USE: use,
         Part.COST: cost,
     }
-    if grid is not None and Part.COST not in {part for part, wanted in asked.items() if wanted} and not everything:
+    if grid is not None and not (cost or everything):
         raise OptionError("--grid says what --cost compares: give that too")
     options = EvaluateOptions(
         bundle=bundle,

@@ -59,7 +59,8 @@ def sweep(
     from seggd_rt.plan import Settings
     from seggd_rt.records import record_making
 
-    grid, to_folder = not is_folder(output) and Path(output).suffix.lower() == ".png", is_folder(output)
+    to_folder = is_folder(output)
+    grid = not to_folder and Path(output).suffix.lower() == ".png"
     if images_as is not None and not to_folder:
         raise OptionError("--format says what images in a folder are: give a folder with -o, or leave it out")
     if batch < 1:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from seggd_rt.errors import DataError, LabelMapError
 from seggd_rt.imaging.fit import Fit, Window
-from seggd_rt.imaging.geometry import Axis, Geometry, Place
+from seggd_rt.imaging.geometry import Axis, Geometry
 from seggd_rt.labels import LabelClass
 from seggd_rt.manifest import MAX_PIXELS, Manifest
 from seggd_rt.provenance import Provenance
@@ -129,12 +129,6 @@ class Slice:
     def read(self, index: int) -> NDArray[Any]:
         """Return it: see `LabelMapFile.read`."""
         return self.file.read(self.index)
-
-
-def place_of(source: Slice) -> Place:
-    """Return where a slice lies."""
-    rows, columns = source.read(0).shape
-    return Place(source.geometry, (rows, columns))
 
 
 class RealFile(Protocol):

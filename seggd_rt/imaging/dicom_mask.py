@@ -22,6 +22,8 @@ NO_DATE, NO_TIME = "19000101", "000000"
 """When its content was made: it must say so (type 1), and nothing here depends on when."""
 _TEXT = 64
 _Code = tuple[str, str, str]
+Codes = dict[int, tuple[_Code, _Code]]
+"""Category and type of classes, by id."""
 _CATEGORIES = {
     ("123037004", "SCT"): "Anatomical Structure",
     ("91723000", "SCT"): "Anatomical Structure",
@@ -40,7 +42,7 @@ _TISSUE: _Code = ("85756007", "SCT", "Tissue")
 
 
 def segmentation(
-    study: Study, images: Sequence[Dataset], labels: NDArray[np.integer], classes: Sequence[LabelClass], source: object
+    study: Study, images: Sequence[Dataset], labels: NDArray[np.integer], classes: Sequence[LabelClass], known: Codes
 ) -> Dataset:
     """Return the segmentation that images were drawn from.
 
@@ -54,12 +56,11 @@ def segmentation(
         (N, H, W) class ids, those left out zero.
     classes
         The foreground classes that it has segments of.
-    source
-        The label map file it is of: where that is a segmentation, codes of its segments are kept, if they are of
-        public schemes. What it calls them may name a patient, and is kept only as the patient is.
+    known
+        Codes of the source's segments: see `codes`. What they are said to mean may name a patient, and is kept only as
+        the patient is.
     """
     highdicom = require("highdicom", extra="dicom", feature="DICOM")
-    known = codes(source, as_stated=bool(study.patient))
     described = []
     for number, each in enumerate(classes, start=1):
         category, kind = known.get(each.id, (_TISSUE, _TISSUE))
@@ -102,7 +103,7 @@ def segmentation(
     return data
 
 
-def codes(source: object, *, as_stated: bool) -> dict[int, tuple[_Code, _Code]]:
+def codes(source: object, *, as_stated: bool) -> Codes:
     """Return category and type of each class that is one segment of the source, where it states them well.
 
     Unless they are to be `as_stated`, both must be codes of public schemes, and the category one that is known here.

@@ -156,13 +156,14 @@ class _DicomImages:
     def only(self) -> bytes:
         """Return the only slice as a file."""
         (pixels,), (made,) = self._pixels, self._made
-        return dicom_study.encode(dicom_image.image(self._study(), 0, pixels, made))
+        study, _ = self._study()
+        return dicom_study.encode(dicom_image.image(study, 0, pixels, made))
 
     def files(self) -> Iterator[tuple[str, bytes]]:
         """Yield names and files: slices, then the segmentation."""
         if len(self._pixels) != len(self._source):
             raise ValueError(f"{len(self._pixels)} images were written of {len(self._source)}")
-        study, headers = self._study(), []
+        (study, codes), headers = self._study(), []
         digits = max(4, len(str(len(self._pixels))))
         for index, (pixels, made) in enumerate(zip(self._pixels, self._made, strict=True)):
             image = dicom_image.image(study, index, pixels, made)
@@ -172,21 +173,24 @@ class _DicomImages:
         kept = {name for made in self._made if made is not None for name in made.classes}
         classes = [each for each in self._manifest.classes[1:] if each.name in kept or None in self._made]
         labels = np.stack(self._labels)
-        yield SEGMENTATION, dicom_study.encode(dicom_mask.segmentation(study, headers, labels, classes, self._source))
+        yield SEGMENTATION, dicom_study.encode(dicom_mask.segmentation(study, headers, labels, classes, codes))
 
-    def _study(self) -> dicom_study.Study:
+    def _study(self) -> tuple[dicom_study.Study, dicom_mask.Codes]:
+        """Return what all objects share, and the codes of the source's segments."""
         patient = _patient(self._source) if self._stack.keep_patient else {}
         frame = self._geometry.frame_of_reference or dicom_study.derive_uid("space", self._space.decode())
         about = dump([made for made in self._made if made is not None]) if any(self._made) else b""
+        codes = dicom_mask.codes(self._source, as_stated=bool(patient))
         identity = dicom_study.digest(
             about,
             self._space,
             frame.encode(),
             msgspec.json.encode([dicom_study.modality(self._manifest), self._stack.mark, patient]),
-            repr(dicom_mask.codes(self._source, as_stated=bool(patient))).encode(),
+            repr(codes).encode(),
             *(pixels.tobytes() for pixels in self._pixels),
         )
         mixed = any(made is not None and made.real_sha256 is not None for made in self._made)
-        return dicom_study.Study(
+        study = dicom_study.Study(
             self._manifest, self._geometry.affine, frame, identity, patient, self._stack.mark, mixed
         )
+        return study, codes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class MisplacedImageWarning(UserWarning):
 
 
 def read_real(
-    path: Path, manifest: Manifest, reading: Reading = PLAIN, beside: Place | None = None
+    path: Path, manifest: Manifest, reading: Reading = PLAIN, beside: Place | None = None, index: int | None = None
 ) -> NDArray[np.float32]:
     """Return a real image in a bundle's size.
 
@@ -49,6 +49,8 @@ def read_real(
     beside
         Where the label map lies that it is mixed with: of a volume in that frame of reference the slice there is meant,
         whatever its number. None where `reading` alone says.
+    index
+        The slice that is meant, wherever it lies; None where the rest says.
 
     Returns
     -------
@@ -67,7 +69,7 @@ def read_real(
     -----
     ResizedImageWarning, MisplacedImageWarning
     """
-    return _Images(require_reader(path).open_real(path, reading), manifest, reading, beside).chosen()
+    return _Images(require_reader(path).open_real(path, reading), manifest, reading, beside).chosen(index)
 
 
 def read_region(
@@ -94,14 +96,14 @@ def read_region(
 
 
 def find_real(
-    path: Path, manifest: Manifest, reading: Reading, beside: Place, is_it: Callable[[NDArray[np.float32]], bool]
+    path: Path, manifest: Manifest, reading: Reading, beside: Place | None, is_it: Callable[[NDArray[np.float32]], bool]
 ) -> NDArray[np.float32] | None:
     """Return that image of a file, as `read_real` returns it, which is the one; None without. Others may be damaged."""
     return _Images(require_reader(path).open_real(path, reading), manifest, reading, beside).find(is_it)
 
 
 def find_region(
-    path: Path, manifest: Manifest, reading: Reading, beside: Place, is_it: Callable[[NDArray[np.float32]], bool]
+    path: Path, manifest: Manifest, reading: Reading, beside: Place | None, is_it: Callable[[NDArray[np.float32]], bool]
 ) -> NDArray[np.float32] | None:
     """Return that region of a file, as `read_region` returns it, which is the one; None without."""
     file = require_reader(path).open_region(path, reading)
@@ -134,8 +136,10 @@ class _Images:
     beside: Place | None
     regions: bool = False
 
-    def chosen(self) -> NDArray[np.float32]:
-        """Return the one that is meant."""
+    def chosen(self, index: int | None = None) -> NDArray[np.float32]:
+        """Return the one that is meant: `index`, or the one beside the label map."""
+        if index is not None:
+            return self._image(self._read(choose(self.file, replace(self.reading, index=index))))
         index = self._index()
         pixels = self._read(index)
         self._check_place(index, (pixels.shape[0], pixels.shape[1]))

@@ -164,6 +164,25 @@ def test_a_grid_is_read_and_not_drawn_again(mask: Path, real: Path, tmp_path: Pa
     assert (again.code, "leave --real out" in again.err) == (2, True)
 
 
+def test_a_picture_of_pixels_that_are_no_squares_is_known_again(tmp_path: Path, golden_mask: NDArray[np.uint8]) -> None:
+    """However the real picture beside such a label map was read: for it, as one that was named, or for a whole run."""
+    nib: Any = pytest.importorskip("nibabel", reason="NIfTI needs the extra nifti")
+    mask, picture = tmp_path / "mask.nii", tmp_path / "real.npy"
+    tall = np.repeat(golden_mask, 2, axis=0)
+    nib.save(nib.Nifti1Image(tall[::-1, ::-1].T[..., None], np.diag([1.6, 0.8, 2.0, 1.0])), mask)
+    np.save(picture, np.random.default_rng(0).random(tall.shape).astype(np.float32))
+    for command, options in (
+        ("interpolate", ("--real", picture)),
+        ("interpolate", ("--real", picture, "--real-slice", "0")),
+        ("generate", ("--from", picture, "--at", "0.5")),
+    ):
+        out = tmp_path / "out.npy"
+        drawn = run_command(command, TINY, "-m", mask, *options, "--fit", "letterbox", "-o", out, *STEPS)
+        assert drawn.code == 0, drawn.err
+        again = run_command("verify", out, TINY, "-m", mask, "--real", picture, "--engine", "onnxruntime")
+        assert (again.code, "equal in every pixel" in again.err) == (0, True), again.err
+
+
 def test_volumes_are_drawn_again(tmp_path: Path, golden_mask: NDArray[np.uint8]) -> None:
     nib: Any = pytest.importorskip("nibabel", reason="NIfTI needs the extra nifti")
     slices = np.stack([np.roll(golden_mask, index, axis=0) for index in range(3)])

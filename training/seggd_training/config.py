@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from seggd_export.spec import check_intensity_range
 from seggd_rt.errors import OptionError
 from seggd_rt.imaging.geometry import Axis
 from seggd_rt.labels import MaskEncoding
@@ -98,11 +99,8 @@ class TrainOptions(msgspec.Struct, frozen=True, kw_only=True):
         if not 0 <= self.empty_subset <= 1:
             raise OptionError(f"--empty-subset is {self.empty_subset}; it must lie in [0, 1]")
 
-        if self.intensity_range is not None and not _rises(self.intensity_range):
-            raise OptionError(
-                f"--intensity-range is {self.intensity_range[0]:g},{self.intensity_range[1]:g}; it must be LO,HI, two "
-                "finite numbers, the first less than the second"
-            )
+        if self.intensity_range is not None:
+            check_intensity_range(self.intensity_range)
 
     def schedule(self) -> NoiseSchedule:
         """Return the noise schedule to train with."""
@@ -138,10 +136,6 @@ def check_same_run(saved: dict[str, Any], options: TrainOptions) -> None:
                 f"--resume continues a run with {_flag(field)} {old}, now it is {new}: "
                 "repeat the run's options, or start another in a new folder"
             )
-
-
-def _rises(ends: tuple[float, float]) -> bool:
-    return ends[0] < ends[1] and math.isfinite(ends[1] - ends[0])
 
 
 def _flag(field: str) -> str:
