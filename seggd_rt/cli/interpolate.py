@@ -19,12 +19,8 @@ def interpolate(
     mask: options.OneMask,
     real: options.RealImage,
     output: Annotated[
-        Path,
-        typer.Option(
-            "--output",
-            "-o",
-            help=".png, .nii.gz or .dcm of the only image, .npy of all, or a folder.",
-        ),
+        str,
+        typer.Option("--output", "-o", help=".png, .nii.gz or .dcm of the only image, .npy of all, or a folder."),
     ],
     weight: Annotated[str, typer.Option(help="Of the real image, in [0, 1]; several, 0,0.5,1, make several.")] = "0.5",
     at: Annotated[float, typer.Option(help="In (0, 1]: how noisy both are when they are mixed.")] = 0.6,

@@ -185,6 +185,7 @@ def test_the_real_slice_may_be_another(
         ("sweep", ("-o", "s.png", "--format", "nifti"), "give a folder with -o"),
         ("interpolate", ("-o", "i.png", "--format", "nifti"), "give a folder with -o"),
         ("interpolate", ("-o", "i", "--weight", "0.5,0.50"), "say each but once"),
+        ("interpolate", ("-o", "i.png/", "--weight", "0.5,0.50"), "say each but once"),
         ("interpolate", ("-o", "i", "--format", "gif"), "--format is gif"),
         ("sweep", ("-o", "s.gif"), "cannot be written as 's.gif'"),
         ("sweep", ("-o", "s.png", "--batch", "0"), "--batch is 0"),
