@@ -373,6 +373,40 @@ def engine_layers(name: str, device: str = DEVICE) -> str:
         return f"{len(found.layers)} layers, {told:.3f} of {found.step_ms:.3f} ms"
 
 
+def rtx_unlisted(capabilities: tuple[str, ...]) -> str:
+    """Draw with TensorRT-RTX on a GPU that it does not list, by a plan for it or for others; skip where it lists it."""
+    from seggd_engines.gpus import find_gpu
+    from seggd_engines.network import EngineInfo
+    from seggd_engines.plan_cache import PlanCache
+    from seggd_engines.tensorrt import TensorRTNetwork
+    from seggd_engines.tensorrt_flavour import Flavour
+    from seggd_engines.tensorrt_options import BuildOptions
+    from seggd_engines.tensorrt_plans import find_or_build
+    from seggd_rt.bundle import Bundle
+    from seggd_rt.generator import Generator
+
+    flavour, gpu = Flavour.TENSORRT_RTX, find_gpu(DEVICE)
+    if not flavour.installed:
+        raise Skip("not installed")
+    tensorrt = flavour.load()
+    if gpu.capability in tensorrt.capabilities:
+        raise Skip(f"it lists {gpu.capability}")
+    bundle, cache, precision = Bundle.open(_TINY), PlanCache.of_user(), Precision.FP32
+    golden, steps = bundle.golden, bundle.manifest.check.steps
+    graph, image = bundle.graph_file(bundle.graph(precision)), bundle.manifest.image
+    shape = NetworkShape(image.channels, bundle.manifest.mask_channels, image.height, image.width)
+    plan = find_or_build(
+        cache, graph, shape, BuildOptions(flavour, precision, compute_capabilities=capabilities), gpu=gpu
+    )
+    info = EngineInfo(flavour.value, tensorrt.version, DEVICE, gpu.name, precision)
+    network = TensorRTNetwork(tensorrt, plan, graph, shape, info, gpu, cache)
+    with Generator(bundle, network) as generator:
+        db = psnr_db(generator(golden.label_map, noise=golden.noise, steps=steps)[None], golden.image)
+    if db < IMAGE_PSNR_DB:
+        raise AssertionError(f"{db:.1f} dB from the golden image")
+    return f"{tensorrt.version} runs on {gpu.capability}: {db:.1f} dB"
+
+
 # How it goes
 
 
@@ -402,6 +436,9 @@ def items() -> list[Item]:
             found.append(Item(f"{each.name}: layers", lambda name=each.name: engine_layers(name)))  # type: ignore[misc]
         else:
             found.append(Item(each.name, lambda reason=there.reason: skip(reason)))  # type: ignore[misc]
+    for capability in ("current", "8.0"):
+        name = f"tensorrt-rtx: a plan for {capability} on a GPU that is not listed"
+        found.append(Item(name, lambda capability=capability: rtx_unlisted((capability,))))  # type: ignore[misc]
     return found
 
 

@@ -6,6 +6,7 @@ without a driver, or without a GPU, needs no exception of a vendor to be told ap
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import re
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from seggd_rt.errors import EngineError, EngineUnavailableError
 from seggd_rt.optional import require
 
 _DEVICE = re.compile(r"cuda:(\d+)")
+_CORE = "cuda-core"
+_OLDEST_CORE = (1, 0)
+"""Of cuda-core; CuPy, Numba and PyTorch are content with older ones, and bring them."""
 _NO_DEVICE = "CUDA_ERROR_NO_DEVICE"
 _OUT_OF_MEMORY = "CUDA_ERROR_OUT_OF_MEMORY"
 
@@ -188,8 +192,13 @@ def _primary_context(ordinal: int) -> Any:
 
 @cache
 def _look() -> tuple[tuple[Gpu, ...], str | None]:
-    if importlib.util.find_spec("cuda") is None or importlib.util.find_spec("cuda.bindings") is None:
-        return (), "the package cuda-core, by which GPUs are found, is not installed: pip install 'cuda-core[cu13]'"
+    bindings = importlib.util.find_spec("cuda") is not None and importlib.util.find_spec("cuda.bindings") is not None
+    core = _core_version() if bindings else None
+    if core is None:
+        return (), "the package cuda-core, by which GPUs are used, is not installed: pip install 'cuda-core[cu13]'"
+    if tuple(int(part) for part in re.findall(r"\d+", core)[:2]) < _OLDEST_CORE:
+        oldest = ".".join(map(str, _OLDEST_CORE))
+        return (), f"cuda-core {core} is too old: pip install 'cuda-core[cu13]>={oldest}'"
     driver = _driver()
     try:
         (code,) = driver.cuInit(0)
@@ -202,6 +211,13 @@ def _look() -> tuple[tuple[Gpu, ...], str | None]:
         return (), f"the NVIDIA driver does not start ({name}): check nvidia-smi, and update the driver"
     count = drive(driver.cuDeviceGetCount(), "be counted")
     return tuple(_describe(driver, ordinal) for ordinal in range(count)), None
+
+
+def _core_version() -> str | None:
+    try:
+        return importlib.metadata.version(_CORE)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _describe(driver: Any, ordinal: int) -> Gpu:

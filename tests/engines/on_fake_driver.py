@@ -1,6 +1,7 @@
 """NVIDIA's own cuda.core above a stand-in for the driver: what `test_fake_driver.py` runs in a process of its own.
 
-Below the driver's calls all is emulated (`fake_driver.cpp`); the session, its stream, guests and all of cuda.core are real.
+Below the driver's calls all is emulated (`fake_driver.cpp`); session, stream, guests and all of cuda.core are
+real.
 """
 
 from __future__ import annotations
@@ -176,7 +177,7 @@ def test_too_large_a_batch_is_told_with_what_to_do() -> None:
     large.shape = NetworkShape(1, 3, 512, 512)
     with pytest.raises(EngineError, match=r"MiB of device memory cannot be had: a smaller batch needs less .*MEMORY"):
         large.session(600)
-    with pytest.raises(EngineError, match="for a plan .*choose a smaller batch"):
+    with pytest.raises(EngineError, match=r"for a plan .*choose a smaller batch"):
         DeviceMemory(0, 3 << 30, "a plan")
 
 

@@ -1,5 +1,7 @@
-"""NVIDIA's own cuda.core, on a machine without a GPU: above a driver of ours, so that every call of it that a session
-makes has been made, with arguments that it takes. The tests are in `on_fake_driver.py`."""
+"""NVIDIA's own cuda.core on a machine without a GPU, above a driver that emulates one.
+
+So every call that a session makes of it has been made, with arguments that it takes. The tests are in `on_fake_driver.py`.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import importlib.util
 from collections.abc import Callable, Iterator
 from importlib.machinery import ModuleSpec
@@ -61,6 +62,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], None]]:
             "importlib.util.find_spec",
             lambda name, package=None: present if name.startswith("cuda") else find(name, package),
         )
+        monkeypatch.setattr(gpus, "_core_version", lambda: "1.0.0")
         gpus._look.cache_clear()
         gpus._primary_context.cache_clear()
 
@@ -107,6 +109,24 @@ def test_without_cuda_core(monkeypatch: pytest.MonkeyPatch) -> None:
     gpus._look.cache_clear()
     assert "pip install 'cuda-core[cu13]'" in str(gpus.why_no_gpu())
     gpus._look.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("version", "reason"),
+    [("0.7.0", "cuda-core 0.7.0 is too old: pip install"), (None, "not installed"), ("1.0.0", ""), ("12.3.0rc1", "")],
+)
+def test_an_old_cuda_core_is_no_use(
+    version: str | None, reason: str, driver: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver(FakeDriver())
+    monkeypatch.setattr(gpus, "_core_version", lambda: version)
+    assert reason in (gpus.why_no_gpu() or "")
+    assert bool(gpus.find_gpus()) == (not reason)
+
+
+def test_the_version_of_cuda_core_is_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: {"cuda-core": "1.2.3"}[name])
+    assert gpus._core_version() == "1.2.3"
 
 
 def test_device_memory_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
