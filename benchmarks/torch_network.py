@@ -82,6 +82,8 @@ class TorchNetwork:
         self._shape = _shape_of(unet)
         network: Any = unet.eval().requires_grad_(False).to(device=self._device, dtype=dtype)
         self._unet = network.to(memory_format=self._format)
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)  # sessions call it on streams of their own
         self._forward: Callable[[Tensor, Tensor, Tensor], None] = self._evaluate
         if compile is not None:
             self._forward = torch.compile(self._evaluate, mode=compile, dynamic=False)
@@ -107,22 +109,25 @@ class TorchNetwork:
     def bind(self, sample: Buffer, timestep: Buffer, out: Buffer, stream: int) -> Callable[[], None]:
         """Wrap the buffers: see `CudaNetwork.bind`.
 
-        The first call compiles, tunes and makes workspaces, one thread at a time, with memory of PyTorch's own; it must
-        not be captured.
+        The first call of a thread compiles, tunes and makes workspaces, one thread at a time, with memory of PyTorch's
+        own; it must not be captured.
         """
         tensors = [tensor_at(buffer, self._device) for buffer in (sample, timestep, out)]
         place = _Place(self._device, stream)
-        called = False
+        prepared = set[int]()  # PyTorch's handles of cuBLAS and cuDNN, and what they found fastest, are a thread's own
 
         def call() -> None:
-            nonlocal called
-            if called:
+            thread = threading.get_ident()
+            if thread in prepared:
                 with place.entered(pooled=True), torch.inference_mode():
                     self._forward(*tensors)
-            else:
-                with self._lock, place.entered(pooled=False), torch.inference_mode():
-                    self._forward(*tensors)
-                called = True
+                return
+            with self._lock, place.entered(pooled=False), torch.inference_mode():
+                if place.recording:
+                    raise EngineError("PyTorch's network is recorded in a thread that has not called it yet")
+                self._forward(*tensors)
+                place.forget_workspaces()
+            prepared.add(thread)
 
         return call
 
@@ -181,6 +186,21 @@ class _Place:
         on_gpu = device.type == "cuda"
         self._stream = external_stream(stream, device) if on_gpu else None
         self._pool = torch.cuda.MemPool() if on_gpu else None
+
+    @property
+    def recording(self) -> bool:
+        """Whether the current stream records a graph."""
+        return self._stream is not None and torch.cuda.is_current_stream_capturing()
+
+    def forget_workspaces(self) -> None:
+        """Let cuBLAS take its workspaces from the pool at the next call: others may free those of PyTorch's own memory.
+
+        PyTorch's own graphs do so (`torch._inductor.cudagraph_trees`), and a captured call would go on writing to them.
+        """
+        if self._stream is not None:
+            self._stream.synchronize()
+            clear: Any = torch._C._cuda_clearCublasWorkspaces
+            clear()
 
     @contextmanager
     def entered(self, *, pooled: bool) -> Iterator[None]:

@@ -212,19 +212,24 @@ class BareCalls:
 
     def __init__(self, task: Task, network: CudaNetwork, stream: DeviceStream) -> None:
         self.stream = stream
-        x, mask = task.torch.noise(task.batch), task.torch.masks(task.batch)
+        with stream.active():
+            self._call = network.bind(*self._buffers(task), stream.handle)
+            self._call()
+            stream.synchronize()
+            self._graph: DeviceGraph | None = stream.capture(self._repeat) if network.capturable else None
+
+    def _buffers(self, task: Task) -> tuple[Buffer, Buffer, Buffer]:
+        """Return what the network is called on: a state, timesteps, and room for what it gives."""
+        stream, x, mask = self.stream, task.torch.noise(task.batch), task.torch.masks(task.batch)
         sample, times = np.concatenate([x, mask], axis=1), np.full(task.batch, 500, np.float32)
-        stream.activate()
-        buffers = [Buffer(stream.allocate(4 * array.size), array.shape) for array in (sample, times, x)]
-        for buffer, array in zip(buffers, (sample, times), strict=False):
+        at_sample, at_times, at_out = (
+            Buffer(stream.allocate(4 * array.size), array.shape) for array in (sample, times, x)
+        )
+        for buffer, array in ((at_sample, sample), (at_times, times)):
             staged = stream.pinned(array.nbytes)
             staged[:] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
             stream.upload(buffer.address, staged)
-        at_sample, at_times, at_out = buffers
-        self._call = network.bind(at_sample, at_times, at_out, stream.handle)
-        self._call()
-        stream.synchronize()
-        self._graph: DeviceGraph | None = stream.capture(self._repeat) if network.capturable else None
+        return at_sample, at_times, at_out
 
     def launch(self) -> None:
         """Enqueue `CALLS` of them."""
@@ -235,11 +240,12 @@ class BareCalls:
 
     def close(self) -> None:
         """Give graph and buffers back."""
-        self.stream.synchronize()
-        if self._graph is not None:
-            self._graph.close()
-        del self._call
-        self.stream.close()
+        with self.stream.active():
+            self.stream.synchronize()
+            if self._graph is not None:
+                self._graph.close()
+            del self._call
+            self.stream.close()
 
     def _repeat(self) -> None:
         for _ in range(CALLS):

@@ -26,7 +26,7 @@ from seggd_engines.catalog import ENGINES
 from seggd_engines.cuda import CudaSession
 from seggd_engines.cuda_stream import CudaStream
 from seggd_engines.device import Bytes, DeviceStream, Kernel
-from seggd_engines.gpus import find_gpus, why_no_gpu
+from seggd_engines.gpus import find_gpus, make_current, on_gpu, why_no_gpu
 from seggd_engines.guests import is_guest, view
 from seggd_engines.network import DeviceArray, DeviceKind, NetworkShape, Run
 from seggd_rt.errors import DataError, EngineUnavailableError
@@ -56,8 +56,10 @@ class Item(NamedTuple):
 
 
 def new_stream() -> DeviceStream:
-    """Return a stream on the first GPU."""
-    return CudaStream(0)
+    """Return a stream on the first GPU, which is current from then on."""
+    stream = CudaStream(0)
+    make_current(0)
+    return stream
 
 
 def expect(found: object, expected: object, what: str) -> None:
@@ -79,7 +81,6 @@ def near(found: NDArray[np.float32], expected: NDArray[np.float32], what: str) -
 def streams() -> str:
     """Compile by NVRTC, load, and close."""
     stream = new_stream()
-    stream.activate()
     told = ""
     if isinstance(stream, CudaStream):
         attributes = {kernel: stream._kernels[kernel].attributes for kernel in Kernel}
@@ -93,7 +94,6 @@ def streams() -> str:
 def memory() -> None:
     """Allocate, upload, copy, clear and download."""
     stream = new_stream()
-    stream.activate()
     first, second = stream.allocate(1000), stream.allocate(4 << 20)
     expect([address % 256 for address in (first, second)], [0, 0], "alignment")
     values, found = filled(stream, 1000, 7), filled(stream, 1000, 0)
@@ -111,7 +111,6 @@ def memory() -> None:
 def graphs() -> None:
     """Record a copy, a memset and a copy back; nothing runs meanwhile, and each launch reads anew."""
     stream = new_stream()
-    stream.activate()
     address = stream.allocate(256)
     values, found = filled(stream, 256, 1), filled(stream, 256, 99)
 
@@ -135,7 +134,6 @@ def graphs() -> None:
 def broken_recordings() -> None:
     """Fail while recording, by an exception and by CUDA; the stream works on, and the errors are told."""
     stream = new_stream()
-    stream.activate()
     address, found = stream.allocate(256), filled(stream, 256, 99)
 
     def forbidden() -> None:
@@ -160,7 +158,6 @@ def broken_recordings() -> None:
 def order() -> None:
     """Marks, recorded again; waiting for another stream, and holding it back; CUDA's default stream too."""
     first, second = new_stream(), new_stream()
-    first.activate()
     address, found = first.allocate(256), filled(first, 256, 99)
     for _ in range(3):
         first.clear(address, 256)
@@ -182,20 +179,19 @@ def order() -> None:
 def threads() -> None:
     """Use a stream made by one thread in another that has no context yet."""
     stream = new_stream()
-    stream.activate()
     failures: list[BaseException] = []
 
     def work() -> None:
         try:
-            stream.activate()
-            address, found = stream.allocate(256), filled(stream, 256, 99)
-            graph = stream.capture(lambda: stream.clear(address, 256))
-            graph.launch()
-            stream.download(found, address)
-            stream.mark().wait()
-            stream.synchronize()
-            expect(found[0], 0, "a byte")
-            graph.close()
+            with stream.active():
+                address, found = stream.allocate(256), filled(stream, 256, 99)
+                graph = stream.capture(lambda: stream.clear(address, 256))
+                graph.launch()
+                stream.download(found, address)
+                stream.mark().wait()
+                stream.synchronize()
+                expect(found[0], 0, "a byte")
+                graph.close()
         except BaseException as error:  # noqa: BLE001 - raised in the main thread
             failures.append(error)
 
@@ -219,7 +215,6 @@ def given_back() -> str:
     new_stream().close()
     before = used()
     stream = new_stream()
-    stream.activate()
     stream.allocate(512 << 20)
     stream.synchronize()
     held = used() - before
@@ -399,7 +394,8 @@ def rtx_unlisted(capabilities: tuple[str, ...]) -> str:
         cache, graph, shape, BuildOptions(flavour, precision, compute_capabilities=capabilities), gpu=gpu
     )
     info = EngineInfo(flavour.value, tensorrt.version, DEVICE, gpu.name, precision)
-    network = TensorRTNetwork(tensorrt, plan, graph, shape, info, gpu, cache)
+    with on_gpu(gpu.ordinal):
+        network = TensorRTNetwork(tensorrt, plan, graph, shape, info, gpu, cache)
     with Generator(bundle, network) as generator:
         db = psnr_db(generator(golden.label_map, noise=golden.noise, steps=steps)[None], golden.image)
     if db < IMAGE_PSNR_DB:

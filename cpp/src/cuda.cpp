@@ -131,7 +131,6 @@ std::vector<float> CudaSession::evaluate(const float* x, const float* mask, floa
 }
 
 void CudaSession::begin() {
-  stream_->clear(result_, kCounters);
   stream_->launch(Kernel::kBegin, grid_, static_cast<unsigned>(batch_), kBlock, inputs_);
 }
 

@@ -2,6 +2,7 @@
 
 #include <cuda_runtime.h>
 
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -46,6 +47,7 @@ class CudaStream final : public DeviceStream {
 
   // Apart from the constructor, so that what was made goes where the rest fails.
   void open() {
+    const std::lock_guard<std::recursive_mutex> alone(allocating());
     const Active active(*this);
     require(cudaSetDevice(device_), "be used");
     require(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "make a stream");
@@ -62,6 +64,7 @@ class CudaStream final : public DeviceStream {
   ~CudaStream() override {
     const Active active(*this);
     drain();
+    const std::lock_guard<std::recursive_mutex> alone(allocating());
     for (void* memory : device_memory_) cudaFree(memory);
     for (void* memory : host_memory_) cudaFreeHost(memory);
     if (event_) cudaEventDestroy(event_);
@@ -82,6 +85,7 @@ class CudaStream final : public DeviceStream {
   }
 
   Byte* allocate(size_t size) override {
+    const std::lock_guard<std::recursive_mutex> alone(allocating());
     void* memory = nullptr;
     require(cudaMalloc(&memory, size), "allocate " + mebibytes(size));
     device_memory_.push_back(memory);
@@ -89,6 +93,7 @@ class CudaStream final : public DeviceStream {
   }
 
   Byte* pinned(size_t size) override {
+    const std::lock_guard<std::recursive_mutex> alone(allocating());
     void* memory = nullptr;
     require(cudaMallocHost(&memory, size), "be given " + mebibytes(size) + " of pinned host memory");
     host_memory_.push_back(memory);
@@ -123,11 +128,11 @@ class CudaStream final : public DeviceStream {
     try {
       work();
     } catch (...) {
-      cudaStreamEndCapture(stream_, &graph);  // what it says must not hide that error
+      end_capture(graph);  // what it says must not hide that error
       if (graph) cudaGraphDestroy(graph);
       throw;
     }
-    require(cudaStreamEndCapture(stream_, &graph), what);
+    require(end_capture(graph), what);
     return std::make_unique<CudaGraph>(graph, stream_);
   }
 
@@ -140,6 +145,13 @@ class CudaStream final : public DeviceStream {
   void drain() noexcept override { cudaStreamSynchronize(stream_); }
 
  private:
+  // What it says is not left as the thread's last error, which others would take for theirs.
+  cudaError_t end_capture(cudaGraph_t& graph) {
+    const cudaError_t result = cudaStreamEndCapture(stream_, &graph);
+    if (result != cudaSuccess) cudaGetLastError();
+    return result;
+  }
+
   int device_;
   cudaStream_t stream_ = nullptr;
   cudaEvent_t event_ = nullptr;

@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <memory>
+#include <mutex>
 
 #include "portable.cuh"
 
@@ -13,6 +14,13 @@ namespace seggd::core {
 
 // Of kernels/sampling.cu. Each takes the address of a Sampling.
 enum class Kernel { kBegin, kStep, kFinish };
+
+// Held by what allocates or gives back, and by those who record in CUDA's global mode, as ONNX Runtime does: no thread of
+// the process may allocate meanwhile.
+inline std::recursive_mutex& allocating() {
+  static std::recursive_mutex mutex;
+  return mutex;
+}
 
 // Captured work, to be launched any number of times on the stream it was captured on, which outlives it.
 class DeviceGraph {

@@ -1,7 +1,11 @@
 #include "onnxruntime_cuda.h"
 
 #include <memory>
+#include <mutex>
+#include <set>
+#include <thread>
 
+#include "device.h"
 #include "devices.h"
 #include "signature.h"
 
@@ -32,7 +36,9 @@ OnnxRuntimeCudaNetwork::OnnxRuntimeCudaNetwork(OnnxRuntime& ort, GraphFile graph
 
 std::function<void()> OnnxRuntimeCudaNetwork::bind(const Buffers& buffers, DeviceStream& stream) const {
   const OrtApi& api = ort_.api();
+  std::unique_lock<std::recursive_mutex> alone(allocating());
   auto session = open(buffers.batch, stream.handle());
+  alone.unlock();
   OrtRunOptions* made_options = nullptr;
   ort_.require(api.CreateRunOptions(&made_options), kBind);
   auto options = ort_.own(made_options, api.ReleaseRunOptions);
@@ -53,9 +59,14 @@ std::function<void()> OnnxRuntimeCudaNetwork::bind(const Buffers& buffers, Devic
   ort_.require(api.BindInput(made, "timestep", time.get()), kBind);
   ort_.require(api.BindOutput(made, "out", out.get()), kBind);
   const auto bound = std::make_shared<const Bound>(Bound{std::move(session), std::move(options), std::move(binding)});
-  return [&ort = ort_, bound] {
+  return [&ort = ort_, bound, recorded = std::set<std::thread::id>()]() mutable {
+    // It keeps a graph for each thread, and records it at the thread's first call, in CUDA's global mode.
+    std::unique_lock<std::recursive_mutex> alone(allocating(), std::defer_lock);
+    const bool first = recorded.count(std::this_thread::get_id()) == 0;
+    if (first) alone.lock();
     ort.require(ort.api().RunWithBinding(bound->session.get(), bound->options.get(), bound->binding.get()),
                 "run the network");
+    if (first) recorded.insert(std::this_thread::get_id());
   };
 }
 

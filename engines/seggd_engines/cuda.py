@@ -7,8 +7,11 @@ number of steps.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import OrderedDict
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -43,6 +46,23 @@ STATE = np.dtype([(name, "<i4") for name in _SIZES] + [(name, "<u8") for name in
 """`Sampling` of kernels/sampling.cuh, as it lies in memory."""
 
 
+_Args = ParamSpec("_Args")
+_T = TypeVar("_T")
+
+
+def _on_its_gpu(
+    method: Callable[Concatenate[CudaSession, _Args], _T],
+) -> Callable[Concatenate[CudaSession, _Args], _T]:
+    """Let a method find the session's GPU current; the calling thread keeps its own."""
+
+    @functools.wraps(method)
+    def call(self: CudaSession, /, *args: _Args.args, **kwargs: _Args.kwargs) -> _T:
+        with self._stream.active():
+            return method(self, *args, **kwargs)
+
+    return call
+
+
 class CudaSession:
     """One run's buffers in device memory: see `Session`.
 
@@ -54,9 +74,14 @@ class CudaSession:
         self._network, self._stream = network, stream
         self._info, self._shape = network.info, network.shape
         self._batch, self._lanes = batch, lanes
+        self._prepare()
+
+    @_on_its_gpu
+    def _prepare(self) -> None:
+        """Make the buffers, and bind the network to them."""
+        network, stream, batch, lanes = self._network, self._stream, self._batch, self._lanes
         height, width = self._shape.height, self._shape.width
         image = (self._shape.image_channels, height, width)
-        stream.activate()
         self._sample = self._buffer(lanes * batch, self._shape.channels, height, width)
         self._timestep = self._buffer(lanes * batch)
         self._out = self._buffer(lanes * batch, *image)
@@ -91,6 +116,7 @@ class CudaSession:
         """How many seconds its callers have waited for the GPU, for those who time the host's own work."""
         return self._waited_s
 
+    @_on_its_gpu
     def run(self, run: Run, out: Pixels, on_step: OnStep | None = None) -> None:
         """Draw a batch: see `Session.run`. Without `on_step`, the whole loop is one graph."""
         self.synchronize()
@@ -106,21 +132,22 @@ class CudaSession:
             self._finish()
         self._fetch(out)
 
+    @_on_its_gpu
     def start(self, run: Run, dtype: DTypeLike = np.float32) -> None:
         """Begin a run: see `Session.start`."""
         self.synchronize()
         self._upload(run, as_bytes=np.dtype(dtype) == np.uint8)
         self._begin()
 
+    @_on_its_gpu
     def advance(self, steps: int) -> None:
         """Do the next steps: see `Session.advance`."""
-        self._stream.activate()
         if steps:
             self._launch(whole=False, steps=steps)
 
+    @_on_its_gpu
     def preview(self, out: Pixels) -> None:
         """Write the last estimates of x0: see `Session.preview`."""
-        self._stream.activate()
         self._stream.launch(Kernel.PREVIEW, self._grid, _BLOCK, self._inputs)
         self._fetch(out)
 
@@ -135,12 +162,13 @@ class CudaSession:
         )
         return Latents(x, x0, self._stream.handle)
 
+    @_on_its_gpu
     def finish(self, out: Pixels) -> None:
         """Write the images: see `Session.finish`."""
-        self._stream.activate()
         self._finish()
         self._fetch(out)
 
+    @_on_its_gpu
     def enqueue(self, run: Run, out: DeviceArray, stream: int) -> None:
         """Draw a batch into device memory, in the order of the caller's stream, and return before it is done.
 
@@ -155,7 +183,6 @@ class CudaSession:
         stream
             The caller's stream, a `CUstream`: what it enqueues afterwards finds the images.
         """
-        self._stream.activate()
         self._stream.wait_for(stream)
         self._unchecked = True
         self._upload(run, as_bytes=out.dtype == np.uint8)
@@ -163,11 +190,12 @@ class CudaSession:
         self._stream.copy(out.address, self._result + self._head, out.nbytes)
         self._stream.hold_back(stream)
 
+    @_on_its_gpu
     def wait_for(self, stream: int) -> None:
         """Let the next run wait for what a caller's stream was given before: the making of its arrays."""
-        self._stream.activate()
         self._stream.wait_for(stream)
 
+    @_on_its_gpu
     def synchronize(self) -> None:
         """Wait for what was enqueued.
 
@@ -178,10 +206,10 @@ class CudaSession:
         LabelMapError
             A label map in device memory held a label outside the classes.
         """
-        self._stream.activate()
         if self._unchecked:
             self._collect(0)
 
+    @_on_its_gpu
     def evaluate(self, x: NDArray[np.float32], mask: NDArray[np.float32], timestep: float) -> NDArray[np.float32]:
         """Evaluate the network once: see `Session.evaluate`."""
         self.synchronize()
@@ -203,21 +231,22 @@ class CudaSession:
         o[...] = found.view(np.float32).reshape(o.shape)
         return o
 
+    @_on_its_gpu
     def close(self) -> None:
         """Give the graphs and the memory back."""
-        self._stream.activate()
         self._stream.synchronize()
         self._drop_graphs()
         del self._call
         self._stream.close()
 
+    @_on_its_gpu
     def call(self, times: int = 1) -> None:
         """Evaluate the network on the session's buffers, and wait: for those who time it alone."""
-        self._stream.activate()
         for _ in range(times):
             self._call_network()
         self._wait()
 
+    @_on_its_gpu
     def profile(self, runs: int) -> LayerProfile:
         """Time the network's layers on the session's buffers, in the state that they are in.
 
@@ -251,7 +280,6 @@ class CudaSession:
 
     @in_range("begin")
     def _begin(self) -> None:
-        self._stream.clear(self._result, _COUNTERS)
         self._stream.launch(Kernel.BEGIN, self._grid, _BLOCK, self._inputs)
 
     @in_range("finish")

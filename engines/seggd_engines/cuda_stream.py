@@ -1,9 +1,8 @@
-"""A stream of an NVIDIA GPU, by NVIDIA's cuda.core: memory, copies, kernels compiled once by NVRTC, graphs."""
+"""A stream of an NVIDIA GPU, by NVIDIA's cuda.core and cuda.bindings: memory, copies, kernels by NVRTC, graphs."""
 
 from __future__ import annotations
 
 import ctypes
-import gc
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,7 +14,8 @@ import numpy as np
 from platformdirs import user_cache_path
 
 from seggd_engines.device import Bytes, DeviceGraph, DeviceMark, Kernel
-from seggd_engines.gpus import drive, refuse_foreign_context
+from seggd_engines.gpus import drive, on_gpu, refuse_foreign_context
+from seggd_engines.recording import ALLOCATING, nothing_collected
 from seggd_rt.errors import EngineError
 from seggd_rt.optional import require
 
@@ -77,7 +77,9 @@ class CudaStream:
     def __init__(self, ordinal: int) -> None:
         refuse_foreign_context()
         core = _core()
-        with _translated(f"cuda:{ordinal} cannot be used"):
+        self._driver = require("cuda.bindings.driver", extra="cuda", feature="running on a GPU")
+        self._ordinal = ordinal
+        with ALLOCATING, on_gpu(ordinal), _translated(f"cuda:{ordinal} cannot be used"):
             self._device = core.Device(ordinal)
             self._device.set_current()
             self._stream = self._device.create_stream()
@@ -85,11 +87,10 @@ class CudaStream:
             self._pool = core.DeviceMemoryResource(ordinal, options=core.DeviceMemoryResourceOptions())
             code = compile_kernels(self._device.arch)
             self._kernels = {kernel: code.get_kernel(kernel.value) for kernel in Kernel}
-        self._driver = require("cuda.bindings.driver", extra="cuda", feature="running on a GPU")
-        for kernel in self._kernels.values():
-            # CUDA loads a kernel at its first launch, and that may come while a graph is recorded.
-            function = drive(self._driver.cuKernelGetFunction(kernel.handle), "load a kernel")
-            drive(self._driver.cuFuncLoad(function), "load a kernel")
+            for kernel in self._kernels.values():
+                # CUDA loads a kernel at its first launch, and that may come while a graph is recorded.
+                function = drive(self._driver.cuKernelGetFunction(kernel.handle), "load a kernel")
+                drive(self._driver.cuFuncLoad(function), "load a kernel")
         self._handle = int(self._stream.handle)
         self._buffers: list[Any] = []
         self._events: dict[str, Any] = {}
@@ -99,9 +100,12 @@ class CudaStream:
         """The stream's handle."""
         return self._handle
 
-    def activate(self) -> None:
-        """Make the device the calling thread's own."""
-        self._device.set_current()
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Make the device the calling thread's own for a block."""
+        with on_gpu(self._ordinal):
+            self._device.set_current()
+            yield
 
     def allocate(self, size: int) -> int:
         """Return the address of new device memory: see `DeviceStream.allocate`."""
@@ -112,7 +116,7 @@ class CudaStream:
 
     def pinned(self, size: int) -> Bytes:
         """Return new pinned host memory: see `DeviceStream.pinned`."""
-        with _translated(f"{size >> 20} MiB of pinned host memory cannot be had"):
+        with ALLOCATING, _translated(f"{size >> 20} MiB of pinned host memory cannot be had"):
             buffer = _core().LegacyPinnedMemoryResource().allocate(size)
         self._buffers.append(buffer)
         pointer = ctypes.cast(int(buffer.handle), ctypes.POINTER(ctypes.c_uint8))
@@ -142,19 +146,26 @@ class CudaStream:
 
     def capture(self, work: Callable[[], None]) -> DeviceGraph:
         """Record what `work` enqueues, without running it."""
-        with _translated("the sampling loop cannot be captured as a CUDA graph"):
-            builder = self._stream.create_graph_builder().begin_building("thread_local")
+        # By the driver itself: where a recording is broken off, cuda.core 1.1 to 1.2.2 destroy a graph that the driver
+        # has destroyed already (NVIDIA/cuda-python#2834).
+        driver, purpose = self._driver, "capture the sampling loop as a CUDA graph"
+        mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL  # other threads may allocate meanwhile
+        with nothing_collected():
+            drive(driver.cuStreamBeginCapture(self._handle, mode), purpose)
             try:
-                with _nothing_collected():
-                    work()
-                    builder.end_building()
-                graph = builder.complete()
-                graph.upload(self._stream)
-            finally:
-                # Ends a recording that an error left open; what it says then must not hide that error.
-                with suppress(_failure(), RuntimeError):
-                    builder.close()
-        return CudaGraph(graph, self._stream)
+                work()
+            except BaseException:
+                code, graph = driver.cuStreamEndCapture(self._handle)  # what it says must not hide that error
+                if code == driver.CUresult.CUDA_SUCCESS:
+                    driver.cuGraphDestroy(graph)
+                raise
+            graph = drive(driver.cuStreamEndCapture(self._handle), purpose)
+        try:
+            made = drive(driver.cuGraphInstantiate(graph, 0), purpose)
+        finally:
+            driver.cuGraphDestroy(graph)
+        drive(driver.cuGraphUpload(made, self._handle), purpose)
+        return CudaGraph(driver, made, self._handle)
 
     def mark(self) -> DeviceMark:
         """Mark the place in the queue that has been reached."""
@@ -179,13 +190,14 @@ class CudaStream:
     def close(self) -> None:
         """Wait, and give all memory back."""
         self.synchronize()
-        for buffer in self._buffers:
-            buffer.close()
-        self._buffers.clear()
-        self._events.clear()
-        self.synchronize()
-        self._pool.close()
-        self._stream.close()
+        with ALLOCATING:
+            for buffer in self._buffers:
+                buffer.close()
+            self._buffers.clear()
+            self._events.clear()
+            self.synchronize()
+            self._pool.close()
+            self._stream.close()
 
     def _check(self, result: tuple[Any, ...]) -> None:
         if result[0] != self._driver.CUresult.CUDA_SUCCESS:
@@ -195,17 +207,16 @@ class CudaStream:
 class CudaGraph:
     """Captured work: see `DeviceGraph`."""
 
-    def __init__(self, graph: Any, stream: Any) -> None:
-        self._graph, self._stream = graph, stream
+    def __init__(self, driver: Any, graph: Any, stream: int) -> None:
+        self._driver, self._graph, self._stream = driver, graph, stream
 
     def launch(self) -> None:
         """Enqueue all of it at once."""
-        with _translated("the captured sampling loop failed"):
-            self._graph.launch(self._stream)
+        drive(self._driver.cuGraphLaunch(self._graph, self._stream), "run the captured sampling loop")
 
     def close(self) -> None:
         """Give it back."""
-        self._graph.close()
+        self._driver.cuGraphExecDestroy(self._graph)
 
 
 class CudaMark:
@@ -237,18 +248,6 @@ def _failure() -> type[Exception]:
         "cuda.core._utils.cuda_utils", extra="cuda", feature="running on a GPU"
     ).CUDAError
     return failure
-
-
-@contextmanager
-def _nothing_collected() -> Iterator[None]:
-    """Hold Python's collector off: device memory that it gave back meanwhile would break a recording."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
 
 
 @contextmanager

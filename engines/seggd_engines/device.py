@@ -7,6 +7,7 @@ everything above is tested where no GPU is.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from enum import StrEnum
 from typing import Protocol
 
@@ -53,8 +54,8 @@ class DeviceStream(Protocol):
     def handle(self) -> int:
         """The stream's handle, a `CUstream`."""
 
-    def activate(self) -> None:
-        """Make the device the calling thread's own."""
+    def active(self) -> AbstractContextManager[None]:
+        """Make the device the calling thread's own for a block: everything here is called in such a block."""
 
     def allocate(self, size: int) -> int:
         """Return the address of new device memory of `size` bytes, kept until `close`, at a multiple of 256."""

@@ -9,10 +9,13 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from seggd_engines.recording import ALLOCATING
 from seggd_rt.errors import EngineError, EngineUnavailableError
 from seggd_rt.optional import require
 
@@ -98,6 +101,25 @@ def make_current(ordinal: int) -> None:
     drive(_driver().cuCtxSetCurrent(_primary_context(ordinal)), "use its context")
 
 
+@contextmanager
+def on_gpu(ordinal: int) -> Iterator[None]:
+    """Make a GPU's primary context the calling thread's own for a block; then the thread has again what it had.
+
+    Which GPU is current is the caller's affair: PyTorch's next tensor is made on it.
+
+    Raises
+    ------
+    EngineError
+        The driver refuses.
+    """
+    driver, before = _driver(), _current_context()
+    make_current(ordinal)
+    try:
+        yield
+    finally:
+        driver.cuCtxSetCurrent(before)
+
+
 def refuse_foreign_context() -> None:
     """Refuse to go on in a thread whose CUDA context is somebody's own, not one that a GPU's users share.
 
@@ -109,9 +131,11 @@ def refuse_foreign_context() -> None:
     EngineError
         The message says how to share.
     """
-    current = int(drive(_driver().cuCtxGetCurrent(), "name its context"))
-    shared = {int(_primary_context(gpu.ordinal)) for gpu in find_gpus()} if current else set()
-    if current and current not in shared:
+    if not find_gpus():  # and the driver is started
+        return
+    current = int(_current_context())
+    # Of its own GPU alone: a primary context takes memory on each GPU that is asked for one.
+    if current and current != int(_primary_context(int(drive(_driver().cuCtxGetDevice(), "name its device")))):
         raise EngineError(
             "this thread is in a CUDA context of its own, whose memory cannot be shared: use the primary context; with "
             "PyCUDA, import pycuda.autoprimaryctx in place of pycuda.autoinit"
@@ -137,9 +161,9 @@ class DeviceMemory:
     """
 
     def __init__(self, ordinal: int, size: int, what: str) -> None:
-        make_current(ordinal)
-        self._driver, self._context = _driver(), _primary_context(ordinal)
-        self._pointer: Any = drive(self._driver.cuMemAlloc(size), f"allocate {size / 2**20:.0f} MiB for {what}")
+        self._driver, self._ordinal = _driver(), ordinal
+        with ALLOCATING, on_gpu(ordinal):
+            self._pointer: Any = drive(self._driver.cuMemAlloc(size), f"allocate {size / 2**20:.0f} MiB for {what}")
 
     @property
     def address(self) -> int:
@@ -150,8 +174,8 @@ class DeviceMemory:
         """Give it back, when all work that uses it is done."""
         if self._pointer is not None:
             pointer, self._pointer = self._pointer, None
-            self._driver.cuCtxSetCurrent(self._context)  # this thread may never have used it
-            self._driver.cuMemFree(pointer)
+            with ALLOCATING, on_gpu(self._ordinal):  # this thread may never have used it
+                self._driver.cuMemFree(pointer)
 
     def __del__(self) -> None:
         """Give it back where it was not."""
@@ -180,6 +204,10 @@ def drive(result: tuple[Any, ...], purpose: str) -> Any:
         advice = ": choose a smaller batch, or close other programs on this GPU" if name == _OUT_OF_MEMORY else ""
         raise EngineError(f"the GPU cannot {purpose} ({name}){advice}")
     return values[0] if values else None
+
+
+def _current_context() -> Any:
+    return drive(_driver().cuCtxGetCurrent(), "name its context")
 
 
 @cache

@@ -6,11 +6,12 @@ the caller's stream and may be freed, in that order, as soon as the call has ret
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
-from seggd_engines.gpus import find_gpu, make_current, refuse_foreign_context
+from seggd_engines.gpus import find_gpu, on_gpu, refuse_foreign_context
 from seggd_engines.network import DeviceArray
 from seggd_rt.errors import DataError, OptionError
 from seggd_rt.optional import require
@@ -43,7 +44,7 @@ def view(array: object, name: str, stream: int, *, writable: bool = False, devic
     writable
         Whether it is to be written.
     device
-        The GPU of that stream, made the calling thread's own: a thread without one cannot order streams.
+        The GPU of that stream, the calling thread's own meanwhile: a thread without one cannot order streams.
 
     Raises
     ------
@@ -57,8 +58,8 @@ def view(array: object, name: str, stream: int, *, writable: bool = False, devic
     utils = require("cuda.core.utils", extra="cuda", feature="taking arrays in a GPU's memory")
     if device is not None:
         refuse_foreign_context()
-        make_current(find_gpu(device).ordinal)
-    found: Any = utils.StridedMemoryView.from_any_interface(array, stream_ptr=stream)
+    with nullcontext() if device is None else on_gpu(find_gpu(device).ordinal):
+        found: Any = utils.StridedMemoryView.from_any_interface(array, stream_ptr=stream)
     shape = tuple(found.shape)
     if not _is_contiguous(shape, found.strides):
         raise DataError(f"{name} must be contiguous: it has shape {shape} and strides {found.strides}, in elements")

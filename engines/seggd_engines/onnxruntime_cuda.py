@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from seggd_engines.network import Availability, Buffer, DeviceKind, EngineInfo, 
 from seggd_engines.onnxruntime import failures, installed_builds
 from seggd_engines.onnxruntime_trace import trace
 from seggd_engines.profiling import Clock, LayerProfile, medians
+from seggd_engines.recording import ALLOCATING, nothing_collected
 from seggd_engines.signature import check_signature
 from seggd_rt.errors import EngineError, EngineUnavailableError
 from seggd_rt.optional import require
@@ -97,8 +99,22 @@ class OnnxRuntimeCudaNetwork:
         options = self._ort.RunOptions()
         # The stream orders what follows; waiting for it after every step would idle the GPU.
         options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-        session = self._open(batch=sample.shape[0], stream=stream)
-        return self._bind(session, options, sample, timestep, out)
+        with ALLOCATING:
+            session = self._open(batch=sample.shape[0], stream=stream)
+        run = self._bind(session, options, sample, timestep, out)
+        recorded = set[int]()
+
+        def call() -> None:
+            thread = threading.get_ident()
+            if thread in recorded:
+                run()
+                return
+            # It keeps a graph for each thread, and records it at the thread's first call, in CUDA's global mode.
+            with ALLOCATING, nothing_collected():
+                run()
+            recorded.add(thread)
+
+        return call
 
     def profile(self, sample: Buffer, timestep: Buffer, out: Buffer, runs: int, stream: int) -> LayerProfile:
         """Time the nodes' kernels in a session of its own: see `CudaProfiledNetwork.profile`.

@@ -14,13 +14,13 @@ from typing import Any
 
 from seggd_engines.cuda import CudaSession
 from seggd_engines.cuda_stream import CudaStream
-from seggd_engines.gpus import DeviceMemory, Gpu, find_gpu, make_current
+from seggd_engines.gpus import DeviceMemory, Gpu, find_gpu, on_gpu
 from seggd_engines.graph_files import graph_digest
 from seggd_engines.network import Availability, Buffer, DeviceKind, EngineInfo, NetworkShape, Session, require_usable
 from seggd_engines.plan_cache import PlanCache, StoredPlan
 from seggd_engines.profiling import LayerProfile
 from seggd_engines.signature import check_signature
-from seggd_engines.tensorrt_flavour import Flavour, TensorRT
+from seggd_engines.tensorrt_flavour import Flavour, Messages, TensorRT
 from seggd_engines.tensorrt_inspect import check_inspected, inspect, operators, why_invalid
 from seggd_engines.tensorrt_options import BatchProfile, BuildOptions
 from seggd_engines.tensorrt_plans import find_or_build, newest_plan
@@ -89,14 +89,13 @@ class TensorRTEngine:
         there = self.availability(device)
         require_usable(self.name, there, precision)
         gpu, tensorrt, cache = find_gpu(device), self._flavour.load(), PlanCache.of_user()
-        make_current(gpu.ordinal)
-        digest = graph_digest(graph)
-        plan = newest_plan(cache, digest, self._flavour, precision, tensorrt.version, gpu)
+        plan = newest_plan(cache, graph_digest(graph), self._flavour, precision, tensorrt.version, gpu)
         if plan is None:
             options = BuildOptions(self._flavour, precision)
             plan = find_or_build(cache, graph, shape, options, gpu=gpu, say=_warn_of_build)
         info = EngineInfo(self.name, there.version, device, there.device_name, precision, threads)
-        return TensorRTNetwork(tensorrt, plan, graph, shape, info, gpu, cache)
+        with on_gpu(gpu.ordinal):
+            return TensorRTNetwork(tensorrt, plan, graph, shape, info, gpu, cache)
 
 
 class TensorRTNetwork:
@@ -159,17 +158,10 @@ class TensorRTNetwork:
             The plan was not built for this batch, or the GPU has too little memory.
         """
         context, memory = self._bound_context(sample, timestep, out)
-        messages = self._tensorrt.messages
         # TensorRT-RTX alone has the question.
         if hasattr(context, "is_stream_capturable") and not context.is_stream_capturable(stream):
             self._capturable = False
-
-        def call(memory: DeviceMemory = memory) -> None:  # keeps the memory as long as the call
-            with messages.heard() as said:
-                if not context.execute_async_v3(stream):
-                    raise said.failure("failed")
-
-        return call
+        return _BoundCall(context, memory, stream, self._tensorrt.messages)
 
     def profile(self, sample: Buffer, timestep: Buffer, out: Buffer, runs: int, stream: int) -> LayerProfile:
         """Time the layers of an execution context of its own: see `CudaProfiledNetwork.profile`."""
@@ -188,10 +180,10 @@ class TensorRTNetwork:
         """Keep the kernels that were compiled, and drop the engine; its memory goes with the last bound call."""
         if self._engine is None:
             return
-        make_current(self._gpu.ordinal)
-        if self._kernels is not None:
-            self._keep_kernels(self._kernels)
-        self._kernels = self._engine = self._runtime = None
+        with on_gpu(self._gpu.ordinal):
+            if self._kernels is not None:
+                self._keep_kernels(self._kernels)
+            self._kernels = self._engine = self._runtime = None
 
     def _check_batch(self, batch: int) -> None:
         profile = self._batch
@@ -205,7 +197,6 @@ class TensorRTNetwork:
     def _bound_context(self, sample: Buffer, timestep: Buffer, out: Buffer) -> tuple[Any, DeviceMemory]:
         """Return an execution context on these buffers, and the memory that it needs as long as it runs."""
         self._check_batch(sample.shape[0])
-        make_current(self._gpu.ordinal)
         buffers = {"sample": sample, "timestep": timestep, "out": out}
         with self._tensorrt.messages.heard() as said:
             context = self._new_context()
@@ -279,6 +270,22 @@ class TensorRTNetwork:
                 write_file(path, bytes(compiled))
         except OutputError as error:
             warnings.warn(f"{error}: kernels are compiled again at the next start", RuntimeWarning, stacklevel=3)
+
+
+class _BoundCall:
+    """One evaluation on bound buffers; the context goes before the memory that it works in."""
+
+    def __init__(self, context: Any, memory: DeviceMemory, stream: int, messages: Messages) -> None:
+        self._context, self._memory, self._stream, self._messages = context, memory, stream, messages
+
+    def __call__(self) -> None:
+        with self._messages.heard() as said:
+            if not self._context.execute_async_v3(self._stream):
+                raise said.failure("failed")
+
+    def __del__(self) -> None:
+        del self._context
+        self._memory.close()
 
 
 def _warn_of_build(line: str) -> None:

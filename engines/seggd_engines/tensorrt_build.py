@@ -7,11 +7,12 @@ refused here, before the build by the network's types and after it by the plan's
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seggd_engines.gpus import Gpu, make_current, why_no_gpu
+from seggd_engines.gpus import Gpu, on_gpu, why_no_gpu
 from seggd_engines.graph_files import graph_files
 from seggd_engines.network import NetworkShape
 from seggd_engines.signature import check_signature
@@ -66,9 +67,8 @@ def build_plan(
         raise EngineUnavailableError(f"{options.flavour.label} cannot build this without a GPU: {why_no_gpu()}")
     weights_bytes = sum(file.stat().st_size for file in graph_files(graph))
     tensorrt = options.flavour.load()
-    if options.needs_gpu and gpu is not None:
-        make_current(gpu.ordinal)
-    with tensorrt.messages.heard() as said:
+    place = on_gpu(gpu.ordinal) if options.needs_gpu and gpu is not None else nullcontext()
+    with place, tensorrt.messages.heard() as said:
         builder = tensorrt.module.Builder(tensorrt.logger)
         parser, network = _parsed(tensorrt, builder, graph)
         check_signature(graph, _axes(network), shape)

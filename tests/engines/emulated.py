@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -95,8 +96,10 @@ class EmulatedStream:
     def handle(self) -> int:
         return id(self)
 
-    def activate(self) -> None:
+    @contextmanager
+    def active(self) -> Iterator[None]:
         assert not self.closed
+        yield
 
     def allocate(self, size: int) -> int:
         self._assert_not_capturing()

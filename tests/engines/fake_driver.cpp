@@ -26,6 +26,8 @@ enum Status {
   kSuccess = 0,
   kInvalidValue = 1,
   kOutOfMemory = 2,
+  kNotInitialized = 3,
+  kNoDevice = 100,
   kInvalidDevice = 101,
   kInvalidContext = 201,
   kInvalidHandle = 400,
@@ -123,6 +125,7 @@ std::array<std::size_t, kDevices> used;
 std::map<Address, Allocation> allocations;
 std::set<void*> streams, events, graphs, execs, user_objects, pools, libraries, kernels;
 Stream default_streams[kDevices];
+bool started = false;
 Status broken = kSuccess;  // sticky: after a kernel's or a copy's failure a context does nothing more
 thread_local std::vector<Context*> stack(1, nullptr);  // of a thread's contexts; the last is current
 thread_local const char here = 0;  // its address names a thread
@@ -242,7 +245,11 @@ void (*function_of(const std::string& name))(const seggd::Sampling*) {
 // What cuda.core asks for and gets. A macro, so that names stand once.
 #define DRIVER(name, ...) Status name(__VA_ARGS__)
 
-DRIVER(cuInit, unsigned) { return std::getenv("FAKE_DRIVER_NO_DEVICE") ? static_cast<Status>(100) : kSuccess; }
+DRIVER(cuInit, unsigned) {
+  if (std::getenv("FAKE_DRIVER_NO_DEVICE")) return kNoDevice;
+  started = true;
+  return kSuccess;
+}
 
 DRIVER(cuDriverGetVersion, int* version) {
   *version = kDriverVersion;
@@ -254,6 +261,7 @@ DRIVER(cuGetErrorName, int status, const char** name) {
       {0, "CUDA_SUCCESS"},
       {1, "CUDA_ERROR_INVALID_VALUE"},
       {2, "CUDA_ERROR_OUT_OF_MEMORY"},
+      {3, "CUDA_ERROR_NOT_INITIALIZED"},
       {101, "CUDA_ERROR_INVALID_DEVICE"},
       {201, "CUDA_ERROR_INVALID_CONTEXT"},
       {400, "CUDA_ERROR_INVALID_HANDLE"},
@@ -303,12 +311,25 @@ DRIVER(cuDeviceGetUuid, void* uuid, int device) {
 }
 
 DRIVER(cuDevicePrimaryCtxRetain, void** context, int device) {
+  if (const char* only = std::getenv("FAKE_DRIVER_ONLY"); only && std::atoi(only) != device) return kInvalidDevice;
   contexts[device].device = device;
   *context = &contexts[device];
   return kSuccess;
 }
 
 DRIVER(cuDevicePrimaryCtxRelease, int) { return kSuccess; }
+
+DRIVER(cuCtxCreate, void** context, void*, unsigned, int device) {
+  current() = new Context{device};
+  *context = current();
+  return kSuccess;
+}
+
+DRIVER(cuCtxDestroy, void* context) {
+  if (current() == context) current() = nullptr;
+  delete static_cast<Context*>(context);
+  return kSuccess;
+}
 
 DRIVER(cuCtxSetCurrent, void* context) {
   current() = static_cast<Context*>(context);
@@ -726,6 +747,13 @@ DRIVER(cuStreamGetCaptureInfo, void* handle, int* status, std::uint64_t* id, voi
   return kSuccess;
 }
 
+DRIVER(cuGraphInstantiateWithFlags, void** handle, void* from, std::uint64_t) {
+  const auto* graph = known<Graph>(graphs, from);
+  if (!graph) return kInvalidHandle;
+  execs.insert(*handle = new GraphExec{*graph});
+  return kSuccess;
+}
+
 DRIVER(cuGraphInstantiateWithParams, void** handle, void* from, void*) {
   const auto* graph = known<Graph>(graphs, from);
   if (!graph) return kInvalidHandle;
@@ -781,30 +809,35 @@ DRIVER(cuGraphExecDestroy, void* handle) {
 }
 
 DRIVER(cuGraphDestroy, void* handle) {
-  if (!graphs.erase(handle)) return kInvalidHandle;
+  if (!graphs.erase(handle)) {
+    std::fprintf(stderr, "fake driver: a graph is destroyed that is no more\n");
+    std::abort();  // as the real one does, for such a handle is an address
+  }
   delete static_cast<Graph*>(handle);
   return kSuccess;
 }
 
 // Each call takes the guard: cuda.core calls from any thread, without Python's lock.
-template <auto kFunction>
+template <auto kFunction, bool kAtAnyTime = false>
 struct Guarded;
 
-template <typename... Arguments, Status (*kFunction)(Arguments...)>
-struct Guarded<kFunction> {
+template <typename... Arguments, Status (*kFunction)(Arguments...), bool kAtAnyTime>
+struct Guarded<kFunction, kAtAnyTime> {
   static Status call(Arguments... arguments) {
     const Lock lock(guard);
-    return kFunction(arguments...);
+    return started || kAtAnyTime ? kFunction(arguments...) : kNotInitialized;
   }
 };
 
 #define ENTRY(name) {#name, reinterpret_cast<void*>(&Guarded<&name>::call)}
+#define BEFORE_START(name) {#name, reinterpret_cast<void*>(&Guarded<&name, true>::call)}
 
 const std::map<std::string, void*>& entries() {
   static const std::map<std::string, void*> all = {
-      ENTRY(cuInit), ENTRY(cuDriverGetVersion), ENTRY(cuGetErrorName), ENTRY(cuGetErrorString), ENTRY(cuDeviceGetCount),
+      BEFORE_START(cuInit), BEFORE_START(cuDriverGetVersion), BEFORE_START(cuGetErrorName), BEFORE_START(cuGetErrorString), ENTRY(cuDeviceGetCount),
       ENTRY(cuDeviceGet), ENTRY(cuDeviceGetName), ENTRY(cuDeviceTotalMem), ENTRY(cuDeviceGetAttribute),
-      ENTRY(cuDeviceGetUuid), ENTRY(cuDevicePrimaryCtxRetain), ENTRY(cuDevicePrimaryCtxRelease), ENTRY(cuCtxSetCurrent),
+      ENTRY(cuDeviceGetUuid), ENTRY(cuDevicePrimaryCtxRetain), ENTRY(cuDevicePrimaryCtxRelease), ENTRY(cuCtxCreate), ENTRY(cuCtxDestroy),
+      ENTRY(cuCtxSetCurrent),
       ENTRY(cuCtxGetCurrent), ENTRY(cuCtxPushCurrent), ENTRY(cuCtxPopCurrent), ENTRY(cuCtxGetDevice), ENTRY(cuCtxGetId),
       ENTRY(cuCtxGetStreamPriorityRange), ENTRY(cuCtxSynchronize), ENTRY(cuStreamCreateWithPriority),
       ENTRY(cuStreamDestroy), ENTRY(cuStreamGetCtx), ENTRY(cuStreamGetDevice), ENTRY(cuStreamGetFlags),
@@ -817,7 +850,7 @@ const std::map<std::string, void*>& entries() {
       ENTRY(cuMemcpyAsync), ENTRY(cuMemsetD8Async), ENTRY(cuLibraryLoadData), ENTRY(cuLibraryUnload),
       ENTRY(cuLibraryGetKernel), ENTRY(cuKernelGetFunction), ENTRY(cuFuncLoad), ENTRY(cuKernelGetAttribute),
       ENTRY(cuLaunchKernelEx), ENTRY(cuLaunchHostFunc), ENTRY(cuStreamBeginCapture), ENTRY(cuStreamEndCapture), ENTRY(cuStreamIsCapturing),
-      ENTRY(cuStreamGetCaptureInfo), ENTRY(cuGraphInstantiateWithParams), ENTRY(cuGraphUpload), ENTRY(cuGraphLaunch),
+      ENTRY(cuStreamGetCaptureInfo), ENTRY(cuGraphInstantiateWithFlags), ENTRY(cuGraphInstantiateWithParams), ENTRY(cuGraphUpload), ENTRY(cuGraphLaunch),
       ENTRY(cuGraphExecDestroy), ENTRY(cuGraphDestroy),
   };
   return all;

@@ -7,6 +7,7 @@ real.
 from __future__ import annotations
 
 import ctypes
+import gc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -24,7 +25,8 @@ from benchmarks.gpu import smoke
 from benchmarks.gpu.sanitizer_driver import make_run
 from seggd_engines.cuda import CudaSession
 from seggd_engines.cuda_stream import CudaStream
-from seggd_engines.gpus import DeviceMemory, drive, find_gpus
+from seggd_engines.gpus import DeviceMemory, drive, find_gpus, make_current
+from seggd_engines.guests import view
 from seggd_engines.host import HostSession
 from seggd_engines.network import Buffer, EngineInfo, NetworkShape, Run
 from seggd_rt.bundle import Bundle
@@ -172,6 +174,25 @@ def test_a_generator_takes_and_gives_arrays_in_device_memory(network: HostComput
         np.testing.assert_array_equal(generator(mask, seed=5, steps=4), expected)
 
 
+def test_recording_runs_nothing_and_collects_nothing() -> None:
+    stream, seen = CudaStream(0), list[bool]()
+
+    def fail() -> None:
+        stream.clear(address, 4)
+        raise ValueError("the network failed")
+
+    with stream.active():
+        address = stream.allocate(256)
+        with pytest.raises(ValueError, match=r"^the network failed$"):
+            stream.capture(fail)
+        graph = stream.capture(lambda: seen.append(gc.isenabled()))
+        stream.synchronize()
+        graph.close()
+    stream.close()
+    assert seen == [False]
+    assert gc.isenabled()
+
+
 def test_too_large_a_batch_is_told_with_what_to_do() -> None:
     large = HostComputed()
     large.shape = NetworkShape(1, 3, 512, 512)
@@ -182,23 +203,54 @@ def test_too_large_a_batch_is_told_with_what_to_do() -> None:
 
 
 def test_a_context_of_somebodys_own_is_refused() -> None:
-    core.Device(0).set_current()
-    shared = driver.cuCtxGetCurrent()[1]
-    drive(driver.cuCtxSetCurrent(driver.CUcontext(0xABC0)), "use a context")
+    own = drive(driver.cuCtxCreate(None, 0, 1), "make a context")
     try:
         with pytest.raises(EngineError, match=r"pycuda\.autoprimaryctx"):
             CudaStream(0)
     finally:
-        drive(driver.cuCtxSetCurrent(shared), "use a context")
+        drive(driver.cuCtxDestroy(own), "give a context back")
     CudaStream(0).close()
+
+
+@pytest.mark.parametrize("ordinal", [None, 0, 1])
+def test_a_thread_keeps_the_gpu_that_it_had(ordinal: int | None) -> None:
+    def context() -> int:
+        return int(drive(driver.cuCtxGetCurrent(), "name its context"))
+
+    drive(driver.cuCtxSetCurrent(0), "leave a context")
+    if ordinal is not None:
+        make_current(ordinal)
+    before, network = context(), HostComputed(1)
+    session, run = network.session(3), make_run(SHAPE)
+    assert context() == before
+    drawn(session, run)
+    drawn(session, run, lambda step: None)
+    session.evaluate(np.zeros((3, 1, 24, 32), np.float32), np.zeros((3, 3, 24, 32), np.float32), 500)
+    memory = DeviceMemory(1, 100, "a test")
+    view(Guest(memory.address, (10, 10), "|u1"), "a mask", 1, device="cuda:1")
+    memory.close()
+    session.close()
+    assert context() == before
+
+
+def test_a_recording_that_is_broken_off_leaves_nothing() -> None:
+    stream = CudaStream(0)
+    with stream.active():
+        address = stream.allocate(256)
+        for _ in range(3):
+            with pytest.raises(EngineError, match="CAPTURE_UNSUPPORTED"):
+                stream.capture(stream.synchronize)
+            stream.capture(lambda: stream.clear(address, 4)).close()
+    stream.close()
 
 
 def test_what_fails_on_the_gpu_is_told_when_one_waits() -> None:
     # The last: a context whose work failed does nothing more, as on a GPU.
     stream = CudaStream(0)
-    address = stream.allocate(256)
-    stream.copy(address, 0xABC0, 64)
-    with pytest.raises(EngineError, match=r"the GPU failed .*ILLEGAL_ADDRESS"):
-        stream.synchronize()
-    with pytest.raises(EngineError, match="ILLEGAL_ADDRESS"):
-        stream.clear(address, 4)
+    with stream.active():
+        address = stream.allocate(256)
+        stream.copy(address, 0xABC0, 64)
+        with pytest.raises(EngineError, match=r"the GPU failed .*ILLEGAL_ADDRESS"):
+            stream.synchronize()
+        with pytest.raises(EngineError, match="ILLEGAL_ADDRESS"):
+            stream.clear(address, 4)

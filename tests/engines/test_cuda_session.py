@@ -168,7 +168,7 @@ def test_one_graph_serves_every_image_of_a_number_of_steps() -> None:
     assert [graph.launches for graph in stream.graphs] == [3]
     session.run(make_run(shape, (1,), steps=9), empty(shape, 1))
     assert [graph.launches for graph in stream.graphs] == [3, 1]
-    assert len(stream.graphs[0].work) == 2 + 2 * 6 + 1  # clear, begin; network and update; finish
+    assert len(stream.graphs[0].work) == 1 + 2 * 6 + 1  # begin; network and update; finish
 
 
 def test_the_latest_graphs_are_kept() -> None:

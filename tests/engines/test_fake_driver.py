@@ -1,6 +1,7 @@
 """NVIDIA's own cuda.core on a machine without a GPU, above a driver that emulates one.
 
-So every call that a session makes of it has been made, with arguments that it takes. The tests are in `on_fake_driver.py`.
+So every call that a session makes of it has been made, with arguments that it takes. The tests are in
+`on_fake_driver.py`.
 """
 
 from __future__ import annotations
@@ -54,6 +55,19 @@ def test_the_doctor_sees_the_gpus(environment: dict[str, str]) -> None:
     done = run(environment, "-m", "seggd_rt.cli", "doctor")
     assert done.returncode == 0, done.stderr
     assert "Emulated GPU" in done.stdout
+
+
+def test_what_compute_sanitizer_watches_starts_by_itself(environment: dict[str, str]) -> None:
+    done = run(environment, "-m", "benchmarks.gpu.sanitizer_driver")
+    assert "144 images equal the host's" in done.stdout, done.stderr
+
+
+def test_other_gpus_are_left_alone(environment: dict[str, str]) -> None:
+    work = (
+        "from seggd_engines.cuda_stream import CudaStream; CudaStream(1).close(); CudaStream(1).close(); print('done')"
+    )
+    done = run({**environment, "FAKE_DRIVER_ONLY": "1"}, "-c", work)
+    assert done.stdout == "done\n", done.stderr
 
 
 def test_a_driver_without_a_gpu_is_told(environment: dict[str, str]) -> None:

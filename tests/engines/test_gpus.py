@@ -133,6 +133,7 @@ def test_device_memory_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     freed: list[int] = []
     fake = FakeDriver()
     fake.cuDevicePrimaryCtxRetain = lambda device: (0, "context")  # type: ignore[attr-defined]
+    fake.cuCtxGetCurrent = lambda: (0, 0)  # type: ignore[attr-defined]
     fake.cuCtxSetCurrent = lambda context: (0,)  # type: ignore[attr-defined]
     out_of_memory = FakeDriver.Code(2)
     out_of_memory.name = "CUDA_ERROR_OUT_OF_MEMORY"
@@ -179,5 +180,6 @@ def in_context(context: int) -> FakeDriver:
     """Return a driver whose calling thread is in a context; those of the two GPUs are 1000 and 1001."""
     fake = FakeDriver()
     fake.cuCtxGetCurrent = lambda: (0, context)  # type: ignore[attr-defined]
+    fake.cuCtxGetDevice = lambda: (0, context % 2)  # type: ignore[attr-defined]
     fake.cuDevicePrimaryCtxRetain = lambda device: (0, 1000 + device)  # type: ignore[attr-defined]
     return fake

@@ -9,6 +9,7 @@ import dataclasses
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,9 @@ def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
         monkeypatch.setitem(sys.modules, flavour.module_name, module)
         tensorrt_flavour._load.cache_clear()
         monkeypatch.setattr(gpus, "_look", lambda: ((gpu,), None))
-        for where in ("tensorrt", "tensorrt_build", "tensorrt_progress"):
-            monkeypatch.setattr(f"seggd_engines.{where}.make_current", lambda ordinal: None)
+        for where in ("tensorrt", "tensorrt_build"):
+            monkeypatch.setattr(f"seggd_engines.{where}.on_gpu", lambda ordinal: nullcontext())
+        monkeypatch.setattr("seggd_engines.tensorrt_progress.make_current", lambda ordinal: None)
         monkeypatch.setattr(tensorrt, "DeviceMemory", FakeMemory)
         return script
 

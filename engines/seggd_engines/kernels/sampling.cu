@@ -120,7 +120,7 @@ __device__ inline void write_result(const Sampling& s, const Place& at, const fl
 }  // namespace
 }  // namespace seggd
 
-// Encodes the label maps, writes the start noise and the first timestep. Counters and status are 0 before.
+// Encodes the label maps, writes the start noise, the counters and the first timestep. The status is 0 before.
 extern "C" __global__ void seggd_begin(const seggd::Sampling* state) {
   using namespace seggd;
   const Sampling s = *state;
@@ -137,6 +137,7 @@ extern "C" __global__ void seggd_begin(const seggd::Sampling* state) {
     store(s.x0 + here, s.last_x0 ? load(s.last_x0 + here, count, wide) : none, count, wide);
   }
   if (at.quad == 0 && at.image == 0) {
+    *s.finished = 0;
     *s.step = static_cast<Word>(s.first);
     write_timestep(s, s.first);
   }

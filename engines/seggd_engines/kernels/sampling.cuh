@@ -33,7 +33,7 @@ struct Sampling {
   void* result;                   // (N, P, C) float in [0, 1], or bytes
 
   Word* step;                     // (1) how many steps are done
-  Word* finished;                 // (1) blocks that are done with the current step; 0 before the loop
+  Word* finished;                 // (1) blocks that are done with the current step
   Word* status;                   // (N) Flaw bits; 0 before the loop
 };
 
