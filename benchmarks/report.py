@@ -113,7 +113,7 @@ def section(record: Record, folder: Path) -> str:
 
 
 def groups(document: Document) -> list[tuple[str, Group]]:
-    """Return the groups that were measured to their end, by name."""
+    """Return the groups of contenders that were measured together, by name."""
     return [(m.name, m.result) for m in document.measurements if isinstance(m.result, Group)]
 
 
@@ -151,7 +151,7 @@ def _latency(record: Record, named: tuple[str, Group]) -> list[str]:
     headings = [
         "contender", "step, ms", "x compiled", "x floor",
         *(f"{count} steps, ms" for count in counts), "images/s", "on the device, ms", "host, ms", "memory, MiB",
-        "first image, s", "PSNR, dB",
+        "peak, MiB", "first image, s", "PSNR, dB",
     ]  # fmt: skip
     rows = []
     for contender, found in timed.items():
@@ -167,6 +167,7 @@ def _latency(record: Record, named: tuple[str, Group]) -> list[str]:
                 _number(first.device.p50_ms) if first.device else "",
                 _number(first.host.p50_ms) if first.host else "",
                 f"{found.memory_mib:,.0f}",
+                "" if found.peak_mib is None else f"{found.peak_mib:,.0f}",
                 _number(found.make_s + found.first_s),
                 _psnr(found, group),
             ]
@@ -174,11 +175,19 @@ def _latency(record: Record, named: tuple[str, Group]) -> list[str]:
     lines = [
         f"#### {name}",
         table(headings, rows),
-        f"{group.rounds} rounds, in turn, medians; {floor or 'no floor was measured'}. {_weights(group)}",
+        f"{_how(group)}; {floor or 'no floor was measured'}. {_weights(group)}".rstrip(),
     ]
+    notes = [f"{contender}: {', '.join(found.notes)}" for contender, found in timed.items() if found.notes]
+    lines += ["; ".join(notes)] if notes else []
     if group.absent:
         lines.append("Not measured: " + "; ".join(f"{engine}: {reason}" for engine, reason in group.absent.items()))
     return lines
+
+
+def _how(group: Group) -> str:
+    turns = f"{group.rounds} rounds, in turn, medians" if group.rounds else "One turn each"
+    cut = "" if group.finished else "; the run ended before the group did"
+    return turns + cut + (f"; the GPU: {group.state}" if group.state else "")
 
 
 def _weights(group: Group) -> str:

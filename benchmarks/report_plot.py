@@ -50,7 +50,7 @@ def _drawn(record: Record, groups: list[tuple[str, Group, Floor]]) -> bytes:
     middle = height * (len(contenders) - 1) / 2
     axes.set_yticks([row + middle for row in range(len(groups))], [name for name, _, _ in groups])
     axes.invert_yaxis()
-    axes.set_xlabel("a step, in multiples of the floor (1: nothing can be faster)")
+    axes.set_xlabel("a step, in multiples of the floor: products, or bytes without fusion")
     axes.legend(frameon=False, fontsize="small")
     picture = io.BytesIO()
     # No date and no version in the file: it changes only when the figures do.

@@ -59,6 +59,7 @@ class TorchLoop:
         """Return (N, C, H, W) float32 noise on the device."""
         return torch.from_numpy(np.array(noise)).to(self._device)
 
+    @torch.inference_mode()
     def prepare(self, x: Tensor) -> Tensor:
         """Return the network's input for x: [x | mask] in its precision and layout."""
         return torch.cat([x, self._mask], dim=1).to(dtype=self._dtype, memory_format=self._format)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -20,6 +21,12 @@ def use_checkout() -> None:
     sys.path[:0] = [folder for folder in folders if folder not in sys.path]
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([*folders, *([before] if before else [])])
+    # For children alone: the CUDA libraries of PyTorch, which an ONNX Runtime in another folder does not find.
+    spec = importlib.util.find_spec("nvidia")
+    places = [Path(folder) for folder in (spec and spec.submodule_search_locations) or ()]
+    libraries = sorted(str(folder) for place in places for folder in place.glob("*/lib") if folder.is_dir())
+    before = os.environ.get("LD_LIBRARY_PATH")
+    os.environ["LD_LIBRARY_PATH"] = os.pathsep.join([*([before] if before else []), *libraries])
 
 
 def missing_packages() -> list[str]:
@@ -30,3 +37,13 @@ def missing_packages() -> list[str]:
 def portable(text: str) -> str:
     """Cut every absolute path in a text to its last name: folders tell of a user and a machine."""
     return _ABSOLUTE.sub(r"\1", text)
+
+
+def first_line(*command: str) -> str:
+    """Return the first line a program prints; nothing where it is missing or fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    lines = done.stdout.splitlines() if done.returncode == 0 else []
+    return lines[0].strip() if lines else ""

@@ -78,10 +78,12 @@ def _measure(options: argparse.Namespace, deadline: Deadline) -> int:
         data=options.data,
         train_minutes=options.train_demo,
         profile=options.profile,
+        contenders=tuple(options.contenders or ["*"]),
+        healthy=_device_answers,
     )
     began = time.monotonic()
     try:
-        outcome = work_through(_chosen(options), context, only=options.only, healthy=_device_answers)
+        outcome = work_through(_chosen(options), context, only=options.only or ["*"])
     except DeviceLostError:
         return DEVICE_LOST
     failed = context.record.failed()
@@ -135,7 +137,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("out", type=Path, metavar="OUT.json", help="file for the figures")
     names = [part.name for part in PARTS]
     parser.add_argument("--part", action="append", choices=names, help="only this part; may be repeated")
-    parser.add_argument("--only", default="*", metavar="PATTERN", help="only measurements of such names: 'reference-*'")
+    parser.add_argument(
+        "--only", action="append", metavar="PATTERN", help="only such NAME or PART/NAME; may be repeated: 'reference-*'"
+    )
+    parser.add_argument(
+        "--contenders", action="append", metavar="PATTERN", help="only such contenders; may be repeated: '*eager*'"
+    )
     parser.add_argument("--limit-s", type=float, metavar="N", help="be done within N seconds")
     parser.add_argument("--append", action="store_true", help="go on with OUT.json; what is measured is skipped")
     parser.add_argument(

@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch._dynamo.utils import counters
 
 import seggd_rt
 from benchmarks.gpu.device import DeviceUnderTest, Duration
@@ -23,7 +25,6 @@ from seggd_engines.catalog import ENGINES
 from seggd_engines.cuda import CudaSession
 from seggd_engines.device import DeviceGraph, DeviceStream
 from seggd_engines.network import Buffer, CudaNetwork, DeviceArray, DeviceKind, EngineInfo, Run
-from seggd_rt.errors import EngineError
 from seggd_rt.precision import Precision
 from seggd_rt.rows import RowTable
 from seggd_rt.samplers import Sampler, sampler_rows
@@ -46,7 +47,9 @@ class Drawn:
 class Contender(Protocol):
     """What draws a subject's images, and can be asked for its parts."""
 
-    info: EngineInfo
+    @property
+    def info(self) -> EngineInfo:
+        """What really runs."""
 
     def step_s(self) -> float:
         """Call the network, bare; return seconds of the device."""
@@ -79,7 +82,11 @@ class Task:
         return sampler_rows(Sampler.DDIM, self.torch.schedule, steps)
 
     def run(self, steps: int) -> Run:
-        """Return a whole run, from noise that every contender is given."""
+        """Return a whole run, from noise that every contender is given; made once, as it is not what is measured."""
+        return _run_of(self, steps)
+
+    def make_run(self, steps: int) -> Run:
+        """Make it."""
         tables = np.broadcast_to(self.torch.encode_table, (1, self.batch, *self.torch.encode_table.shape))
         return Run(
             table=self.table(steps),
@@ -88,6 +95,11 @@ class Task:
             seeds=tuple(range(self.batch)),
             noise=self.torch.noise(self.batch),
         )
+
+
+@lru_cache(maxsize=8)
+def _run_of(task: Task, steps: int) -> Run:
+    return task.make_run(steps)
 
 
 class LoopContender:
@@ -106,9 +118,18 @@ class LoopContender:
         )
         self._x = self._loop.place(task.torch.noise(task.batch))
         self._sample = self._loop.prepare(self._x)
-        self._t = torch.full((task.batch,), 500.0, device=device.name)
-        name = "pytorch" if compile_mode is None else f"pytorch {compile_mode}"
-        self.info = EngineInfo(name, str(torch.__version__), device.name, device.name, task.precision)
+        with torch.inference_mode():  # as the loop makes them: others would be compiled for anew
+            self._t = torch.full((task.batch,), 500.0, device=device.name)
+        self._name = "pytorch" if compile_mode is None else f"pytorch {compile_mode}"
+
+    @property
+    def info(self) -> EngineInfo:
+        """What really runs; also whether what was compiled could not be recorded as graphs."""
+        skips = counters["inductor"]["cudagraph_skips"]
+        notes = (f"{skips} parts run without a CUDA graph",) if skips else ()
+        return EngineInfo(
+            self._name, str(torch.__version__), self._device.name, self._device.name, self._task.precision, notes=notes
+        )
 
     @property
     def network(self) -> nn.Module:
@@ -139,6 +160,7 @@ class LoopContender:
         """Drop what was compiled."""
         del self._loop, self._x, self._sample, self._t
         torch.compiler.reset()
+        counters.clear()
 
 
 class SessionContender:
@@ -169,7 +191,11 @@ class SessionContender:
         shape = network.shape
         size = (task.batch, shape.height, shape.width, shape.image_channels)
         self._out = torch.zeros(size, device=device.name)
-        self.info = network.info
+
+    @property
+    def info(self) -> EngineInfo:
+        """What really runs."""
+        return self._network.info
 
     def step_s(self) -> float:
         """Call the network on buffers of its own."""
@@ -304,14 +330,10 @@ def makers(task: Task, context: Context) -> tuple[dict[str, Callable[[], Contend
             channels_last=precision is not Precision.FP32,
         )
 
-    made: dict[str, Callable[[], Contender]] = {"pytorch eager": lambda: LoopContender(task, device)}
-    if precision is Precision.FP16:
-        made[f"pytorch {_COMPILE}"] = lambda: LoopContender(task, device, _COMPILE)
-    made["session of eager pytorch"] = lambda: torch_session(task, device, network(None))
-    if precision is Precision.FP16:
-        made[f"session of {_COMPILE} pytorch"] = lambda: torch_session(
-            task, device, network(f"{_COMPILE}-no-cudagraphs")
-        )
+    made: dict[str, Callable[[], Contender]] = {
+        "pytorch eager": lambda: LoopContender(task, device),
+        "session of eager pytorch": lambda: torch_session(task, device, network(None)),
+    }
     absent = {}
     kind = DeviceKind(device.name.partition(":")[0])
     for engine in (engine for engine in ENGINES if engine.kind is kind):
@@ -322,6 +344,9 @@ def makers(task: Task, context: Context) -> tuple[dict[str, Callable[[], Contend
             absent[engine.name] = f"it computes in {', '.join(there.precisions)} here"
         else:
             made[engine.name] = lambda name=engine.name: engine_session(task, context, name)  # type: ignore[misc]
-    if not made:
-        raise EngineError("there is nothing to measure")
+    if precision is Precision.FP16:  # the last: they are compiled for minutes, and time may be short
+        made[f"pytorch {_COMPILE}"] = lambda: LoopContender(task, device, _COMPILE)
+        made[f"session of {_COMPILE} pytorch"] = lambda: torch_session(
+            task, device, network(f"{_COMPILE}-no-cudagraphs")
+        )
     return made, absent

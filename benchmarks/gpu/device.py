@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
+from benchmarks.gpu.checkout import first_line
 from benchmarks.torch_network import external_stream
 from seggd_engines.cuda_stream import CudaStream
 from seggd_engines.device import DeviceStream
@@ -40,8 +41,11 @@ class DeviceUnderTest(Protocol):
     def synchronize(self) -> None:
         """Wait for everything."""
 
-    def used_bytes(self) -> int:
-        """Return how much of the device's memory is in use, by anybody, once caches are given back."""
+    def state(self) -> str:
+        """Return what it says of its clock, power and temperature, and of what throttles it; "" where it does not."""
+
+    def used_bytes(self, *, cached: bool = False) -> int:
+        """Return how much of the device's memory is in use, by anybody; once caches are given back, or before that."""
 
 
 class Gpu:
@@ -77,10 +81,19 @@ class Gpu:
         """Wait for everything on the device."""
         torch.cuda.synchronize(self._device)
 
-    def used_bytes(self) -> int:
-        """Ask the driver, after PyTorch gave its cache back."""
+    def state(self) -> str:
+        """Ask nvidia-smi."""
+        asked = "clocks.sm,clocks.max.sm,power.draw,temperature.gpu,clocks_event_reasons.active"
+        found = first_line(
+            "nvidia-smi", f"--id={self._device.index or 0}", f"--query-gpu={asked}", "--format=csv,noheader"
+        )
+        return ", ".join(f"{name} {value}" for name, value in zip(asked.split(","), found.split(", "), strict=False))
+
+    def used_bytes(self, *, cached: bool = False) -> int:
+        """Ask the driver, after PyTorch gave its cache back where that is not to count."""
         self.synchronize()
-        gc.collect()
-        torch.cuda.empty_cache()
+        if not cached:
+            gc.collect()
+            torch.cuda.empty_cache()
         free, total = torch.cuda.mem_get_info(self._device)
         return total - free

@@ -5,14 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import subprocess
 from datetime import UTC, datetime
 from typing import Any
 
 import torch
 
 import seggd_rt
-from benchmarks.gpu.checkout import ROOT, portable
+from benchmarks.gpu.checkout import ROOT, first_line, portable
 from benchmarks.gpu.results import Host, Run
 from seggd_engines.cpu import this_cpu
 
@@ -48,7 +47,7 @@ def _this_host(ordinal: int) -> Host:
         device=gpu.name,
         compute_capability=f"{gpu.major}.{gpu.minor}",
         memory_mib=gpu.total_memory >> 20,
-        driver=_first_line("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") or "unknown",
+        driver=first_line("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") or "unknown",
         cpu=this_cpu().name,
         cores=this_cpu().usable_cores,
         platform=platform.platform(),
@@ -59,8 +58,8 @@ def _this_host(ordinal: int) -> Host:
             "cuda": torch.version.cuda or "none",
             "cudnn": str(cudnn.version()),
         },
-        commit=_first_line("git", "-C", str(ROOT), "rev-parse", "HEAD") or os.environ.get("SEGGD_COMMIT", "unknown"),
-        changed=bool(_first_line("git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no")),
+        commit=first_line("git", "-C", str(ROOT), "rev-parse", "HEAD") or os.environ.get("SEGGD_COMMIT", "unknown"),
+        changed=bool(first_line("git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no")),
     )
 
 
@@ -69,13 +68,3 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _first_line(*command: str) -> str:
-    """Return the first line a program prints; nothing where it is missing or fails."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)  # noqa: S603
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    lines = done.stdout.splitlines() if done.returncode == 0 else []
-    return lines[0].strip() if lines else ""

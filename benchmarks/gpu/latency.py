@@ -1,7 +1,7 @@
 """Steps, images, throughput, host time and memory of everything that draws a subject, in turn: A B C A B C.
 
 A group is a subject, a precision and a batch size. Its figures are kept after every round, so a run that is killed has
-them; only a group that came to its end is not measured again.
+them, and those of the contenders it came to; only a group that came to its end is not measured again.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,16 +18,17 @@ import torch
 from benchmarks.gpu.contenders import Contender, Drawn, LoopContender, Pixels, Task, makers
 from benchmarks.gpu.floor import floor_of
 from benchmarks.gpu.results import Failed, Group, Image, Timed
-from benchmarks.gpu.run import Context, OutOfTime, Part, Piece, attempt
+from benchmarks.gpu.run import Context, DeviceLostError, OutOfTime, Part, Piece, attempt
 from benchmarks.gpu.subjects import DEMO, REFERENCE, SMALL, Subject
 from seggd_rt.errors import EngineError
 from seggd_rt.precision import Precision, psnr_db
 from seggd_rt.timing import spread
 
+T = TypeVar("T")
 PART = "latency"
 STEPS = (50, 15)
 _FEWER_STEPS = (15,)
-_BUDGET_S, _MOST_ROUNDS, _FEWEST_ROUNDS = 40.0, 30, 3
+_BUDGET_S, _MOST_ROUNDS, _FEWEST_ROUNDS = 15.0, 30, 3
 
 _FP16, _BF16, _FP32 = Precision.FP16, Precision.BF16, Precision.FP32
 _FIRST = (
@@ -63,6 +65,7 @@ class Turns:
 
     contender: Contender
     memory_mib: float
+    peak_mib: float
     make_s: float
     first_s: float
     psnr_db: float | None
@@ -83,6 +86,12 @@ class Turns:
             host_s = drawn.host_s if drawn.host_s is not None else None if enqueued is None else enqueued.host_s
             if host_s is not None:
                 self.host.setdefault(count, []).append(host_s)
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self.step.clear()
+        for taken in (self.image, self.device, self.host):
+            taken.clear()
 
     def figures(self, batch: int) -> Timed:
         """Summarise the turns so far."""
@@ -105,6 +114,7 @@ class Turns:
             images=images,
             images_per_second=1e3 * batch / images[0].image.p50_ms,
             memory_mib=self.memory_mib,
+            peak_mib=self.peak_mib,
             make_s=self.make_s,
             first_s=self.first_s,
             psnr_db=self.psnr_db,
@@ -112,64 +122,125 @@ class Turns:
 
 
 def measure(task: Task, context: Context, *, steps: tuple[int, ...], most_rounds: int = _MOST_ROUNDS) -> Group:
-    """Measure a group; keep each contender's figures under its name.
+    """Measure a group; keep each contender's figures under its name, from its first turn on.
+
+    A contender that failed in this run, or ended its process, is not tried again.
 
     Raises
     ------
     EngineError
         No contender could draw.
+    DeviceLostError
+        One left the device without an answer: the others are left to another process.
     """
     torch.backends.cudnn.benchmark = True
-    name, made_all = group_name(task), makers(task, context)
+    made, absent = makers(task, context)
+    group = _Group(task, context, absent)
     with ExitStack() as opened:
-        turns: dict[str, Turns] = {}
         expected = reference_pixels(task, context, steps[0]) if task.batch == 1 else None
-        for contender, make in made_all[0].items():
-            context.say(f"{name}: {contender}: making it, and its first image")
-            started = time.monotonic()
-            prepared = attempt(lambda make=make: _prepare(make, context, opened, steps, expected))  # type: ignore[misc]
-            if isinstance(prepared, Failed):
-                _fail(context, f"{name}/{contender}", prepared, started)
-            else:
-                turns[contender] = prepared
-        rounds = _rounds(turns, task, context, steps, most_rounds)
-    if not turns:
-        raise EngineError("no contender could draw")
-    return Group(
-        subject=task.subject.name,
-        precision=task.precision,
-        batch=task.batch,
-        rounds=rounds,
-        contenders=tuple(turns),
-        trained=task.subject.trained,
-        absent=made_all[1],
-    )
+        for contender, make in made.items():
+            if not context.wants(contender) or context.record.gave_up(PART, f"{group.name}/{contender}"):
+                continue
+            context.say(f"{group.name}: {contender}: making it, and its first image")
+
+            def prepare(make: Callable[[], Contender] = make) -> Turns:
+                turns = _prepare(make, context, opened, steps, expected)
+                turns.take(steps)
+                return turns
+
+            prepared = group.attempt(contender, prepare)
+            if prepared is not None:
+                group.turns[contender] = prepared
+                group.keep()
+        for turns in group.turns.values():
+            turns.forget()  # from here on they take turns
+        _rounds(group, steps, most_rounds)
+        if not group.turns:
+            raise EngineError("no contender could draw")
+        done = group.result(finished=True)
+        context.record.keep(PART, group.name, done, time.monotonic() - group.began)  # before all are closed
+        return done
 
 
-def _rounds(turns: dict[str, Turns], task: Task, context: Context, steps: tuple[int, ...], most: int) -> int:
+@dataclass
+class _Group:
+    """What a group has so far."""
+
+    task: Task
+    context: Context
+    absent: dict[str, str]
+    turns: dict[str, Turns] = field(default_factory=dict)
+    rounds: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def name(self) -> str:
+        return group_name(self.task)
+
+    def attempt(self, contender: str, work: Callable[[], T]) -> T | None:
+        """Do something with a contender, which is in hand meanwhile; keep what went wrong with it."""
+        record, label = self.context.record, f"{self.name}/{contender}"
+        record.take_in_hand(PART, label)
+        done = attempt(work)
+        if not isinstance(done, Failed):
+            record.take_in_hand(PART, self.name)
+            return done
+        self.context.say(f"{label}: failed: {done.error}: {done.message}")
+        record.keep(PART, label, done, time.monotonic() - self.began)
+        if not self.context.healthy():
+            record.let_go()
+            raise DeviceLostError(label)
+        record.take_in_hand(PART, self.name)
+        return None
+
+    def keep(self) -> None:
+        """Keep every contender's figures, and that these are in one group."""
+        record, seconds = self.context.record, time.monotonic() - self.began
+        for contender, taken in self.turns.items():
+            record.keep(PART, f"{self.name}/{contender}", taken.figures(self.task.batch), seconds)
+        record.keep(PART, self.name, self.result(finished=False), seconds)
+        record.take_in_hand(PART, self.name)
+
+    def result(self, *, finished: bool) -> Group:
+        return Group(
+            subject=self.task.subject.name,
+            precision=self.task.precision,
+            batch=self.task.batch,
+            rounds=self.rounds,
+            contenders=tuple(self.turns),
+            trained=self.task.subject.trained,
+            absent=self.absent,
+            finished=finished,
+            state=self.context.device.state(),
+        )
+
+
+def _rounds(group: _Group, steps: tuple[int, ...], most: int) -> None:
     """Go round until the budget is spent; a contender that fails is out."""
-    name, began = group_name(task), time.monotonic()
-    done = 0
-    while turns and done < most:
-        round_s = (time.monotonic() - began) / max(done, 1)
-        if done >= _FEWEST_ROUNDS and time.monotonic() - began + round_s > _BUDGET_S:
+    context, began = group.context, time.monotonic()
+    while group.turns and group.rounds < most:
+        round_s = (time.monotonic() - began) / max(group.rounds, 1)
+        if group.rounds >= _FEWEST_ROUNDS and time.monotonic() - began + round_s > _BUDGET_S:
             break
         if context.deadline.left_s() < 1.2 * round_s + 2:
             raise OutOfTime
-        for contender in list(turns):
-            mark = _marked(f"{name}/{contender}") if context.profile else nullcontext()
+        for contender in list(group.turns):
+            mark = _marked(f"{group.name}/{contender}") if context.profile else nullcontext()
+
+            def take(contender: str = contender) -> bool:
+                group.turns[contender].take(steps)
+                return True
+
             with mark:
-                failed = attempt(lambda contender=contender: turns[contender].take(steps))  # type: ignore[misc]
-            if isinstance(failed, Failed):
-                _fail(context, f"{name}/{contender}", failed, began)
-                del turns[contender]
-        done += 1
-        for contender, taken in turns.items():
-            context.record.keep(PART, f"{name}/{contender}", taken.figures(task.batch), time.monotonic() - began)
+                taken = group.attempt(contender, take)
+            if taken is None:
+                del group.turns[contender]
+        group.rounds += 1
+        group.keep()
+    task = group.task
     floor = floor_of(context.record, task.subject.name, task.precision, task.batch)
-    for contender, taken in turns.items():
-        context.say(f"{name}: {contender}: {_line(taken.figures(task.batch))}; {floor or 'floor not measured'}")
-    return done
+    for contender, turns in group.turns.items():
+        context.say(f"{group.name}: {contender}: {_line(turns.figures(task.batch))}; {floor or 'floor not measured'}")
 
 
 def _prepare(
@@ -187,6 +258,7 @@ def _prepare(
     first = contender.draw(steps[0])
     context.device.used_bytes()  # gives back what compiling took
     again: Drawn = contender.draw(steps[0])
+    peak_mib = (context.device.used_bytes(cached=True) - before) / 2**20
     memory_mib = (context.device.used_bytes() - before) / 2**20
     psnr = None
     if expected is not None:
@@ -197,7 +269,7 @@ def _prepare(
     for count in steps:
         contender.on_device(count)
         contender.draw(count)
-    return Turns(contender, memory_mib, make_s, first.seconds, psnr)
+    return Turns(contender, memory_mib, peak_mib, make_s, first.seconds, psnr)
 
 
 _REFERENCES: dict[tuple[Subject, int], Pixels] = {}
@@ -211,11 +283,6 @@ def reference_pixels(task: Task, context: Context, steps: int) -> Pixels:
         _REFERENCES[key] = loop.draw(steps).pixels
         loop.close()
     return _REFERENCES[key]
-
-
-def _fail(context: Context, name: str, failed: Failed, started: float) -> None:
-    context.say(f"{name}: failed: {failed.error}: {failed.message}")
-    context.record.keep(PART, name, failed, time.monotonic() - started)
 
 
 def _line(timed: Timed) -> str:
@@ -233,8 +300,21 @@ def _pieces(context: Context) -> Iterator[Piece]:
         yield Piece(
             group_name(task),
             lambda task=task: measure(task, context, steps=steps_of(task)),  # type: ignore[misc]
-            needs_s=60,
+            needs_s=30,
+            settled=lambda task=task: _settled(task, context),  # type: ignore[misc]
         )
+
+
+def _settled(task: Task, context: Context) -> bool:
+    """Whether a group has all that is asked for, but what failed in this run."""
+    name, record = group_name(task), context.record
+    if not record.settled(PART, name):
+        return False
+    group = record.find(PART, name)
+    if not isinstance(group, Group):
+        return True
+    wanted = (contender for contender in makers(task, context)[0] if context.wants(contender))
+    return all(c in group.contenders or record.gave_up(PART, f"{name}/{c}") for c in wanted)
 
 
 LATENCY = Part(PART, _pieces)

@@ -12,6 +12,7 @@ from benchmarks.gpu.results import (
     Absent,
     Document,
     Failed,
+    Group,
     Measurement,
     Result,
     Run,
@@ -53,10 +54,19 @@ class Record:
         """Whether a thing need not be measured again: it was and all was well, or it was tried in this very run."""
         latest = len(self.document.runs) - 1
         return any(
-            m.run == latest or not (is_bad(m.result) or isinstance(m.result, Absent))
+            not _unfinished(m.result) and (m.run == latest or not (is_bad(m.result) or isinstance(m.result, Absent)))
             for m in self.document.measurements
             if (m.part, m.name) == (part, name)
         )
+
+    def run_of(self, part: str, name: str) -> int | None:
+        """Return the index of the run that measured a thing, if any did."""
+        return next((m.run for m in self.document.measurements if (m.part, m.name) == (part, name)), None)
+
+    def gave_up(self, part: str, name: str) -> bool:
+        """Whether a thing failed in this very run."""
+        latest = len(self.document.runs) - 1
+        return self.run_of(part, name) == latest and isinstance(self.find(part, name), Failed)
 
     def failed(self) -> list[Measurement]:
         """Return what failed, or found something, in the latest run."""
@@ -66,6 +76,10 @@ class Record:
     def take_in_hand(self, part: str, name: str) -> None:
         """Note what is about to be measured."""
         self._change(in_hand=(part, name))
+
+    def let_go(self) -> None:
+        """Note that nothing is being measured."""
+        self._change(in_hand=None)
 
     def keep(self, part: str, name: str, result: Result, seconds: float) -> None:
         """Add a measurement, in place of an earlier one of the same key."""
@@ -98,6 +112,10 @@ def is_bad(result: Result) -> bool:
             return count > 0
         case _:
             return False
+
+
+def _unfinished(result: Result) -> bool:
+    return isinstance(result, Group) and not result.finished
 
 
 def read_document(path: Path) -> Document:

@@ -99,7 +99,10 @@ class Timed(msgspec.Struct, frozen=True, kw_only=True, tag="timed"):
     images_per_second
         At the first of them.
     memory_mib
-        What the device's used memory grew by from before it was made until after its first images.
+        What the device's used memory grew by from before it was made until after its first images, once what PyTorch
+        holds back for later was given back.
+    peak_mib
+        The same before it is given back: the most that drawing took.
     make_s, first_s
         Making it (loading, building, checking), and its first image after that (compiling).
     psnr_db
@@ -117,6 +120,7 @@ class Timed(msgspec.Struct, frozen=True, kw_only=True, tag="timed"):
     make_s: float
     first_s: float
     psnr_db: float | None
+    peak_mib: float | None = None
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True, tag="group"):
@@ -131,6 +135,10 @@ class Group(msgspec.Struct, frozen=True, kw_only=True, tag="group"):
     """Whether the weights are those of a trained network: of random ones, images amplify rounding."""
     absent: dict[str, str] = {}
     """Engines that cannot run here, and why."""
+    finished: bool = True
+    """Whether it came to its end; else its contenders' figures are of one turn, or of fewer rounds than asked for."""
+    state: str = ""
+    """What the GPU says of itself at the end: clock, power, temperature, and what throttles it."""
 
 
 class Trained(msgspec.Struct, frozen=True, kw_only=True, tag="trained"):

@@ -84,6 +84,10 @@ class Context:
         How long to train, if at all.
     profile
         Whether to mark contenders with NVTX ranges.
+    contenders
+        Patterns, as of file names, of those to measure.
+    healthy
+        Asked after a failure: whether the device still answers this process.
     """
 
     record: Record
@@ -94,6 +98,12 @@ class Context:
     data: Path | None = None
     train_minutes: float | None = None
     profile: bool = False
+    contenders: tuple[str, ...] = ("*",)
+    healthy: Callable[[], bool] = lambda: True
+
+    def wants(self, contender: str) -> bool:
+        """Whether a contender is to be measured."""
+        return any(fnmatchcase(contender, pattern) for pattern in self.contenders)
 
 
 @dataclass(frozen=True)
@@ -104,6 +114,8 @@ class Piece:
     work: Callable[[], Result]
     needs_s: float = 5
     """Not begun with less time left."""
+    settled: Callable[[], bool] | None = None
+    """Whether it need not be measured again, where the record alone cannot tell."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +140,8 @@ def attempt(work: Callable[[], T]) -> T | Failed:
     """Return what a piece of work gives, or what went wrong with it."""
     try:
         return work()
+    except DeviceLostError:
+        raise
     except Exception as error:  # noqa: BLE001 - the one place where whatever fails is recorded, and the next goes on
         last = traceback.extract_tb(error.__traceback__)[-1]
         message = portable(str(error).strip())
@@ -138,9 +152,7 @@ def attempt(work: Callable[[], T]) -> T | Failed:
         )
 
 
-def work_through(
-    parts: Sequence[Part], context: Context, *, only: str = "*", healthy: Callable[[], bool] = lambda: True
-) -> Outcome:
+def work_through(parts: Sequence[Part], context: Context, *, only: Sequence[str] = ("*",)) -> Outcome:
     """Measure what is not settled yet, in order, each result kept at once.
 
     Parameters
@@ -150,9 +162,12 @@ def work_through(
     context
         For the parts.
     only
-        Names to measure, with * and ? as in file names.
-    healthy
-        Asked after a failure; if not, the rest is left to another process.
+        Names to measure, or PART/NAME, with * and ? as in file names.
+
+    Raises
+    ------
+    DeviceLostError
+        After a failure the device answers nothing any more: the rest is left to another process.
     """
     outcome, record = Outcome(), context.record
     for part in parts:
@@ -163,9 +178,9 @@ def work_through(
             continue
         for piece in pieces:
             label = f"{part.name}/{piece.name}"
-            if not fnmatchcase(piece.name, only):
+            if not any(fnmatchcase(name, pattern) for name in (piece.name, label) for pattern in only):
                 continue
-            if record.settled(part.name, piece.name):
+            if piece.settled() if piece.settled is not None else record.settled(part.name, piece.name):
                 outcome.skipped += 1
                 continue
             if context.deadline.left_s() < piece.needs_s:
@@ -186,7 +201,7 @@ def work_through(
                 context.say(
                     f"{label}: failed: {result.error}: {result.message.splitlines()[0] if result.message else ''}"
                 )
-                if not healthy():
+                if not context.healthy():
                     raise DeviceLostError(label)
     return outcome
 

@@ -1,4 +1,4 @@
-"""The tests, on this GPU: every file of `tests/engines`, and whatever else is marked `gpu`; a crash ends one file."""
+"""The tests that are marked `gpu`, on this GPU: each file in a process of its own, so that a crash ends one."""
 
 from __future__ import annotations
 
@@ -19,24 +19,15 @@ from seggd_rt.errors import EngineError
 
 _LONGEST_S = 300
 _MOST_FAILURES = 40
-ELSEWHERE = "marked gpu, elsewhere"
 
 
 def _pieces(context: Context) -> Iterator[Piece]:
     def piece(name: str, *arguments: str, sources: Sequence[Path]) -> Piece:
         return Piece(name, lambda: run_suite(arguments, sources, min(_LONGEST_S, context.deadline.left_s() - 2)), 30)
 
-    files = sorted((ROOT / "tests" / "engines").glob("test_*.py"))
-    # What is marked is why this part is here: it comes first.
-    for file in sorted(files, key=lambda file: "gpu" not in file.stem):
-        yield piece(file.stem, str(file), sources=[file])
-    marked = [
-        file
-        for file in sorted((ROOT / "tests").rglob("test_*.py"))
-        if file not in files and "mark.gpu" in file.read_text("utf-8")
-    ]
-    if marked:
-        yield piece(ELSEWHERE, "-m", "gpu", *map(str, marked), sources=marked)
+    for file in sorted((ROOT / "tests").rglob("test_*.py"), key=lambda file: ("gpu" not in file.stem, file)):
+        if "mark.gpu" in file.read_text("utf-8"):
+            yield piece(file.stem, "-m", "gpu", str(file), sources=[file])
 
 
 def run_suite(arguments: Sequence[str], sources: Sequence[Path], limit_s: float) -> Result:

@@ -69,8 +69,8 @@ def supervise(
                 "after it the device answered nothing" if code == DEVICE_LOST else f"the process died of {_cause(code)}"
             )
             say(f"{part}/{name}: {why}")
-            if not record.settled(part, name):
-                record.keep(part, name, Failed(error="ProcessDied", message=why), 0)
+            # What it died of is not tried again in this run; a contender's figures so far go with it.
+            record.keep(part, name, Failed(error="ProcessDied", message=why), 0)
         elif code != DEVICE_LOST:
             say(f"the measuring process ended with {_cause(code)}, and nothing was in hand")
             return 1

@@ -36,9 +36,9 @@ OnnxRuntimeCudaNetwork::OnnxRuntimeCudaNetwork(OnnxRuntime& ort, GraphFile graph
 
 std::function<void()> OnnxRuntimeCudaNetwork::bind(const Buffers& buffers, DeviceStream& stream) const {
   const OrtApi& api = ort_.api();
-  std::unique_lock<std::recursive_mutex> alone(allocating());
+  std::unique_lock<std::recursive_mutex> opening(allocating());
   auto session = open(buffers.batch, stream.handle());
-  alone.unlock();
+  opening.unlock();
   OrtRunOptions* made_options = nullptr;
   ort_.require(api.CreateRunOptions(&made_options), kBind);
   auto options = ort_.own(made_options, api.ReleaseRunOptions);

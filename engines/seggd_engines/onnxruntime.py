@@ -34,14 +34,20 @@ _BUILDS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntim
 
 
 def installed_builds() -> tuple[str, ...]:
-    """Return which packages that hold ONNX Runtime are installed: of more than one, none is whole."""
+    """Return which packages fill the folder that ONNX Runtime is imported from: of more than one, none is whole.
+
+    Another one, in a folder that is found later, does no harm.
+    """
+    spec = importlib.util.find_spec("onnxruntime")
+    folders = {Path(folder).resolve() for folder in (spec and spec.submodule_search_locations) or ()}
     found = []
     for name in _BUILDS:
         try:
-            importlib.metadata.distribution(name)
+            package = importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-        found.append(name)
+        if not folders or Path(str(package.locate_file("onnxruntime"))).resolve() in folders:
+            found.append(name)
     return tuple(found)
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from emulated import EmulatedNetwork
 from late import LateDevice, LateTorchNetwork
+from test_gpu_record import a_run
 
 from benchmarks.gpu import contenders, latency, subjects
 from benchmarks.gpu.contenders import Contender, LoopContender, Task, makers
 from benchmarks.gpu.latency import TASKS, group_name, measure, steps_of
 from benchmarks.gpu.record import Record
 from benchmarks.gpu.results import Failed, Group, Timed
-from benchmarks.gpu.run import Context, Deadline, OutOfTime
+from benchmarks.gpu.run import Context, Deadline, DeviceLostError, OutOfTime, work_through
 from benchmarks.gpu.subjects import EXPORTED, Subject
 from benchmarks.reference_network import reference_network
 from seggd_engines import catalog
@@ -75,7 +78,7 @@ def test_a_group_measures_every_contender_in_turn(context: Context, batch: int) 
     group = keep_group(context, task)
     assert group == Group(
         subject="tiny", precision="fp32", batch=batch, rounds=3, contenders=(EAGER, SESSION, ENGINE), trained=False,
-        absent={"absent": "not on this machine"},
+        absent={"absent": "not on this machine"}, state="clock 1 MHz",
     )  # fmt: skip
     for name in group.contenders:
         timed = context.record.find("latency", f"tiny/fp32/batch {batch}/{name}")
@@ -114,8 +117,8 @@ def test_half_precision_adds_the_compiled_rivals(context: Context) -> None:
     found, absent = makers(Task(TINY, Precision.FP16, 1), context)
     assert list(found) == [
         EAGER,
-        "pytorch max-autotune",
         SESSION,
+        "pytorch max-autotune",
         "session of max-autotune pytorch",
     ]
     assert absent[ENGINE] == "it computes in fp32 here"
@@ -150,7 +153,7 @@ def test_a_contender_that_fails_in_its_turn_is_out(context: Context, monkeypatch
     class Failing(LoopContender):
         def step_s(self) -> float:
             turns.append(1)
-            if len(turns) == 3:  # one to prepare, then the second round
+            if len(turns) == 4:  # one to prepare, a turn of its own, then the second round
                 raise EngineError("out of memory")
             return super().step_s()
 
@@ -160,7 +163,7 @@ def test_a_contender_that_fails_in_its_turn_is_out(context: Context, monkeypatch
     group = keep_group(context, task)
     assert (group.contenders, group.rounds) == (("sound",), 3)
     assert isinstance(context.record.find("latency", "tiny/fp32/batch 1/failing"), Failed)
-    assert len(turns) == 3
+    assert len(turns) == 4
 
 
 def test_all_are_closed_even_when_time_is_short(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +179,14 @@ def test_all_are_closed_even_when_time_is_short(context: Context, monkeypatch: p
     with pytest.raises(OutOfTime):
         keep_group(short, task)
     assert len(closed) == 2
-    assert context.record.find("latency", "tiny/fp32/batch 1") is None
+    # What there was time for is kept, and tried again by the next.
+    assert [isinstance(context.record.find("latency", f"tiny/fp32/batch 1/{name}"), Timed) for name in "ab"] == [
+        True
+    ] * 2
+    group = context.record.find("latency", "tiny/fp32/batch 1")
+    assert isinstance(group, Group)
+    assert (group.finished, group.rounds, group.contenders) == (False, 0, ("a", "b"))
+    assert not context.record.settled("latency", "tiny/fp32/batch 1")
 
 
 def test_figures_are_kept_after_every_round(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +200,95 @@ def test_figures_are_kept_after_every_round(context: Context, monkeypatch: pytes
 
     with_makers(monkeypatch, a=lambda: Watching(task, context.device))
     keep_group(context, task)
-    assert counts == [0, 0, 1, 2]
+    assert counts == [0, 0, 1, 1, 2]  # to prepare, a turn of its own, and then in turn
+
+
+def test_contenders_may_be_chosen_and_others_added_later(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, name = Task(TINY, Precision.FP32, 1), "tiny/fp32/batch 1"
+    monkeypatch.setattr(latency, "TASKS", (task,))
+    monkeypatch.setattr(latency, "steps_of", lambda task: (2,))
+    monkeypatch.setattr(latency, "_MOST_ROUNDS", 1)
+    with_makers(
+        monkeypatch,
+        eager=lambda: LoopContender(task, context.device),
+        other=lambda: LoopContender(task, context.device),
+    )
+
+    def measured(*patterns: str) -> tuple[int, tuple[str, ...]]:
+        context.record.begin(a_run())
+        done = work_through([latency.LATENCY], dataclasses.replace(context, contenders=patterns)).done
+        group = context.record.find("latency", name)
+        assert isinstance(group, Group)
+        assert group.finished
+        return done, group.contenders
+
+    assert measured("e*") == (1, ("eager",))
+    assert measured("e*") == (0, ("eager",))
+    assert measured("*") == (1, ("eager", "other"))
+    assert measured("other", "e*") == (0, ("eager", "other"))
+
+
+def test_what_ended_the_process_is_not_tried_again(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, label = Task(TINY, Precision.FP32, 1), "tiny/fp32/batch 1/deadly"
+    context.record.begin(a_run())
+    in_hand = []
+
+    class Watching(LoopContender):
+        def step_s(self) -> float:
+            in_hand.append(context.record.document.in_hand)
+            return super().step_s()
+
+    with_makers(monkeypatch, deadly=lambda: Watching(task, context.device))
+    keep_group(context, task, rounds=1)
+    assert in_hand == [("latency", label)] * 3
+    assert context.record.document.in_hand is None
+    # What the process that outlives it notes of a death.
+    context.record.keep("latency", label, Failed(error="ProcessDied", message="SIGSEGV"), 0)
+    with_makers(monkeypatch, deadly=lambda: pytest.fail("again"), sound=lambda: LoopContender(task, context.device))
+    assert keep_group(context, task, rounds=1).contenders == ("sound",)
+    context.record.begin(a_run())
+    with_makers(monkeypatch, deadly=lambda: LoopContender(task, context.device))
+    assert keep_group(context, task, rounds=1).contenders == ("deadly",), "another run tries it again"
+
+
+def test_a_device_that_answers_nothing_is_left_to_another_process(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = Task(TINY, Precision.FP32, 1)
+    monkeypatch.setattr(latency, "TASKS", (task,))
+    context.record.begin(a_run())
+    with_makers(monkeypatch, broken=broken, sound=lambda: pytest.fail("on a lost device"))
+    with pytest.raises(DeviceLostError, match="broken"):
+        work_through([latency.LATENCY], dataclasses.replace(context, healthy=lambda: False))
+    assert context.record.document.in_hand is None
+    assert context.record.gave_up("latency", "tiny/fp32/batch 1/broken")
+    assert not context.record.settled("latency", "tiny/fp32/batch 1")
+
+
+def test_the_loop_is_compiled_once(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs: list[object] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: object) -> object:
+        graphs.append(graph)
+        return graph.forward
+
+    real = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda network, mode, dynamic: real(network, backend=backend, dynamic=dynamic)
+    )
+    contender = LoopContender(Task(TINY, Precision.FP32, 1), context.device, "max-autotune")
+    contender.draw(2)
+    once = len(graphs)
+    contender.step_s()
+    contender.draw(3)
+    contender.close()
+    assert len(graphs) == once > 0
+
+
+def test_a_run_is_made_before_it_is_timed(context: Context) -> None:
+    task = Task(TINY, Precision.FP32, 1)
+    assert task.run(3) is task.run(3)
+    assert task.run(3) is not task.run(2)
 
 
 def test_the_targets_come_first_and_nothing_is_there_twice() -> None:

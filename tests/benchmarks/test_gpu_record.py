@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import sys
 import textwrap
@@ -126,7 +127,7 @@ def test_what_is_bad() -> None:
 
 
 def test_only_names_asked_for_run(record: Record, context: Context) -> None:
-    work_through([part("p", abc=lambda: RATE, abd=lambda: RATE, xyz=lambda: RATE)], context, only="ab*")
+    work_through([part("p", abc=lambda: RATE, abd=lambda: RATE, xyz=lambda: RATE)], context, only=["ab*"])
     assert names(record) == ["p/abc", "p/abd"]
 
 
@@ -162,7 +163,7 @@ def test_the_limit_ends_a_measurement_that_takes_too_long(record: Record, tmp_pa
 
 def test_a_device_that_is_lost_leaves_the_rest_to_another_process(record: Record, context: Context) -> None:
     with pytest.raises(DeviceLostError, match="p/a"):
-        work_through([part("p", a=fail, b=lambda: RATE)], context, healthy=lambda: False)
+        work_through([part("p", a=fail, b=lambda: RATE)], dataclasses.replace(context, healthy=lambda: False))
     assert names(record) == ["p/a"]
     assert read_document(record.path).in_hand is None
 

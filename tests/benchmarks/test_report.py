@@ -28,7 +28,7 @@ from benchmarks.gpu.results import (
 )
 from benchmarks.marked_page import marks
 from benchmarks.report import NOTHING, PAGE, RESULTS, SCRIPT, files_of_figures, main, write_page
-from benchmarks.report_targets import COMPILED, TARGETS, WHOLE_LOOP, targets
+from benchmarks.report_targets import COMPILED, EAGER_LOOP, TARGETS, WHOLE_LOOP, targets
 from seggd_rt.errors import DataError
 from seggd_rt.timing import Spread
 
@@ -50,6 +50,7 @@ def timed(step_ms: float, image_ms: float, psnr_db: float | None = 52.0) -> Time
         engine="e", version="1", precision="fp16", notes=(), step=at(step_ms),
         images=(Image(steps=50, image=at(image_ms), device=at(image_ms - 1), host=at(0.5)),),
         images_per_second=1e3 / image_ms, memory_mib=1234.0, make_s=1.0, first_s=2.0, psnr_db=psnr_db,
+        peak_mib=1500.0,
     )  # fmt: skip
 
 
@@ -69,7 +70,7 @@ def fill(path: Path) -> Record:
     record.keep("latency", STEP, group, 1)
     record.keep("suites", "test_x", Suite(passed=7, failed=1, skipped=2, failures=("t: bad",), skips={"no T": 2}), 1)
     record.keep("sanitizer", "memcheck", Sanitized(errors=0, summary=()), 1)
-    record.keep("sanitizer", "racecheck", Absent(reason="not installed"), 1)
+    record.keep("sanitizer", "synccheck", Absent(reason="not installed"), 1)
     layer = Layer(name="conv_in", calls=1, device_ms=0.25)
     record.keep("profile", f"{STEP}/x", Profile(step_ms=3, layers=(layer,), kernels=()), 1)
     record.keep(
@@ -104,7 +105,7 @@ def test_the_page_is_filled_and_the_rest_of_it_is_left_alone(page: Path, tmp_pat
         "images amplify rounding",
         "| test_x | 7 passed, 1 failed, 2 skipped | t: bad; 2 skipped: no T |",
         "| compute-sanitizer memcheck | 0 errors |  |",
-        "| racecheck | not run | not installed |",
+        "| synccheck | not run | not installed |",
         "| `conv_in` | 1 | 0.250 |",
         "d.pt: 9,000 steps, 288,000 images seen in 8 minutes, 11.2 MB, validation loss 0.0123",
         "- latency, reference-256/fp16/batch 1/broken: EngineError: no \\| memory at all",
@@ -113,7 +114,7 @@ def test_the_page_is_filled_and_the_rest_of_it_is_left_alone(page: Path, tmp_pat
     ):
         assert piece in text, piece
     row = next(line for line in text.splitlines() if line.startswith(f"| {WHOLE_LOOP} fp16 |"))
-    assert row == f"| {WHOLE_LOOP} fp16 | 2.4 | 1.25 | 3.87 | 130 | 7.69 | 129 | 0.5 | 1,234 | 3 | 52.0 |"
+    assert row == f"| {WHOLE_LOOP} fp16 | 2.4 | 1.25 | 3.87 | 130 | 7.69 | 129 | 0.5 | 1,234 | 1,500 | 3 | 52.0 |"
     assert NOTHING not in text
 
 
@@ -152,6 +153,35 @@ def test_targets_are_met_missed_or_not_measured(tmp_path: Path) -> None:
     assert "not measured" in lines["a step, batch 1: TensorRT over compiled PyTorch"]
     record.keep("latency", f"{STEP}/tensorrt", timed(2.0, 101.0), 1)
     assert "1.5x (tensorrt) | met" in targets(record)
+
+
+def test_figures_of_two_runs_make_no_ratio(tmp_path: Path) -> None:
+    record = fill(tmp_path / "x.json")
+    record.begin(Run(started="2026-02-04T04:05:06+00:00", command="c", host=HOST))
+    record.keep("latency", f"{STEP}/tensorrt", timed(2.0, 101.0), 1)
+    line = next(line for line in targets(record).splitlines() if "TensorRT over compiled" in line)
+    assert "not measured" in line
+
+
+def test_a_group_that_was_cut_short_is_shown_as_one(page: Path, tmp_path: Path) -> None:
+    record = fill(tmp_path / "h200.json")
+    group = record.find("latency", STEP)
+    assert isinstance(group, Group)
+    cut = msgspec.structs.replace(group, rounds=0, finished=False, contenders=(EAGER_LOOP,), state="clock 1980 MHz")
+    record.keep("latency", STEP, cut, 1)
+    record.keep("latency", f"{STEP}/{EAGER_LOOP}", msgspec.structs.replace(timed(2.9, 150.0), notes=("odd",)), 1)
+    write_page(page, [record])
+    text = page.read_text()
+    assert "One turn each; the run ended before the group did; the GPU: clock 1980 MHz; floor 0.620 ms" in text
+    assert f"{EAGER_LOOP}: odd" in text
+    assert f"| {EAGER_LOOP} fp16 | 2.9 |  | 4.68 |" in text
+
+
+def test_the_slower_session_stands_in_where_the_compiled_one_was_not_measured(tmp_path: Path) -> None:
+    record = fill(tmp_path / "x.json")
+    assert record.forget(f"latency/{STEP}/{WHOLE_LOOP}") == 1
+    record.keep("latency", f"{STEP}/{EAGER_LOOP}", timed(2.9, 150.0), 1)
+    assert f"1.03x ({EAGER_LOOP}) | met" in targets(record)
 
 
 def test_what_of_the_matrix_rate_a_batch_reaches(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from seggd_engines import onnxruntime_cuda
 from seggd_engines.gpus import Gpu
 from seggd_engines.network import Buffer, NetworkShape
+from seggd_engines.onnxruntime import installed_builds
 from seggd_engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
 from seggd_engines.profiling import WARM_UPS, Clock, LayerProfile
 from seggd_rt.errors import EngineError, EngineUnavailableError
@@ -202,6 +204,23 @@ def test_it_computes_in_what_graphs_are_in(ort: FakeOrt) -> None:
     assert engine.availability("cuda:0").precisions == (Precision.FP16, Precision.FP32)
     with pytest.raises(EngineUnavailableError, match="not in bf16"):
         open_network(Precision.BF16)
+
+
+def test_a_build_in_a_folder_that_is_found_later_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def install(site: str, name: str) -> None:
+        (tmp_path / site / "onnxruntime").mkdir(parents=True, exist_ok=True)
+        (tmp_path / site / "onnxruntime" / "__init__.py").touch()
+        info = tmp_path / site / f"{name.replace('-', '_')}-1.30.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.30.0\n")
+
+    install("first", "onnxruntime-gpu")
+    install("second", "onnxruntime")
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "first"), str(tmp_path / "second"), *sys.path])
+    assert installed_builds() == ("onnxruntime-gpu",)
+    install("first", "onnxruntime")
+    assert installed_builds() == ("onnxruntime", "onnxruntime-gpu")
 
 
 @pytest.mark.parametrize("builds", [("onnxruntime",), ("onnxruntime", "onnxruntime-gpu")])
