@@ -21,10 +21,9 @@ from benchmarks.gpu.run import Context
 from benchmarks.gpu.subjects import Subject, TorchSubject, bundle_of, read_network
 from benchmarks.torch_loop import TorchLoop
 from benchmarks.torch_network import DTYPES, TorchNetwork
-from seggd_engines.catalog import ENGINES
 from seggd_engines.cuda import CudaSession
 from seggd_engines.device import DeviceGraph, DeviceStream
-from seggd_engines.network import Buffer, CudaNetwork, DeviceArray, DeviceKind, EngineInfo, Run
+from seggd_engines.network import Buffer, CudaNetwork, DeviceArray, EngineInfo, Run
 from seggd_rt.precision import Precision
 from seggd_rt.rows import RowTable
 from seggd_rt.samplers import Sampler, sampler_rows
@@ -32,7 +31,6 @@ from seggd_rt.samplers import Sampler, sampler_rows
 Pixels = NDArray[np.float32]
 CALLS = 10
 """Network calls that are timed as one: events are exact to half a microsecond."""
-_COMPILE = "max-autotune"
 
 
 @dataclass(frozen=True)
@@ -315,38 +313,3 @@ def engine_session(task: Task, context: Context, engine: str) -> SessionContende
             return generator(label_maps, noise=noise, steps=steps).reshape(shape)
 
         return SessionContender(task, device, network, session, draw, opened.pop_all().close)
-
-
-def makers(task: Task, context: Context) -> tuple[dict[str, Callable[[], Contender]], dict[str, str]]:
-    """Return what can draw a task, by name, each to be made when it is called; and which engines cannot, and why."""
-    device, precision = context.device, task.precision
-
-    def network(mode: str | None) -> TorchNetwork:
-        return TorchNetwork(
-            task.torch.build(),
-            device=device.name,
-            dtype=DTYPES[precision],
-            compile=mode,
-            channels_last=precision is not Precision.FP32,
-        )
-
-    made: dict[str, Callable[[], Contender]] = {
-        "pytorch eager": lambda: LoopContender(task, device),
-        "session of eager pytorch": lambda: torch_session(task, device, network(None)),
-    }
-    absent = {}
-    kind = DeviceKind(device.name.partition(":")[0])
-    for engine in (engine for engine in ENGINES if engine.kind is kind):
-        there = engine.availability(device.name)
-        if not there.usable:
-            absent[engine.name] = there.reason
-        elif precision not in there.precisions:
-            absent[engine.name] = f"it computes in {', '.join(there.precisions)} here"
-        else:
-            made[engine.name] = lambda name=engine.name: engine_session(task, context, name)  # type: ignore[misc]
-    if precision is Precision.FP16:  # the last: they are compiled for minutes, and time may be short
-        made[f"pytorch {_COMPILE}"] = lambda: LoopContender(task, device, _COMPILE)
-        made[f"session of {_COMPILE} pytorch"] = lambda: torch_session(
-            task, device, network(f"{_COMPILE}-no-cudagraphs")
-        )
-    return made, absent

@@ -15,8 +15,9 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from benchmarks.gpu.contenders import Contender, Drawn, LoopContender, Pixels, Task, makers
+from benchmarks.gpu.contenders import Contender, Drawn, LoopContender, Pixels, Task
 from benchmarks.gpu.floor import floor_of
+from benchmarks.gpu.lineup import makers
 from benchmarks.gpu.results import Failed, Group, Image, Timed
 from benchmarks.gpu.run import Context, DeviceLostError, OutOfTime, Part, Piece, attempt
 from benchmarks.gpu.subjects import DEMO, REFERENCE, SMALL, Subject

@@ -13,8 +13,9 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from benchmarks.gpu.contenders import CALLS, Contender, LoopContender, Task, makers
+from benchmarks.gpu.contenders import CALLS, Contender, LoopContender, Task
 from benchmarks.gpu.latency import STEPS, group_name
+from benchmarks.gpu.lineup import makers
 from benchmarks.gpu.results import Failed, Layer, Profile
 from benchmarks.gpu.run import Context, Part, Piece, attempt
 from benchmarks.gpu.subjects import DEMO, REFERENCE

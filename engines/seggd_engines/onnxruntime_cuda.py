@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,19 @@ _PROVIDER = "CUDAExecutionProvider"
 
 
 class OnnxRuntimeCudaEngine:
-    """Opens graphs with ONNX Runtime on an NVIDIA GPU, in the graph's own precision."""
+    """Opens graphs with ONNX Runtime on an NVIDIA GPU, in the graph's own precision.
+
+    Parameters
+    ----------
+    provider
+        Options of its CUDA provider in place of this engine's own, for those who compare them.
+    """
 
     name = "onnxruntime-cuda"
     kind = DeviceKind.CUDA
+
+    def __init__(self, provider: Mapping[str, str] | None = None) -> None:
+        self._provider = dict(provider or {})
 
     def availability(self, device: str) -> Availability:
         """Say whether ONNX Runtime can run on a device."""
@@ -71,7 +80,7 @@ class OnnxRuntimeCudaEngine:
         if _PROVIDER not in ort.get_available_providers():
             raise EngineUnavailableError(f"this build of ONNX Runtime has no {_PROVIDER}: pip install 'seggd-rt[cuda]'")
         info = EngineInfo(self.name, there.version, device, there.device_name, precision, threads)
-        return OnnxRuntimeCudaNetwork(ort, graph, shape, info)
+        return OnnxRuntimeCudaNetwork(ort, graph, shape, info, self._provider)
 
 
 class OnnxRuntimeCudaNetwork:
@@ -80,8 +89,10 @@ class OnnxRuntimeCudaNetwork:
     capturable = False
     max_batch: int | None = None
 
-    def __init__(self, ort: Any, graph: Path, shape: NetworkShape, info: EngineInfo) -> None:
-        self._ort, self._graph, self._shape, self._info = ort, graph, shape, info
+    def __init__(
+        self, ort: Any, graph: Path, shape: NetworkShape, info: EngineInfo, provider: Mapping[str, str]
+    ) -> None:
+        self._ort, self._graph, self._shape, self._info, self._provider = ort, graph, shape, info, provider
         self._ordinal = find_gpu(info.device).ordinal
 
     @property
@@ -177,6 +188,7 @@ class OnnxRuntimeCudaNetwork:
             "cudnn_conv_use_max_workspace": "1",
             "prefer_nhwc": "1",
             "arena_extend_strategy": "kSameAsRequested",
+            **self._provider,
         }
         try:
             session = self._ort.InferenceSession(self._graph, options, providers=[(_PROVIDER, provider)])

@@ -13,9 +13,10 @@ from emulated import EmulatedNetwork
 from late import LateDevice, LateTorchNetwork
 from test_gpu_record import a_run
 
-from benchmarks.gpu import contenders, latency, subjects
-from benchmarks.gpu.contenders import Contender, LoopContender, Task, makers
+from benchmarks.gpu import contenders, latency, lineup, onnxruntime_contenders, subjects
+from benchmarks.gpu.contenders import Contender, LoopContender, Task
 from benchmarks.gpu.latency import TASKS, group_name, measure, steps_of
+from benchmarks.gpu.lineup import makers
 from benchmarks.gpu.record import Record
 from benchmarks.gpu.results import Failed, Group, Timed
 from benchmarks.gpu.run import Context, Deadline, DeviceLostError, OutOfTime, work_through
@@ -60,8 +61,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundle: Path) -> Context:
     engines = (LateEngine(), AbsentEngine(), OtherEngine())
     monkeypatch.setattr(catalog, "ENGINES", engines)
-    monkeypatch.setattr(contenders, "ENGINES", engines)
-    monkeypatch.setattr(contenders, "TorchNetwork", LateTorchNetwork)
+    monkeypatch.setattr(lineup, "ENGINES", engines)
+    monkeypatch.setattr(lineup, "TorchNetwork", LateTorchNetwork)
     monkeypatch.setattr(contenders, "bundle_of", lambda subject, context: bundle)
     record = Record(tmp_path / "out.json")
     return Context(record, Deadline(None), LateDevice(), tmp_path, say=lambda line: None)
@@ -123,6 +124,50 @@ def test_half_precision_adds_the_compiled_rivals(context: Context) -> None:
     ]
     assert absent[ENGINE] == "it computes in fp32 here"
     assert "other" not in absent
+
+
+class LateOnnxRuntimeCuda(LateEngine):
+    """Its ways on a GPU, on the CPU: what only a GPU computes is left out of the graph."""
+
+    def __init__(self, provider: dict[str, str] | None = None) -> None:
+        self.provider = provider or {}
+        OPENED.append(self.provider)
+
+
+OPENED: list[dict[str, str]] = []
+
+
+@pytest.mark.usefixtures("needs_onnxruntime")
+def test_onnx_runtimes_other_ways_draw_the_same(
+    context: Context, monkeypatch: pytest.MonkeyPatch, bundle: Path
+) -> None:
+    OPENED.clear()
+    monkeypatch.setattr(onnxruntime_contenders, "OnnxRuntimeCudaEngine", LateOnnxRuntimeCuda)
+    monkeypatch.setattr(onnxruntime_contenders, "bundle_of", lambda subject, context: bundle)
+    fused: list[Path] = []
+
+    def fuse(path: Path, to: Path) -> None:
+        fused.append(path)
+        to.write_bytes(path.read_bytes())
+
+    monkeypatch.setattr(onnxruntime_contenders, "with_group_norms", fuse)
+    task = Task(TINY, Precision.FP32, 2)
+    expected = LoopContender(task, context.device).draw(3).pixels
+    assert list(onnxruntime_contenders.onnxruntime_variants(task, context)) == ["late NCHW", "late fused"]
+    asked = dataclasses.replace(context, contenders=("*", "*unrolled*"))
+    for name, make in onnxruntime_contenders.onnxruntime_variants(task, asked).items():
+        contender = make()
+        for _ in range(2):
+            drawn = contender.draw(3)
+            np.testing.assert_allclose(drawn.pixels, expected, atol=1e-3, err_msg=name)
+            assert drawn.host_s is not None
+            assert 0 < drawn.host_s <= drawn.seconds
+        assert contender.step_s() > 0
+        assert contender.on_device(3) is not None
+        assert contender.info.engine == ENGINE
+        contender.close()
+    assert [path.name for path in fused] == ["unet.fp32.onnx"], "derived once"
+    assert OPENED == [{"prefer_nhwc": "0"}, {}, {"cudnn_conv_algo_search": "HEURISTIC"}]
 
 
 def with_makers(monkeypatch: pytest.MonkeyPatch, **made: Callable[[], Contender]) -> None:

@@ -1,0 +1,53 @@
+"""Who is measured in a group: PyTorch, its network in a session, every engine, and ONNX Runtime's other ways."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from benchmarks.gpu.contenders import Contender, LoopContender, Task, engine_session, torch_session
+from benchmarks.gpu.onnxruntime_contenders import onnxruntime_variants
+from benchmarks.gpu.run import Context
+from benchmarks.torch_network import DTYPES, TorchNetwork
+from seggd_engines.catalog import ENGINES
+from seggd_engines.network import DeviceKind
+from seggd_engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
+from seggd_rt.precision import Precision
+
+_COMPILE = "max-autotune"
+
+
+def makers(task: Task, context: Context) -> tuple[dict[str, Callable[[], Contender]], dict[str, str]]:
+    """Return what can draw a task, by name, each to be made when it is called; and which engines cannot, and why."""
+    device, precision = context.device, task.precision
+
+    def network(mode: str | None) -> TorchNetwork:
+        return TorchNetwork(
+            task.torch.build(),
+            device=device.name,
+            dtype=DTYPES[precision],
+            compile=mode,
+            channels_last=precision is not Precision.FP32,
+        )
+
+    made: dict[str, Callable[[], Contender]] = {
+        "pytorch eager": lambda: LoopContender(task, device),
+        "session of eager pytorch": lambda: torch_session(task, device, network(None)),
+    }
+    absent = {}
+    kind = DeviceKind(device.name.partition(":")[0])
+    for engine in (engine for engine in ENGINES if engine.kind is kind):
+        there = engine.availability(device.name)
+        if not there.usable:
+            absent[engine.name] = there.reason
+        elif precision not in there.precisions:
+            absent[engine.name] = f"it computes in {', '.join(there.precisions)} here"
+        else:
+            made[engine.name] = lambda name=engine.name: engine_session(task, context, name)  # type: ignore[misc]
+            if engine.name == OnnxRuntimeCudaEngine.name:
+                made |= onnxruntime_variants(task, context)
+    if precision is Precision.FP16:  # the last: they are compiled for minutes, and time may be short
+        made[f"pytorch {_COMPILE}"] = lambda: LoopContender(task, device, _COMPILE)
+        made[f"session of {_COMPILE} pytorch"] = lambda: torch_session(
+            task, device, network(f"{_COMPILE}-no-cudagraphs")
+        )
+    return made, absent
