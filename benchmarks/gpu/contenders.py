@@ -276,9 +276,11 @@ class BareCalls:
             self._call()
 
 
-def torch_session(task: Task, device: DeviceUnderTest, network: TorchNetwork) -> SessionContender:
+def torch_session(
+    task: Task, device: DeviceUnderTest, network: TorchNetwork, *, session_of: type[CudaSession] = CudaSession
+) -> SessionContender:
     """Return the session around PyTorch's network, its loop one captured graph."""
-    session = CudaSession(network, device.new_stream(), task.batch)
+    session = session_of(network, device.new_stream(), task.batch)
     shape = network.shape
 
     def draw(steps: int) -> Pixels:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from benchmarks.gpu.contenders import Contender, LoopContender, Task, engine_session, torch_session
+from benchmarks.gpu.device import Gpu
 from benchmarks.gpu.onnxruntime_contenders import onnxruntime_variants
 from benchmarks.gpu.run import Context
+from benchmarks.gpu.while_loop import WhileSession
 from benchmarks.torch_network import DTYPES, TorchNetwork
 from seggd_engines.catalog import ENGINES
 from seggd_engines.network import DeviceKind
@@ -33,6 +35,10 @@ def makers(task: Task, context: Context) -> tuple[dict[str, Callable[[], Contend
         "pytorch eager": lambda: LoopContender(task, device),
         "session of eager pytorch": lambda: torch_session(task, device, network(None)),
     }
+    if isinstance(device, Gpu):
+        made["session of eager pytorch, while-node"] = lambda: torch_session(
+            task, device, network(None), session_of=WhileSession
+        )
     absent = {}
     kind = DeviceKind(device.name.partition(":")[0])
     for engine in (engine for engine in ENGINES if engine.kind is kind):

@@ -79,10 +79,18 @@ class HostCopyNetwork:
         """Nothing is held."""
 
 
-def make_run(shape: NetworkShape, *, lanes: int = 1, blend: bool = False, eta: float = 0.7, noise: bool = False) -> Run:
+def make_run(
+    shape: NetworkShape,
+    *,
+    lanes: int = 1,
+    blend: bool = False,
+    eta: float = 0.7,
+    noise: bool = False,
+    steps: int = 5,
+) -> Run:
     """Return three images' run that takes the branches asked for."""
     rng, size = np.random.default_rng(0), (3, shape.height, shape.width)
-    table = sampler_rows(Sampler.DDIM, _SCHEDULE, 5, eta=eta)
+    table = sampler_rows(Sampler.DDIM, _SCHEDULE, steps, eta=eta)
     rows = np.repeat(table.rows[None], 3, axis=0)
     if lanes == 2:
         rows[..., Column.G] = 1.5

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from benchmarks.gpu import sanitizer_driver
 from benchmarks.gpu.checkout import ROOT, portable
+from benchmarks.gpu.while_loop import WhileSession
 from seggd_engines.catalog import ENGINES
 from seggd_engines.cuda import CudaSession
 from seggd_engines.cuda_stream import CudaStream
@@ -202,6 +203,21 @@ def threads() -> None:
 def kernels() -> str:
     """Draw every kind of run, as one graph and step by step, and compare with the host."""
     return f"{sanitizer_driver.drive(new_stream)} images"
+
+
+def while_node() -> None:
+    """Draw runs of several lengths by one graph with a while-node, and compare with a graph of each."""
+    stream = new_stream()
+    if not isinstance(stream, CudaStream):
+        raise Skip("no GPU's own stream")
+    shape, other = NetworkShape(1, 3, 32, 40), new_stream()
+    session = WhileSession(sanitizer_driver.CopyNetwork(shape, stream), stream, 3)
+    plain = CudaSession(sanitizer_driver.CopyNetwork(shape, other), other, 3)
+    for steps in (5, 8, 1):
+        run = sanitizer_driver.make_run(shape, steps=steps)
+        expect(drawn(session, shape, run), drawn(plain, shape, run), f"an image of {steps} steps")
+    session.close()
+    plain.close()
 
 
 def given_back() -> str:
@@ -411,12 +427,13 @@ def items() -> list[Item]:
     found = [
         Item("cuda.core: stream, NVRTC, kernels", streams),
         Item("driver: memory and copies", memory),
-        Item("cuda.core: graphs", graphs),
-        Item("cuda.core: broken recordings", broken_recordings),
+        Item("driver: graphs", graphs),
         Item("cuda.core: marks and order", order),
         Item("cuda.core: another thread", threads),
         Item("cuda.core: memory is given back", given_back),
         Item("kernels: as the host draws", kernels),
+        Item("driver: a while-node", while_node),
+        Item("driver: broken recordings", broken_recordings),
         Item("guests: PyTorch", torch_guests),
         Item("guests: CuPy", cupy_guests),
         Item("guests: Numba", numba_guests),
@@ -461,6 +478,7 @@ def main(chosen: Sequence[Item] | None = None) -> int:
             return 2
         print(", ".join(f"{gpu.name} {gpu.capability}" for gpu in find_gpus()))
         chosen = items()
+    faulthandler.enable()
     print(", ".join(f"{name} {version}" for name in _PACKAGES if (version := installed(name))), flush=True)
     failed, began = 0, time.monotonic()
     for item in chosen:

@@ -87,6 +87,7 @@ struct Stream {
   std::vector<Work> queue;
   std::size_t done = 0;
   Graph* recording = nullptr;
+  bool recording_own = false;  // else into a graph that somebody else made
   bool recording_broken = false;
   int mode = 0;
   const void* recorder = nullptr;  // the thread that records
@@ -123,6 +124,10 @@ std::recursive_mutex guard;
 std::array<Context, kDevices> contexts;
 std::array<std::size_t, kDevices> used;
 std::map<Address, Allocation> allocations;
+struct Condition {
+  unsigned value, initial;
+};
+std::map<std::uint64_t, Condition> conditions;
 std::set<void*> streams, events, graphs, execs, user_objects, pools, libraries, kernels;
 Stream default_streams[kDevices];
 bool started = false;
@@ -239,6 +244,7 @@ void (*function_of(const std::string& name))(const seggd::Sampling*) {
   if (name == "seggd_step") return seggd_step;
   if (name == "seggd_finish") return seggd_finish;
   if (name == "seggd_preview") return seggd_preview;
+  if (name == "seggd_more") return seggd_preview;  // see cuLaunchKernelEx
   return nullptr;
 }
 
@@ -697,6 +703,15 @@ DRIVER(cuLaunchKernelEx, const LaunchConfig* config, void* handle, void** argume
   }
   const auto run = function_of(kernel->name);
   const auto state = *static_cast<const Address*>(arguments[0]);
+  if (kernel->name == "seggd_more") {
+    const auto handle = *static_cast<const std::uint64_t*>(arguments[1]);
+    if (!conditions.count(handle)) return kInvalidValue;
+    return enqueue(config->stream, [=] {
+      const auto* sampling = reinterpret_cast<const seggd::Sampling*>(state);
+      conditions[handle].value = static_cast<int>(*sampling->step) < sampling->steps;
+      return kSuccess;
+    });
+  }
   const unsigned x = config->grid_x, y = config->grid_y, block = config->block_x;
   return enqueue(config->stream, [=] {
     if (!live(state, sizeof(seggd::Sampling))) return kIllegalAddress;
@@ -711,7 +726,17 @@ DRIVER(cuStreamBeginCapture, void* handle, int mode) {
   auto* stream = known<Stream>(streams, handle);
   if (!stream) return kInvalidHandle;
   if (stream->recording) return kInvalidValue;
-  stream->recording = new Graph, stream->recording_broken = false;
+  stream->recording = new Graph, stream->recording_own = true, stream->recording_broken = false;
+  stream->mode = mode, stream->recorder = &here;
+  return kSuccess;
+}
+
+DRIVER(cuStreamBeginCaptureToGraph, void* handle, void* into, void*, void*, std::size_t, int mode) {
+  auto* stream = known<Stream>(streams, handle);
+  auto* graph = known<Graph>(graphs, into);
+  if (!stream || !graph) return kInvalidHandle;
+  if (stream->recording) return kInvalidValue;
+  stream->recording = graph, stream->recording_own = false, stream->recording_broken = false;
   stream->mode = mode, stream->recorder = &here;
   return kSuccess;
 }
@@ -723,7 +748,7 @@ DRIVER(cuStreamEndCapture, void* handle, void** graph) {
   *graph = stream->recording;
   stream->recording = nullptr;
   if (stream->recording_broken) {
-    delete static_cast<Graph*>(*graph);
+    if (stream->recording_own) delete static_cast<Graph*>(*graph);
     *graph = nullptr;
     return kCaptureInvalidated;
   }
@@ -738,12 +763,61 @@ DRIVER(cuStreamIsCapturing, void* handle, int* status) {
   return kSuccess;
 }
 
-DRIVER(cuStreamGetCaptureInfo, void* handle, int* status, std::uint64_t* id, void** graph, void*, void*, std::size_t*) {
+DRIVER(cuStreamGetCaptureInfo, void* handle, int* status, std::uint64_t* id, void** graph, void*** last,
+       void** edges, std::size_t* count) {
+  static void* node = nullptr;  // nodes are in the order of their recording, so which comes last says nothing
+  static std::uint64_t edge = 0;
   const Stream* stream = stream_of(handle);
   if (!stream) return kInvalidHandle;
   *status = !stream->recording ? 0 : stream->recording_broken ? 2 : 1;
+  node = stream->recording;
   if (id) *id = 1;
   if (graph) *graph = stream->recording;
+  if (last) *last = &node;
+  if (edges) *edges = &edge;
+  if (count) *count = 1;
+  return kSuccess;
+}
+
+DRIVER(cuGraphCreate, void** handle, unsigned) {
+  graphs.insert(*handle = new Graph);
+  return kSuccess;
+}
+
+DRIVER(cuGraphConditionalHandleCreate, std::uint64_t* handle, void* graph, void* context, unsigned initial, unsigned flags) {
+  if (!known<Graph>(graphs, graph) || !context || flags != 1) return kInvalidValue;
+  *handle = conditions.size() + 1;
+  conditions[*handle] = {initial, initial};
+  return kSuccess;
+}
+
+struct ConditionalNode {
+  int kind, reserved[3];
+  std::uint64_t handle;
+  int type;
+  unsigned size;
+  void** bodies;
+  void* context;
+};
+
+// A while-node: its body, filled afterwards, again and again as long as the condition holds.
+DRIVER(cuGraphAddNode, void** node, void* into, void*, void*, std::size_t, ConditionalNode* given) {
+  constexpr int kConditional = 13, kWhile = 1;
+  auto* graph = known<Graph>(graphs, into);
+  if (!graph || !conditions.count(given->handle)) return kInvalidValue;
+  if (given->kind != kConditional || given->type != kWhile || given->size != 1 || !given->context) return kNotSupported;
+  const auto body = std::make_shared<Graph>();
+  graphs.insert(body.get());
+  given->bodies = new void*(body.get());
+  *node = body.get();
+  graph->nodes.push_back([body, handle = given->handle] {
+    auto& [value, initial] = conditions[handle];
+    for (value = initial; value;) {
+      for (const Work& work : body->nodes)
+        if (const Status status = work()) return status;
+    }
+    return kSuccess;
+  });
   return kSuccess;
 }
 
@@ -849,7 +923,8 @@ const std::map<std::string, void*>& entries() {
       ENTRY(cuMemAllocFromPoolAsync), ENTRY(cuMemFreeAsync), ENTRY(cuPointerGetAttribute), ENTRY(cuPointerGetAttributes), ENTRY(cuMemcpyHtoD), ENTRY(cuMemcpyDtoH), ENTRY(cuMemcpyHtoDAsync), ENTRY(cuMemcpyDtoHAsync),
       ENTRY(cuMemcpyAsync), ENTRY(cuMemsetD8Async), ENTRY(cuLibraryLoadData), ENTRY(cuLibraryUnload),
       ENTRY(cuLibraryGetKernel), ENTRY(cuKernelGetFunction), ENTRY(cuFuncLoad), ENTRY(cuKernelGetAttribute),
-      ENTRY(cuLaunchKernelEx), ENTRY(cuLaunchHostFunc), ENTRY(cuStreamBeginCapture), ENTRY(cuStreamEndCapture), ENTRY(cuStreamIsCapturing),
+      ENTRY(cuLaunchKernelEx), ENTRY(cuLaunchHostFunc), ENTRY(cuStreamBeginCapture), ENTRY(cuStreamEndCapture), ENTRY(cuStreamBeginCaptureToGraph), ENTRY(cuGraphCreate),
+      ENTRY(cuGraphConditionalHandleCreate), ENTRY(cuGraphAddNode), ENTRY(cuStreamIsCapturing),
       ENTRY(cuStreamGetCaptureInfo), ENTRY(cuGraphInstantiateWithFlags), ENTRY(cuGraphInstantiateWithParams), ENTRY(cuGraphUpload), ENTRY(cuGraphLaunch),
       ENTRY(cuGraphExecDestroy), ENTRY(cuGraphDestroy),
   };

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from benchmarks.gpu import smoke
 from benchmarks.gpu.sanitizer_driver import make_run
+from benchmarks.gpu.while_loop import WhileSession
 from seggd_engines.cuda import CudaSession
 from seggd_engines.cuda_stream import CudaStream
 from seggd_engines.gpus import DeviceMemory, drive, find_gpus, make_current
@@ -99,7 +100,7 @@ def used(ordinal: int = 0) -> int:
     return int(total) - int(free)
 
 
-@pytest.mark.parametrize("item", smoke.items()[:8], ids=lambda item: item.name)
+@pytest.mark.parametrize("item", smoke.items()[:9], ids=lambda item: item.name)
 def test_every_item_that_needs_no_other_library(item: smoke.Item) -> None:
     item.work()
 
@@ -122,6 +123,15 @@ def test_it_draws_what_the_host_draws_on_the_device_asked_for(ordinal: int, lane
     assert grown == [ordinal == 0, ordinal == 1]
     session.close()
     assert (used(0), used(1)) == before
+
+
+def test_a_while_node_draws_any_number_of_steps_by_one_graph(network: HostComputed) -> None:
+    session = WhileSession(network, CudaStream(0), 3)
+    for steps in (5, 9, 1):
+        run = make_run(SHAPE, steps=steps)
+        np.testing.assert_array_equal(drawn(session, run), on_host(run, 3))
+    assert len(session._graphs) == 1
+    session.close()
 
 
 def test_memory_is_fixed_after_the_first_image(network: HostComputed) -> None:
