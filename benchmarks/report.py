@@ -42,7 +42,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 SCRIPT = "benchmarks/report.py"
 NOTHING = """\
 **Nothing has been run on a GPU yet.** No figure of this page was measured on one. The session, its kernels and the
-sampling loop have run on emulated streams on a CPU alone, which proves their arithmetic and says nothing of speed."""
+sampling loop have run on a CPU alone, on emulated streams and by NVIDIA's own cuda.core above an emulated driver, which
+proves their arithmetic and that their calls are ones that cuda.core takes, and says nothing of speed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -478,7 +478,7 @@ def main(chosen: Sequence[Item] | None = None) -> int:
             return 2
         print(", ".join(f"{gpu.name} {gpu.capability}" for gpu in find_gpus()))
         chosen = items()
-    faulthandler.enable()
+    faulthandler.enable(file=2)
     print(", ".join(f"{name} {version}" for name in _PACKAGES if (version := installed(name))), flush=True)
     failed, began = 0, time.monotonic()
     for item in chosen:
