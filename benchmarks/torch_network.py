@@ -114,11 +114,10 @@ class TorchNetwork:
         """
         tensors = [tensor_at(buffer, self._device) for buffer in (sample, timestep, out)]
         place = _Place(self._device, stream)
-        prepared = set[int]()  # PyTorch's handles of cuBLAS and cuDNN, and what they found fastest, are a thread's own
+        thread = threading.local()  # PyTorch's handles of cuBLAS and cuDNN, and what they found fastest, are one's own
 
         def call() -> None:
-            thread = threading.get_ident()
-            if thread in prepared:
+            if hasattr(thread, "prepared"):
                 with place.entered(pooled=True), torch.inference_mode():
                     self._forward(*tensors)
                 return
@@ -127,7 +126,7 @@ class TorchNetwork:
                     raise EngineError("PyTorch's network is recorded in a thread that has not called it yet")
                 self._forward(*tensors)
                 place.forget_workspaces()
-            prepared.add(thread)
+            thread.prepared = True
 
         return call
 

@@ -19,6 +19,10 @@ from seggd_engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
 from seggd_rt.bundle import Bundle
 from seggd_rt.errors import EngineError
 
+_RECORDED = {"enable_cuda_graph": "0"}
+"""It records no graph of its own, so that the session may record the whole loop; where something in it forbids that, it
+says so, or takes the process with it."""
+
 
 def onnxruntime_variants(task: Task, context: Context) -> dict[str, Callable[[], Contender]]:
     """Return other ways to run a graph in ONNX Runtime; the unrolled one takes minutes, and is there if asked for."""
@@ -26,6 +30,8 @@ def onnxruntime_variants(task: Task, context: Context) -> dict[str, Callable[[],
     made: dict[str, Callable[[], Contender]] = {
         f"{name} NCHW": lambda: onnxruntime_session(task, context, provider={"prefer_nhwc": "0"}),
         f"{name} fused": lambda: onnxruntime_session(task, context, fused=True),
+        f"{name} recorded": lambda: onnxruntime_session(task, context, provider=_RECORDED),
+        f"{name} fused, recorded": lambda: onnxruntime_session(task, context, fused=True, provider=_RECORDED),
     }
     if any("unrolled" in pattern for pattern in context.contenders):
         made[f"{name} unrolled"] = lambda: UnrolledContender(task, context)

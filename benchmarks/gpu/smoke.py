@@ -419,6 +419,29 @@ def rtx_unlisted(capabilities: tuple[str, ...]) -> str:
     return f"{tensorrt.version} runs on {gpu.capability}: {db:.1f} dB"
 
 
+def onnxruntime_recorded() -> str:
+    """Let the session record ONNX Runtime's calls in the whole loop's graph; where one forbids it, this may crash."""
+    from seggd_engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
+    from seggd_rt.bundle import Bundle
+    from seggd_rt.generator import Generator
+
+    engine = OnnxRuntimeCudaEngine({"enable_cuda_graph": "0"})
+    there = engine.availability(DEVICE)
+    if not there.usable:
+        raise Skip(there.reason)
+    bundle, precision = Bundle.open(_TINY), Precision.FP32
+    golden, image = bundle.golden, bundle.manifest.image
+    shape = NetworkShape(image.channels, bundle.manifest.mask_channels, image.height, image.width)
+    graph = bundle.graph_file(bundle.graph(precision))
+    network = engine.open(graph, shape, device=DEVICE, precision=precision, threads=None)
+    with Generator(bundle, network) as generator:
+        found = generator(golden.label_map, noise=golden.noise, steps=bundle.manifest.check.steps)
+        db = psnr_db(found[None], golden.image)
+    if db < IMAGE_PSNR_DB:
+        raise AssertionError(f"{db:.1f} dB from the golden image")
+    return f"{there.version}: {db:.1f} dB"
+
+
 # How it goes
 
 
@@ -452,6 +475,7 @@ def items() -> list[Item]:
     for capability in ("current", "8.0"):
         name = f"tensorrt-rtx: a plan for {capability} on a GPU that is not listed"
         found.append(Item(name, lambda capability=capability: rtx_unlisted((capability,))))  # type: ignore[misc]
+    found.append(Item("onnxruntime-cuda: recorded by the session", onnxruntime_recorded))
     return found
 
 

@@ -1,9 +1,10 @@
 #include "onnxruntime_cuda.h"
 
+#include <atomic>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <set>
-#include <thread>
 
 #include "device.h"
 #include "devices.h"
@@ -13,6 +14,13 @@ namespace seggd::core {
 namespace {
 
 constexpr const char* kBind = "bind buffers";
+
+// A thread's number, which no later one has: the system's are given again.
+uint64_t this_thread() {
+  static std::atomic<uint64_t> threads{0};
+  thread_local const uint64_t number = ++threads;
+  return number;
+}
 
 // A session bound to buffers; what goes first stands last.
 struct Bound {
@@ -59,14 +67,14 @@ std::function<void()> OnnxRuntimeCudaNetwork::bind(const Buffers& buffers, Devic
   ort_.require(api.BindInput(made, "timestep", time.get()), kBind);
   ort_.require(api.BindOutput(made, "out", out.get()), kBind);
   const auto bound = std::make_shared<const Bound>(Bound{std::move(session), std::move(options), std::move(binding)});
-  return [&ort = ort_, bound, recorded = std::set<std::thread::id>()]() mutable {
+  return [&ort = ort_, bound, recorded = std::set<uint64_t>()]() mutable {
     // It keeps a graph for each thread, and records it at the thread's first call, in CUDA's global mode.
     std::unique_lock<std::recursive_mutex> alone(allocating(), std::defer_lock);
-    const bool first = recorded.count(std::this_thread::get_id()) == 0;
+    const bool first = recorded.count(this_thread()) == 0;
     if (first) alone.lock();
     ort.require(ort.api().RunWithBinding(bound->session.get(), bound->options.get(), bound->binding.get()),
                 "run the network");
-    if (first) recorded.insert(std::this_thread::get_id());
+    if (first) recorded.insert(this_thread());
   };
 }
 

@@ -30,6 +30,9 @@ from seggd_rt.optional import require
 from seggd_rt.precision import Precision
 
 _PROVIDER = "CUDAExecutionProvider"
+_OWN_GRAPH = "enable_cuda_graph"
+_WARM_UPS = 3
+"""Calls after which it allocates nothing more: it plans its memory in the first and lays it out in the second."""
 
 
 class OnnxRuntimeCudaEngine:
@@ -86,7 +89,6 @@ class OnnxRuntimeCudaEngine:
 class OnnxRuntimeCudaNetwork:
     """A graph, opened anew by ONNX Runtime for each stream and batch that it is bound to."""
 
-    capturable = False
     max_batch: int | None = None
 
     def __init__(
@@ -101,6 +103,11 @@ class OnnxRuntimeCudaNetwork:
         return self._info
 
     @property
+    def capturable(self) -> bool:
+        """Whether a caller may record its calls: where it is told to record none, if nothing in it forbids that."""
+        return self._provider.get(_OWN_GRAPH) == "0"
+
+    @property
     def shape(self) -> NetworkShape:
         """The sizes it is built for."""
         return self._shape
@@ -113,17 +120,17 @@ class OnnxRuntimeCudaNetwork:
         with ALLOCATING:
             session = self._open(batch=sample.shape[0], stream=stream)
         run = self._bind(session, options, sample, timestep, out)
-        recorded = set[int]()
+        thread, times = threading.local(), _WARM_UPS if self.capturable else 1
 
         def call() -> None:
-            thread = threading.get_ident()
-            if thread in recorded:
+            if hasattr(thread, "prepared"):
                 run()
                 return
             # It keeps a graph for each thread, and records it at the thread's first call, in CUDA's global mode.
             with ALLOCATING, nothing_collected():
-                run()
-            recorded.add(thread)
+                for _ in range(times):
+                    run()
+            thread.prepared = True
 
         return call
 
@@ -183,13 +190,15 @@ class OnnxRuntimeCudaNetwork:
             "device_id": str(self._ordinal),
             "user_compute_stream": str(stream),
             "use_tf32": "0",
-            "enable_cuda_graph": "1" if trace_prefix is None else "0",  # a graph's nodes cannot be told apart
+            _OWN_GRAPH: "1",
             "cudnn_conv_algo_search": "EXHAUSTIVE",
             "cudnn_conv_use_max_workspace": "1",
             "prefer_nhwc": "1",
             "arena_extend_strategy": "kSameAsRequested",
             **self._provider,
         }
+        if trace_prefix is not None:
+            provider[_OWN_GRAPH] = "0"  # a graph's nodes cannot be told apart
         try:
             session = self._ort.InferenceSession(self._graph, options, providers=[(_PROVIDER, provider)])
         except failures(self._ort) as error:

@@ -153,7 +153,8 @@ def test_onnx_runtimes_other_ways_draw_the_same(
     monkeypatch.setattr(onnxruntime_contenders, "with_group_norms", fuse)
     task = Task(TINY, Precision.FP32, 2)
     expected = LoopContender(task, context.device).draw(3).pixels
-    assert list(onnxruntime_contenders.onnxruntime_variants(task, context)) == ["late NCHW", "late fused"]
+    names = [f"late {way}" for way in ("NCHW", "fused", "recorded", "fused, recorded")]
+    assert list(onnxruntime_contenders.onnxruntime_variants(task, context)) == names
     asked = dataclasses.replace(context, contenders=("*", "*unrolled*"))
     for name, make in onnxruntime_contenders.onnxruntime_variants(task, asked).items():
         contender = make()
@@ -167,7 +168,9 @@ def test_onnx_runtimes_other_ways_draw_the_same(
         assert contender.info.engine == ENGINE
         contender.close()
     assert [path.name for path in fused] == ["unet.fp32.onnx"], "derived once"
-    assert OPENED == [{"prefer_nhwc": "0"}, {}, {"cudnn_conv_algo_search": "HEURISTIC"}]
+    recorded = {"enable_cuda_graph": "0"}
+    expected_options = [{"prefer_nhwc": "0"}, {}, recorded, recorded, {"cudnn_conv_algo_search": "HEURISTIC"}]
+    assert expected_options == OPENED
 
 
 def with_makers(monkeypatch: pytest.MonkeyPatch, **made: Callable[[], Contender]) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +19,7 @@ from seggd_engines.network import Buffer, NetworkShape
 from seggd_engines.onnxruntime import installed_builds
 from seggd_engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
 from seggd_engines.profiling import WARM_UPS, Clock, LayerProfile
+from seggd_engines.recording import ALLOCATING
 from seggd_rt.errors import EngineError, EngineUnavailableError
 from seggd_rt.precision import Precision
 
@@ -45,6 +49,7 @@ class FakeOrt:
         self.asked: Any = None
         self.inputs: list[tuple[Any, ...]] = []
         self.runs = 0
+        self.on_run: Callable[[], object] = lambda: None
         self.fails = False
         self.preloaded = False
         self.trace: list[dict[str, Any]] = []
@@ -73,6 +78,7 @@ class FakeOrt:
 
         def run(_: Any, options: Any) -> None:
             self.runs += 1
+            self.on_run()
             if self.fails:
                 raise FakeError("the GPU is on fire")
 
@@ -131,6 +137,45 @@ def test_buffers_are_bound_on_the_callers_stream(ort: FakeOrt) -> None:
     ]
     assert ort.runs == 1
     assert (network.info.device, network.info.precision, network.capturable) == ("cuda:1", Precision.FP16, False)
+
+
+def test_a_thread_records_at_its_first_call_and_nobody_allocates_meanwhile(ort: FakeOrt) -> None:
+    call, seen = bind(open_network()), list[tuple[bool, bool]]()
+
+    def try_to_allocate() -> bool:
+        free: list[bool] = []
+
+        def attempt() -> None:
+            free.append(ALLOCATING.acquire(blocking=False))
+            if free[0]:
+                ALLOCATING.release()
+
+        other = threading.Thread(target=attempt)
+        other.start()
+        other.join()
+        return free[0]
+
+    ort.on_run = lambda: seen.append((gc.isenabled(), try_to_allocate()))
+    call()
+    call()
+    assert seen[0] == (False, False)
+    assert seen[1] == (True, True)
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+    assert seen[2] == (False, False), "a graph of its own"
+
+
+def test_calls_may_be_recorded_where_it_records_none_itself(ort: FakeOrt) -> None:
+    engine = OnnxRuntimeCudaEngine({"enable_cuda_graph": "0"})
+    network = engine.open(GRAPH, SHAPE, device="cuda:1", precision=Precision.FP16, threads=None)
+    assert network.capturable
+    call = bind(network)
+    assert ort.asked[0][1]["enable_cuda_graph"] == "0"
+    call()
+    assert ort.runs == 3, "before a recording it must have all its memory"
+    call()
+    assert ort.runs == 4
 
 
 def profile(network: Any, runs: int = 2) -> LayerProfile:
