@@ -181,7 +181,9 @@ def test_the_command(mask: Path, tmp_path: Path) -> None:
     assert "check          mean Dice 0." in shown.out
     assert "CheckResult" not in shown.out
     all_rejected = ("generate", TINY_CHECKED, "-o", tmp_path / "none", "--check", "--min-dice", "1", *options)
-    run_command(*all_rejected)
+    none = run_command(*all_rejected)
+    assert none.code == 2
+    assert "error: 2 of 2 images are rejected and not written: rejected.jsonl says why" in none.err
     assert "are in" in (again := run_command(*all_rejected)).err
     assert "already, or were rejected," in again.err
     for bundle, extra, message in (

@@ -43,31 +43,27 @@ def inpaint(
     require_signature: options.RequireSignature = None,
 ) -> None:
     """Draw a region of a real image anew, so that the whole follows a label map; outside it nothing changes."""
-    import seggd_rt
     from seggd_rt.atomic import make_folder, write_file
+    from seggd_rt.bundle import Bundle
     from seggd_rt.cli.generate import describe
     from seggd_rt.imaging.grid import png_bytes, render_titled, rgb
     from seggd_rt.labels import colorize
+    from seggd_rt.loading import load_bundle
     from seggd_rt.one_mask import OneMask
     from seggd_rt.output import check_apart, grid_file
     from seggd_rt.plan import Settings
     from seggd_rt.records import record_making
 
     check_apart(Path(output), bundle, mask, real, region)
+    # All that is read is read before an engine is made ready, which takes longer.
     reading = options.reading(axis, fit, slice_number, segments, threshold)
-    with seggd_rt.load(
-        bundle,
-        engine=engine,
-        precision=precision,
-        device=device,
-        threads=threads,
-        require_signature=require_signature,
-    ) as generator:
+    opened = Bundle.open(bundle, require_signature=require_signature)
+    one = OneMask.read(mask, opened.manifest, reading)
+    files = [grid_file(output)] if grid else one.files(output, [f"{one.name}_{seed}"], None, [real, region])
+    image = one.read_real(real, real_slice)
+    where = one.read_region(region, real_slice)
+    with load_bundle(opened, engine=engine, precision=precision, device=device, threads=threads) as generator:
         typer.echo(describe(generator.engine), err=True)
-        one = OneMask.read(mask, generator.manifest, reading)
-        files = [grid_file(output)] if grid else one.files(output, [f"{one.name}_{seed}"], None, [real, region])
-        image = one.read_real(real, real_slice)
-        where = one.read_region(region, real_slice)
         how: HowToDraw = {
             "steps": steps,
             "eta": eta,

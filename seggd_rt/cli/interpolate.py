@@ -48,39 +48,36 @@ def interpolate(
     require_signature: options.RequireSignature = None,
 ) -> None:
     """Draw images that resemble a real one, as much as the weight says, and follow a label map."""
-    import seggd_rt
     from seggd_rt.atomic import make_folder, write_file
+    from seggd_rt.bundle import Bundle
     from seggd_rt.cli.generate import describe
     from seggd_rt.imaging.grid import png_bytes, render_titled, rgb
     from seggd_rt.labels import colorize
+    from seggd_rt.loading import load_bundle
     from seggd_rt.one_mask import OneMask
     from seggd_rt.output import check_apart, grid_file, is_folder
     from seggd_rt.plan import Settings
     from seggd_rt.records import record_making
 
     weights = _weights(weight)
+    if not 0 < at <= 1:
+        raise OptionError(f"--at is {at:g}; it must lie in (0, 1]")
     to_folder = is_folder(output)
     if not (grid or to_folder) and len(weights) > 1 and Path(output).suffix.lower() != ".npy":
         raise OptionError(f"{output} cannot hold {len(weights)} images: give an .npy or a folder, or add --grid")
     if to_folder and len({f"{value:g}" for value in weights}) < len(weights):
         raise OptionError(f"--weight is {weight}: say each but once, as files are named after them")
-    if images_as is not None and not to_folder:
-        raise OptionError("--format says what images in a folder are: give a folder with -o, or leave it out")
+    format_wanted = options.format_in_folder(images_as, output)
     check_apart(Path(output), bundle, mask, real)
+    # All that is read is read before an engine is made ready, which takes longer.
     reading = options.reading(axis, fit, slice_number, segments, threshold)
-    with seggd_rt.load(
-        bundle,
-        engine=engine,
-        precision=precision,
-        device=device,
-        threads=threads,
-        require_signature=require_signature,
-    ) as generator:
+    opened = Bundle.open(bundle, require_signature=require_signature)
+    one = OneMask.read(mask, opened.manifest, reading)
+    names = [f"{one.name}_{value:g}" for value in weights]
+    files = [grid_file(output)] if grid else one.files(output, names, format_wanted, [real])
+    image = one.read_real(real, real_slice)
+    with load_bundle(opened, engine=engine, precision=precision, device=device, threads=threads) as generator:
         typer.echo(describe(generator.engine), err=True)
-        one = OneMask.read(mask, generator.manifest, reading)
-        names = [f"{one.name}_{value:g}" for value in weights]
-        files = [grid_file(output)] if grid else one.files(output, names, options.format_of(images_as), [real])
-        image = one.read_real(real, real_slice)
         how: HowToDraw = {"steps": steps, "eta": eta, "sampler": sampler, "spacing": spacing}
         first: HowToDraw = {**how, "keep": options.names(keep), "drop": options.names(drop)}
         then: HowToDraw = {"keep": options.names(then_keep), "drop": options.names(then_drop)}
@@ -126,6 +123,9 @@ def interpolate(
 
 def _weights(text: str) -> list[float]:
     try:
-        return [float(part) for part in text.split(",")]
+        weights = [float(part) for part in text.split(",")]
     except ValueError as error:
         raise OptionError(f"--weight is {text}; it must be a number in [0, 1], or several: 0,0.5,1") from error
+    if not all(0 <= weight <= 1 for weight in weights):
+        raise OptionError(f"--weight is {text}; it, or each of several, must lie in [0, 1]")
+    return weights

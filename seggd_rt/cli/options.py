@@ -111,6 +111,21 @@ def format_of(name: str | None) -> Format | None:
     return None if name is None else member(Format, name, "--format")
 
 
+def format_in_folder(name: str | None, output: str) -> Format | None:
+    """Return the format of a name, where the output is a folder.
+
+    Raises
+    ------
+    OptionError
+        It is a file, whose own suffix says its format.
+    """
+    from seggd_rt.output import is_folder
+
+    if name is not None and not is_folder(output):
+        raise OptionError("--format says what images in a folder are: give a folder with -o, or leave it out")
+    return format_of(name)
+
+
 def member(kinds: type[_Kind], name: str, option: str) -> _Kind:
     """Return the member of a name.
 

@@ -51,9 +51,10 @@ def sweep(
 
     Beside them lies a .json with the classes of each image.
     """
-    import seggd_rt
     from seggd_rt.atomic import make_folder, write_file
+    from seggd_rt.bundle import Bundle
     from seggd_rt.cli.generate import describe
+    from seggd_rt.loading import load_bundle
     from seggd_rt.one_mask import OneMask
     from seggd_rt.output import check_apart, grid_file, is_folder
     from seggd_rt.plan import Settings
@@ -61,26 +62,21 @@ def sweep(
 
     to_folder = is_folder(output)
     grid = not to_folder and Path(output).suffix.lower() == ".png"
-    if images_as is not None and not to_folder:
-        raise OptionError("--format says what images in a folder are: give a folder with -o, or leave it out")
+    format_wanted = options.format_in_folder(images_as, output)
     if batch < 1:
         raise OptionError(f"--batch is {batch}; it must be at least 1")
     check_apart(Path(output), bundle, mask)
+    # All that is read is read before an engine is made ready, which takes longer.
     reading = options.reading(axis, fit, slice_number, segments, threshold)
-    with seggd_rt.load(
-        bundle,
-        engine=engine,
-        precision=precision,
-        device=device,
-        threads=threads,
-        require_signature=require_signature,
-    ) as generator:
+    opened = Bundle.open(bundle, require_signature=require_signature)
+    manifest = opened.manifest
+    one = OneMask.read(mask, manifest, reading)
+    subsets = (1 << len(manifest.classes[1:])) - 1
+    numbers = [f"{number:0{len(str(subsets))}}" for number in range(1, subsets + 1)]
+    names = [f"{one.name}_{number}" for number in numbers]
+    files = [grid_file(output)] if grid else one.files(output, names, format_wanted)
+    with load_bundle(opened, engine=engine, precision=precision, device=device, threads=threads) as generator:
         typer.echo(describe(generator.engine), err=True)
-        one = OneMask.read(mask, generator.manifest, reading)
-        subsets = (1 << len(generator.manifest.classes[1:])) - 1
-        numbers = [f"{number:0{len(str(subsets))}}" for number in range(1, subsets + 1)]
-        names = [f"{one.name}_{number}" for number in numbers]
-        files = [grid_file(output)] if grid else one.files(output, names, options.format_of(images_as))
         shown = len(set(one.label_map.ravel().tolist()) - {0})
         if shown < len(generator.manifest.classes) - 1:
             typer.echo(

@@ -52,6 +52,39 @@ def test_a_sweep_is_every_subset(
         np.testing.assert_array_equal(image, tiny_generator(np.load(mask), seed=5, steps=3, keep=kept))
 
 
+@pytest.mark.parametrize(
+    ("command", "extra", "message"),
+    [
+        ("interpolate", ["--weight", "0.5,1.5"], "--weight is 0.5,1.5; it, or each of several, must lie in [0, 1]"),
+        ("interpolate", ["--at", "0"], "--at is 0; it must lie in (0, 1]"),
+        ("interpolate", ["--format", "png"], "--format says what images in a folder are"),
+        ("interpolate", ["--real", "away.png"], "away.png"),
+        ("inpaint", ["--region", "away.png"], "away.png"),
+        ("sweep", ["-m", "away.npy"], "away.npy"),
+    ],
+)
+def test_what_cannot_be_read_is_told_before_an_engine_is_made_ready(
+    tiny_bundle: Path,
+    mask: Path,
+    real: Path,
+    region: Path,
+    tmp_path: Path,
+    command: str,
+    extra: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise AssertionError("an engine was asked for")
+
+    monkeypatch.setattr("seggd_rt.loading.load_bundle", fail)
+    files = {"interpolate": ["--real", real], "inpaint": ["--real", real, "--region", region], "sweep": []}[command]
+    output = tmp_path / ("out.npy" if command == "sweep" else "out.png")
+    done = run_command(command, tiny_bundle, "-m", mask, "-o", output, *files, *ORT, *extra)
+    assert (done.code, len(done.error_lines)) == (2, 1)
+    assert message in done.err
+
+
 def test_a_sweep_may_be_a_grid(tiny_bundle: Path, mask: Path, tmp_path: Path) -> None:
     done = run_command("sweep", tiny_bundle, "-m", mask, "-o", tmp_path / "new" / "s.png", *ORT)
     assert done.code == 0
