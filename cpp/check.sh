@@ -86,7 +86,8 @@ if command -v nvcc >/dev/null; then
   configure cuda -DCMAKE_C_COMPILER=gcc -DCMAKE_CXX_COMPILER=g++ -DSEGGD_CUDA=ON -DSEGGD_TENSORRT=$tensorrt \
     -DTENSORRT_INCLUDE="${TENSORRT_INCLUDE:-}"
   build cuda seggd_c11
-  tests cuda --tests-regex c11
+  build cuda seggd_gpu_tests
+  tests cuda --tests-regex 'c11|gpu'  # the latter skipped where there is no GPU
   strip -o build/cuda/stripped.so build/cuda/libseggd.so
   gpu_size=$(stat -c %s build/cuda/stripped.so)
   test "$gpu_size" -lt $((2 << 20)) || { echo "with CUDA it has $gpu_size bytes, not below 2 MiB" >&2 && exit 1; }
