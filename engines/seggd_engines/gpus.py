@@ -262,5 +262,6 @@ def _describe(driver: Any, ordinal: int) -> Gpu:
     return Gpu(ordinal, name, (major, minor), drive(driver.cuDeviceTotalMem(device), "be measured"))
 
 
+@cache  # asked for at every call of a session
 def _driver() -> Any:
     return require("cuda.bindings.driver", extra="cuda", feature="running on a GPU")
