@@ -86,7 +86,7 @@ def run(
         The generator is of another bundle, `batch` is not positive, an image would replace one that was made with
         other settings, or images are to be drawn again from noise that is given.
     RejectedError
-        An image of a single file is rejected, or every image that was missing in a folder.
+        An image of a single file is rejected, or every image of a whole run.
     DataError
         A label map was changed since the plan was made, or the folder's `manifest.jsonl` is damaged.
     OutputError
@@ -183,14 +183,13 @@ def _into_folder(
             images.close()
             while writing:  # what is written, or as good as, is finished
                 record_first()
-    drawn = sum(len(target.items) for target in missing)
-    total = counted(drawn, "image")
+    total = counted(sum(len(target.items) for target in missing), "image")
     if refused:
         what = (
             f"{refused} of {total} {either(refused, 'is', 'are')} rejected and not written: "
             f"{rejected.path.name} says why"
         )
-        if refused == drawn:
+        if refused == plan.total:  # neither a shard, whose others may keep some, nor the rest of an earlier run
             raise RejectedError(what)
         warnings.warn(what, RejectedImagesWarning, stacklevel=2)
     if unusual:

@@ -184,6 +184,8 @@ def test_the_command(mask: Path, tmp_path: Path) -> None:
     none = run_command(*all_rejected)
     assert none.code == 2
     assert "error: 2 of 2 images are rejected and not written: rejected.jsonl says why" in none.err
+    shard = run_command(*all_rejected, "--force", "--shard", "1/2")
+    assert (shard.code, "1 of 1 image is rejected" in shard.err) == (0, True)
     assert "are in" in (again := run_command(*all_rejected)).err
     assert "already, or were rejected," in again.err
     for bundle, extra, message in (
