@@ -276,10 +276,10 @@ class BareCalls:
             self._call()
 
 
-def torch_session(
-    task: Task, device: DeviceUnderTest, network: TorchNetwork, *, session_of: type[CudaSession] = CudaSession
+def network_session(
+    task: Task, device: DeviceUnderTest, network: CudaNetwork, *, session_of: type[CudaSession] = CudaSession
 ) -> SessionContender:
-    """Return the session around PyTorch's network, its loop one captured graph."""
+    """Return a session around a network, its loop one captured graph where the network may be captured."""
     session = session_of(network, device.new_stream(), task.batch)
     shape = network.shape
 
@@ -291,7 +291,8 @@ def torch_session(
     def close() -> None:
         session.close()
         network.close()
-        torch.compiler.reset()
+        if isinstance(network, TorchNetwork):
+            torch.compiler.reset()
 
     return SessionContender(task, device, network, session, draw, close)
 

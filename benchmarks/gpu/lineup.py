@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks.gpu.contenders import Contender, LoopContender, Task, engine_session, torch_session
+from benchmarks.gpu.contenders import Contender, LoopContender, Task, engine_session, network_session
 from benchmarks.gpu.device import Gpu
 from benchmarks.gpu.onnxruntime_contenders import onnxruntime_variants
 from benchmarks.gpu.run import Context
@@ -33,10 +33,10 @@ def makers(task: Task, context: Context) -> tuple[dict[str, Callable[[], Contend
 
     made: dict[str, Callable[[], Contender]] = {
         "pytorch eager": lambda: LoopContender(task, device),
-        "session of eager pytorch": lambda: torch_session(task, device, network(None)),
+        "session of eager pytorch": lambda: network_session(task, device, network(None)),
     }
     if isinstance(device, Gpu):
-        made["session of eager pytorch, while-node"] = lambda: torch_session(
+        made["session of eager pytorch, while-node"] = lambda: network_session(
             task, device, network(None), session_of=WhileSession
         )
     absent = {}
@@ -53,7 +53,7 @@ def makers(task: Task, context: Context) -> tuple[dict[str, Callable[[], Contend
                 made |= onnxruntime_variants(task, context)
     if precision is Precision.FP16:  # the last: they are compiled for minutes, and time may be short
         made[f"pytorch {_COMPILE}"] = lambda: LoopContender(task, device, _COMPILE)
-        made[f"session of {_COMPILE} pytorch"] = lambda: torch_session(
+        made[f"session of {_COMPILE} pytorch"] = lambda: network_session(
             task, device, network(f"{_COMPILE}-no-cudagraphs")
         )
     return made, absent

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.gpu.contenders import Contender, Drawn, Pixels, SessionContender, Task
+from benchmarks.gpu.contenders import Contender, Drawn, SessionContender, Task, network_session
 from benchmarks.gpu.device import Duration
 from benchmarks.gpu.onnxruntime_graphs import unrolled, with_group_norms
 from benchmarks.gpu.run import Context
 from benchmarks.gpu.subjects import bundle_of
-from seggd_engines.cuda import CudaSession
 from seggd_engines.network import Buffer, CudaNetwork, EngineInfo, NetworkShape
 from seggd_engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
 from seggd_rt.bundle import Bundle
@@ -47,18 +46,7 @@ def onnxruntime_session(
         graph = derived(graph, context, "norms", with_group_norms)
     engine = OnnxRuntimeCudaEngine(provider)
     network = engine.open(graph, shape, device=context.device.name, precision=task.precision, threads=None)
-    session = CudaSession(network, context.device.new_stream(), task.batch)
-
-    def draw(steps: int) -> Pixels:
-        out = np.empty((task.batch, shape.height, shape.width, shape.image_channels), np.float32)
-        session.run(task.run(steps), out)
-        return out
-
-    def close() -> None:
-        session.close()
-        network.close()
-
-    return SessionContender(task, context.device, network, session, draw, close)
+    return network_session(task, context.device, network)
 
 
 class UnrolledContender:

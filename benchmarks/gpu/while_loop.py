@@ -11,7 +11,7 @@ from typing import Any
 
 from seggd_engines.cuda import CudaSession
 from seggd_engines.cuda_stream import CudaGraph, CudaStream, kernel_source
-from seggd_engines.device import DeviceStream, Kernel
+from seggd_engines.device import DeviceStream
 from seggd_engines.gpus import drive
 from seggd_engines.network import CudaNetwork
 from seggd_engines.recording import nothing_collected
@@ -50,12 +50,10 @@ class WhileSession(CudaSession):
                 self._begin()
                 self._call_network()
                 self._stream.synchronize()
-            self._graphs[key] = capture_while(self._gpu, self._begin, self._step, self._finish, self._inputs)
+            self._graphs[key] = capture_while(
+                self._gpu, self._begin, lambda: self._loop(whole=False, steps=1), self._finish, self._inputs
+            )
         self._graphs[key].launch()
-
-    def _step(self) -> None:
-        self._call_network()
-        self._stream.launch(Kernel.STEP, self._grid, 128, self._inputs)
 
 
 def capture_while(
