@@ -18,6 +18,7 @@ from seggd_rt.imaging.contract import PLAIN, LabelMapFile, Reading, RealFile
 from seggd_rt.imaging.fit import Fit, Window
 from seggd_rt.imaging.formats import require_reader
 from seggd_rt.imaging.geometry import Geometry, Place
+from seggd_rt.labels import aspect_change
 from seggd_rt.manifest import ImageSpec, Manifest
 
 _ALMOST_BLACK = 1 / 64
@@ -249,8 +250,10 @@ def _fitted(
     if pixels.shape[:2] == size:
         return pixels
     if fit is Fit.RESIZE:
+        found = (pixels.shape[0], pixels.shape[1])
+        squeezed = ", which changes its aspect ratio: crop or pad it" if aspect_change(found, size) else ""
         warnings.warn(
-            f"{file.path} is {pixels.shape[0]}x{pixels.shape[1]} and is resized to {size[0]}x{size[1]}",
+            f"{file.path} is {found[0]}x{found[1]} and is resized to {size[0]}x{size[1]}{squeezed}",
             ResizedImageWarning,
             stacklevel=5,
         )

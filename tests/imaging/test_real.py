@@ -62,9 +62,11 @@ def test_rgb(tmp_path: Path, tiny_rgb_bundle: Path) -> None:
 
 def test_another_size_is_resized_and_said(tmp_path: Path, spec: Manifest) -> None:
     large = np.repeat(np.repeat(GREY, 2, axis=0), 2, axis=1)
-    with pytest.warns(ResizedImageWarning, match="48x64 and is resized to 24x32"):
+    with pytest.warns(ResizedImageWarning, match="48x64 and is resized to 24x32$"):
         found = read_real(save(tmp_path / "a.npy", large), spec)
     np.testing.assert_allclose(found, GREY, atol=1e-6)
+    with pytest.warns(ResizedImageWarning, match="40x64 and is resized to 24x32, which changes its aspect ratio"):
+        read_real(save(tmp_path / "b.npy", large[4:44]), spec)
 
 
 @pytest.mark.parametrize(
