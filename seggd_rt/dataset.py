@@ -86,7 +86,7 @@ def run(
         The generator is of another bundle, `batch` is not positive, an image would replace one that was made with
         other settings, or images are to be drawn again from noise that is given.
     RejectedError
-        An image of a single file is rejected, or every image of a whole run.
+        An image of a single file is rejected.
     DataError
         A label map was changed since the plan was made, or the folder's `manifest.jsonl` is damaged.
     OutputError
@@ -140,6 +140,23 @@ def run(
     return _into_folder(plan, recorder, images, manifest, rejected, missing)
 
 
+def require_kept(folder: Path) -> None:
+    """Refuse to call it a success where a folder of checked images has none: all were rejected, now or before.
+
+    Raises
+    ------
+    RejectedError
+        It is so.
+    """
+    kept, rejected = (ManifestFile(folder, rejected=which).path for which in (False, True))
+    if _has_lines(rejected) and not _has_lines(kept):
+        raise RejectedError(f"every image is rejected, and none is in {folder}: {rejected.name} says why")
+
+
+def _has_lines(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
+
+
 def _into_folder(
     plan: Plan,
     recorder: _Recorder,
@@ -185,13 +202,12 @@ def _into_folder(
                 record_first()
     total = counted(sum(len(target.items) for target in missing), "image")
     if refused:
-        what = (
+        warnings.warn(
             f"{refused} of {total} {either(refused, 'is', 'are')} rejected and not written: "
-            f"{rejected.path.name} says why"
+            f"{rejected.path.name} says why",
+            RejectedImagesWarning,
+            stacklevel=2,
         )
-        if refused == plan.total:  # neither a shard, whose others may keep some, nor the rest of an earlier run
-            raise RejectedError(what)
-        warnings.warn(what, RejectedImagesWarning, stacklevel=2)
     if unusual:
         warnings.warn(
             f"{unusual} of {total} {either(unusual, 'has', 'have')} classes darker or brighter than in training "

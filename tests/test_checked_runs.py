@@ -181,13 +181,16 @@ def test_the_command(mask: Path, tmp_path: Path) -> None:
     assert "check          mean Dice 0." in shown.out
     assert "CheckResult" not in shown.out
     all_rejected = ("generate", TINY_CHECKED, "-o", tmp_path / "none", "--check", "--min-dice", "1", *options)
-    none = run_command(*all_rejected)
-    assert none.code == 2
-    assert "error: 2 of 2 images are rejected and not written: rejected.jsonl says why" in none.err
+    for again in (False, True):
+        none = run_command(*all_rejected)
+        assert none.code == 2
+        assert ("2 of 2 images are rejected and not written" in none.err) is not again
+        assert ("are in" in none.err and "already, or were rejected," in none.err) is again
+        assert "error: every image is rejected, and none is in" in none.err
     shard = run_command(*all_rejected, "--force", "--shard", "1/2")
     assert (shard.code, "1 of 1 image is rejected" in shard.err) == (0, True)
-    assert "are in" in (again := run_command(*all_rejected)).err
-    assert "already, or were rejected," in again.err
+    devices = run_command(*all_rejected[:-2], "--count", "3", "--device", "cpu,cpu")
+    assert (devices.code, "every image is rejected" in devices.err) == (2, True)
     for bundle, extra, message in (
         (TINY, ["--check"], "has no segmenter to check images by"),
         (TINY_CHECKED, ["--min-dice", "0.5"], "give that too"),

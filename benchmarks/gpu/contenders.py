@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,8 +22,9 @@ from benchmarks.gpu.subjects import Subject, TorchSubject, bundle_of, read_netwo
 from benchmarks.torch_loop import TorchLoop
 from benchmarks.torch_network import DTYPES, TorchNetwork
 from seggd_engines.cuda import CudaSession
-from seggd_engines.device import DeviceGraph, DeviceStream
-from seggd_engines.network import Buffer, CudaNetwork, DeviceArray, EngineInfo, Run
+from seggd_engines.device import DeviceGraph
+from seggd_engines.network import CudaNetwork, DeviceArray, EngineInfo, Run
+from seggd_rt.errors import EngineError
 from seggd_rt.precision import Precision
 from seggd_rt.rows import RowTable
 from seggd_rt.samplers import Sampler, sampler_rows
@@ -52,8 +53,8 @@ class Contender(Protocol):
     def step_s(self) -> float:
         """Call the network, bare; return seconds of the device."""
 
-    def on_device(self, steps: int) -> Duration | None:
-        """Enqueue a batch of images and wait; None where that cannot be told from the whole."""
+    def on_device(self, steps: int) -> Duration:
+        """Enqueue a batch of images and wait."""
 
     def draw(self, steps: int) -> Drawn:
         """Draw a batch of images, from label maps on the host to pixels on the host."""
@@ -166,8 +167,8 @@ class SessionContender:
 
     Parameters
     ----------
-    network, session
-        What draws. The session may be any; one on a GPU also tells how long it waited.
+    session
+        What draws, and whose network is called alone.
     draw
         Draws a batch of a number of steps with it: (N, H, W, C).
     close
@@ -178,15 +179,14 @@ class SessionContender:
         self,
         task: Task,
         device: DeviceUnderTest,
-        network: CudaNetwork,
-        session: object,
+        session: CudaSession,
         draw: Callable[[int], Pixels],
         close: Callable[[], None],
     ) -> None:
-        self._task, self._device, self._network, self._draw, self._close = task, device, network, draw, close
-        self._session = session if isinstance(session, CudaSession) else None
+        self._task, self._device, self._session, self._draw, self._close = task, device, session, draw, close
         self._bare: BareCalls | None = None
-        shape = network.shape
+        self._network = session._network
+        shape = self._network.shape
         size = (task.batch, shape.height, shape.width, shape.image_channels)
         self._out = torch.zeros(size, device=device.name)
 
@@ -196,16 +196,14 @@ class SessionContender:
         return self._network.info
 
     def step_s(self) -> float:
-        """Call the network on buffers of its own."""
+        """Call the network on the session's buffers, in the state that the last image left."""
         if self._bare is None:
-            self._bare = BareCalls(self._task, self._network, self._device.new_stream())
+            self._bare = BareCalls(self._session)
         return self._device.timed(self._bare.launch, self._bare.stream.handle).device_s / CALLS
 
-    def on_device(self, steps: int) -> Duration | None:
+    def on_device(self, steps: int) -> Duration:
         """Enqueue the session's loop behind the caller's stream."""
         session, run = self._session, self._task.run(steps)
-        if session is None:
-            return None
         out = DeviceArray(
             self._out.data_ptr(), tuple(self._out.shape), np.dtype(np.float32), self._device.name, self._out
         )
@@ -216,12 +214,10 @@ class SessionContender:
     def draw(self, steps: int) -> Drawn:
         """Draw by the public way."""
         self._device.synchronize()
-        waited = 0.0 if self._session is None else self._session.waited_s
-        started = time.perf_counter()
+        waited, started = self._session.waited_s, time.perf_counter()
         pixels = self._draw(steps)
         seconds = time.perf_counter() - started
-        host_s = None if self._session is None else seconds - (self._session.waited_s - waited)
-        return Drawn(pixels, seconds, host_s)
+        return Drawn(pixels, seconds, seconds - (self._session.waited_s - waited))
 
     def close(self) -> None:
         """Give everything back, the bare calls first."""
@@ -232,48 +228,31 @@ class SessionContender:
 
 
 class BareCalls:
-    """A network's calls alone, on buffers of their own; as a graph where they may be captured."""
+    """A session's network alone, called on its buffers once something was drawn; as a graph where that may be."""
 
-    def __init__(self, task: Task, network: CudaNetwork, stream: DeviceStream) -> None:
-        self.stream = stream
-        with stream.active():
-            self._call = network.bind(*self._buffers(task), stream.handle)
-            self._call()
-            stream.synchronize()
-            self._graph: DeviceGraph | None = stream.capture(self._repeat) if network.capturable else None
-
-    def _buffers(self, task: Task) -> tuple[Buffer, Buffer, Buffer]:
-        """Return what the network is called on: a state, timesteps, and room for what it gives."""
-        stream, x, mask = self.stream, task.torch.noise(task.batch), task.torch.masks(task.batch)
-        sample, times = np.concatenate([x, mask], axis=1), np.full(task.batch, 500, np.float32)
-        at_sample, at_times, at_out = (
-            Buffer(stream.allocate(4 * array.size), array.shape) for array in (sample, times, x)
-        )
-        for buffer, array in ((at_sample, sample), (at_times, times)):
-            staged = stream.pinned(array.nbytes)
-            staged[:] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-            stream.upload(buffer.address, staged)
-        return at_sample, at_times, at_out
+    def __init__(self, session: CudaSession) -> None:
+        self._session, self.stream = session, session._stream
+        with self.stream.active():
+            self._graph: DeviceGraph | None = self.stream.capture(self._repeat) if session._capturable else None
 
     def launch(self) -> None:
         """Enqueue `CALLS` of them."""
-        if self._graph is None:
-            self._repeat()
-        else:
-            self._graph.launch()
+        with self.stream.active():
+            if self._graph is None:
+                self._repeat()
+            else:
+                self._graph.launch()
 
     def close(self) -> None:
-        """Give graph and buffers back."""
+        """Give the graph back."""
         with self.stream.active():
             self.stream.synchronize()
             if self._graph is not None:
                 self._graph.close()
-            del self._call
-            self.stream.close()
 
     def _repeat(self) -> None:
         for _ in range(CALLS):
-            self._call()
+            self._session._call_network()
 
 
 def network_session(
@@ -294,7 +273,7 @@ def network_session(
         if isinstance(network, TorchNetwork):
             torch.compiler.reset()
 
-    return SessionContender(task, device, network, session, draw, close)
+    return SessionContender(task, device, session, draw, close)
 
 
 def engine_session(task: Task, context: Context, engine: str) -> SessionContender:
@@ -305,14 +284,14 @@ def engine_session(task: Task, context: Context, engine: str) -> SessionContende
         generator = opened.enter_context(
             seggd_rt.load(bundle, engine=engine, precision=task.precision, device=device.name)
         )
-        network: Any = generator._pool.network
         # The generator lends this very session for every batch of this size, as nobody else uses it meanwhile.
         with generator._pool.lend(task.batch) as session:
-            pass
+            if not isinstance(session, CudaSession):
+                raise EngineError(f"{engine} does not run on a GPU")
         image = generator.manifest.image
         shape = (task.batch, image.height, image.width, image.channels)
 
         def draw(steps: int) -> Pixels:
             return generator(label_maps, noise=noise, steps=steps).reshape(shape)
 
-        return SessionContender(task, device, network, session, draw, opened.pop_all().close)
+        return SessionContender(task, device, session, draw, opened.pop_all().close)

@@ -15,7 +15,8 @@ from seggd_engines.network import DeviceKind
 from seggd_engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
 from seggd_rt.precision import Precision
 
-_COMPILE = "max-autotune"
+COMPILE = "max-autotune"
+"""Mode of torch.compile, and in the name of each contender that is compiled so."""
 
 
 def makers(task: Task, context: Context) -> tuple[dict[str, Callable[[], Contender]], dict[str, str]]:
@@ -52,8 +53,8 @@ def makers(task: Task, context: Context) -> tuple[dict[str, Callable[[], Contend
             if engine.name == OnnxRuntimeCudaEngine.name:
                 made |= onnxruntime_variants(task, context)
     if precision is Precision.FP16:  # the last: they are compiled for minutes, and time may be short
-        made[f"pytorch {_COMPILE}"] = lambda: LoopContender(task, device, _COMPILE)
-        made[f"session of {_COMPILE} pytorch"] = lambda: network_session(
-            task, device, network(f"{_COMPILE}-no-cudagraphs")
+        made[f"pytorch {COMPILE}"] = lambda: LoopContender(task, device, COMPILE)
+        made[f"session of {COMPILE} pytorch"] = lambda: network_session(
+            task, device, network(f"{COMPILE}-no-cudagraphs")
         )
     return made, absent

@@ -24,17 +24,20 @@ says so, or takes the process with it."""
 
 
 def onnxruntime_variants(task: Task, context: Context) -> dict[str, Callable[[], Contender]]:
-    """Return other ways to run a graph in ONNX Runtime; the unrolled one takes minutes, and is there if asked for."""
+    """Return other ways to run a graph in ONNX Runtime; what takes minutes or may crash, only where asked for."""
     name = OnnxRuntimeCudaEngine.name
     made: dict[str, Callable[[], Contender]] = {
         f"{name} NCHW": lambda: onnxruntime_session(task, context, provider={"prefer_nhwc": "0"}),
         f"{name} fused": lambda: onnxruntime_session(task, context, fused=True),
+    }
+    asked: dict[str, Callable[[], Contender]] = {
         f"{name} recorded": lambda: onnxruntime_session(task, context, provider=_RECORDED),
         f"{name} fused, recorded": lambda: onnxruntime_session(task, context, fused=True, provider=_RECORDED),
+        f"{name} unrolled": lambda: UnrolledContender(task, context),
     }
-    if any("unrolled" in pattern for pattern in context.contenders):
-        made[f"{name} unrolled"] = lambda: UnrolledContender(task, context)
-    return made
+    ways = ("recorded", "unrolled")
+    named = {way for way in ways if any(way in pattern for pattern in context.contenders)}
+    return made | {each: make for each, make in asked.items() if named & set(each.split())}
 
 
 def onnxruntime_session(

@@ -14,7 +14,8 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from benchmarks.gpu.contenders import CALLS, Contender, LoopContender, Task
-from benchmarks.gpu.latency import STEPS, group_name
+from benchmarks.gpu.group import group_name
+from benchmarks.gpu.latency import STEPS
 from benchmarks.gpu.lineup import makers
 from benchmarks.gpu.results import Failed, Layer, Profile
 from benchmarks.gpu.run import Context, Part, Piece, attempt
@@ -103,6 +104,8 @@ def _pieces(context: Context) -> Iterator[Piece]:
             yield Piece(group_name(task), lambda made=made: made, needs_s=0)  # type: ignore[misc]
             continue
         for name, make in made.items():
+            if not context.wants(name):
+                continue
             yield Piece(f"{group_name(task)}/{name}", lambda make=make: profiled(make), needs_s=30)  # type: ignore[misc]
 
 

@@ -56,6 +56,14 @@ class WhileSession(CudaSession):
         self._graphs[key].launch()
 
 
+class _WhileGraph(CudaGraph):
+    """A graph, and the kernel in it that nobody else keeps."""
+
+    def __init__(self, driver: Any, graph: Any, stream: int, kernel: Any) -> None:
+        super().__init__(driver, graph, stream)
+        self._kernel = kernel
+
+
 def capture_while(
     stream: CudaStream, before: Callable[[], None], body: Callable[[], None], after: Callable[[], None], state: int
 ) -> CudaGraph:
@@ -117,7 +125,7 @@ def capture_while(
     finally:
         driver.cuGraphDestroy(graph)
     drive(driver.cuGraphUpload(made, stream.handle), _PURPOSE)
-    return CudaGraph(driver, made, stream.handle)
+    return _WhileGraph(driver, made, stream.handle, more)
 
 
 def _more_kernel(stream: CudaStream) -> Any:

@@ -61,6 +61,7 @@ CudaSession::CudaSession(const CudaNetwork& network, std::unique_ptr<DeviceStrea
 CudaSession::~CudaSession() {
   const Active active(*stream_);
   stream_->drain();
+  const std::lock_guard<std::recursive_mutex> alone(allocating());
   graphs_.clear();
   call_ = nullptr;
 }

@@ -130,7 +130,7 @@ TEST_F(Gpu, ArraysInItsMemoryAreUsedInTheOrderOfTheirStream) {
   std::vector<float> image(2 * shape.elements());
   ASSERT_EQ(cudaMemcpy(image.data(), out, size, cudaMemcpyDeviceToHost), cudaSuccess);
   expect_near(image, on_host(shape, run()));
-  ASSERT_EQ(cudaMemset(labels, 99, label_map_.size()), cudaSuccess);
+  ASSERT_EQ(cudaMemsetAsync(labels, 99, label_map_.size(), caller), cudaSuccess);
   EXPECT_EQ(golden::outcome([&] { session->run(guest, {out, size, SEGGD_FLOAT32}, {}); }).status, SEGGD_LABEL_MAP);
   cudaFree(labels), cudaFree(out), cudaStreamDestroy(caller);
 }

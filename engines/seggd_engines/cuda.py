@@ -20,6 +20,7 @@ from seggd_engines.device import Bytes, DeviceGraph, DeviceMark, DeviceStream, K
 from seggd_engines.network import Buffer, CudaNetwork, DeviceArray, Latents, OnStep, Pixels, Run, Step
 from seggd_engines.nvtx_ranges import in_range
 from seggd_engines.profiling import CudaProfiledNetwork, LayerProfile, no_profile
+from seggd_engines.recording import ALLOCATING
 from seggd_rt.errors import EngineError, LabelMapError
 from seggd_rt.precision import Precision
 
@@ -235,9 +236,10 @@ class CudaSession:
     def close(self) -> None:
         """Give the graphs and the memory back."""
         self._stream.synchronize()
-        self._drop_graphs()
-        del self._call
-        self._stream.close()
+        with ALLOCATING:  # what the network holds goes with its bound call
+            self._drop_graphs()
+            del self._call
+            self._stream.close()
 
     @_on_its_gpu
     def call(self, times: int = 1) -> None:

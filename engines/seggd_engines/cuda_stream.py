@@ -160,11 +160,12 @@ class CudaStream:
                     driver.cuGraphDestroy(graph)
                 raise
             graph = drive(driver.cuStreamEndCapture(self._handle), purpose)
-        try:
-            made = drive(driver.cuGraphInstantiate(graph, 0), purpose)
-        finally:
-            driver.cuGraphDestroy(graph)
-        drive(driver.cuGraphUpload(made, self._handle), purpose)
+        with ALLOCATING:
+            try:
+                made = drive(driver.cuGraphInstantiate(graph, 0), purpose)
+            finally:
+                driver.cuGraphDestroy(graph)
+            drive(driver.cuGraphUpload(made, self._handle), purpose)
         return CudaGraph(driver, made, self._handle)
 
     def mark(self) -> DeviceMark:
@@ -216,7 +217,8 @@ class CudaGraph:
 
     def close(self) -> None:
         """Give it back."""
-        self._driver.cuGraphExecDestroy(self._graph)
+        with ALLOCATING:
+            self._driver.cuGraphExecDestroy(self._graph)
 
 
 class CudaMark:

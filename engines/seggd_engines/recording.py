@@ -13,7 +13,6 @@ from contextlib import contextmanager
 ALLOCATING = threading.RLock()
 """Held by what allocates or gives back, and by those who record in global mode, as ONNX Runtime does."""
 
-_counting = threading.Lock()
 _recordings = 0
 _collected_before = True
 
@@ -22,7 +21,8 @@ _collected_before = True
 def nothing_collected() -> Iterator[None]:
     """Hold Python's collector off in a block, whoever else does: it gives memory of unused objects back."""
     global _recordings, _collected_before
-    with _counting:
+    # The one lock there is: a collection that begins in it, and gives memory back, waits for no other.
+    with ALLOCATING:
         if _recordings == 0:
             _collected_before = gc.isenabled()
             gc.disable()
@@ -30,7 +30,7 @@ def nothing_collected() -> Iterator[None]:
     try:
         yield
     finally:
-        with _counting:
+        with ALLOCATING:
             _recordings -= 1
             if _recordings == 0 and _collected_before:
                 gc.enable()

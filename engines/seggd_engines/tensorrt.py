@@ -19,6 +19,7 @@ from seggd_engines.graph_files import graph_digest
 from seggd_engines.network import Availability, Buffer, DeviceKind, EngineInfo, NetworkShape, Session, require_usable
 from seggd_engines.plan_cache import PlanCache, StoredPlan
 from seggd_engines.profiling import LayerProfile
+from seggd_engines.recording import ALLOCATING
 from seggd_engines.signature import check_signature
 from seggd_engines.tensorrt_flavour import Flavour, Messages, TensorRT
 from seggd_engines.tensorrt_inspect import check_inspected, inspect, operators, why_invalid
@@ -161,7 +162,7 @@ class TensorRTNetwork:
         # TensorRT-RTX alone has the question.
         if hasattr(context, "is_stream_capturable") and not context.is_stream_capturable(stream):
             self._capturable = False
-        return _BoundCall(context, memory, stream, self._tensorrt.messages)
+        return _BoundCall(context, memory, stream, self._tensorrt.messages, self._gpu.ordinal)
 
     def profile(self, sample: Buffer, timestep: Buffer, out: Buffer, runs: int, stream: int) -> LayerProfile:
         """Time the layers of an execution context of its own: see `CudaProfiledNetwork.profile`."""
@@ -275,8 +276,9 @@ class TensorRTNetwork:
 class _BoundCall:
     """One evaluation on bound buffers; the context goes before the memory that it works in."""
 
-    def __init__(self, context: Any, memory: DeviceMemory, stream: int, messages: Messages) -> None:
+    def __init__(self, context: Any, memory: DeviceMemory, stream: int, messages: Messages, ordinal: int) -> None:
         self._context, self._memory, self._stream, self._messages = context, memory, stream, messages
+        self._ordinal = ordinal
 
     def __call__(self) -> None:
         with self._messages.heard() as said:
@@ -284,8 +286,9 @@ class _BoundCall:
                 raise said.failure("failed")
 
     def __del__(self) -> None:
-        del self._context
-        self._memory.close()
+        with ALLOCATING, on_gpu(self._ordinal):
+            del self._context
+            self._memory.close()
 
 
 def _warn_of_build(line: str) -> None:

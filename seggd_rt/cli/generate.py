@@ -108,6 +108,7 @@ def generate(
     from seggd_rt.cli.live_image import LiveImage, draw_watched, gif_bytes
     from seggd_rt.cli.run_progress import RunProgress
     from seggd_rt.cli.several_devices import run_on_each
+    from seggd_rt.dataset import require_kept
     from seggd_rt.loading import load_bundle
     from seggd_rt.output_check import OutputCheck
     from seggd_rt.plan import SliceNoise, plan_run
@@ -124,7 +125,10 @@ def generate(
     if retries and not min_dice:
         raise OptionError("--retries draws what misses --min-dice again: give that too")
     if "," in device:
-        raise typer.Exit(run_on_each([name.strip() for name in device.split(",")], sys.argv[1:]))
+        code = run_on_each([name.strip() for name in device.split(",")], sys.argv[1:])
+        if check and not code:
+            require_kept(Path(output))
+        raise typer.Exit(code)
     is_random = keep is not None and keep.strip().casefold() == "random"
     plan = plan_run(
         Bundle.open(bundle, require_signature=require_signature),
@@ -192,7 +196,7 @@ def _draw(
     checking: Checking | None = None,
 ) -> deque[Record]:
     """Draw a plan's images, and return the record of the last."""
-    from seggd_rt.dataset import run
+    from seggd_rt.dataset import require_kept, run
 
     started, finished = time.perf_counter(), 0
     last: deque[Record] = deque(maxlen=1)
@@ -219,6 +223,8 @@ def _draw(
     progress.say(f"{finished} image{'s' * (finished != 1)} in {time.perf_counter() - started:.1f} s")
     if dice:
         progress.say(f"checked: mean Dice {sum(dice) / len(dice):.3f}, lowest {min(dice):.3f} of {len(dice)}")
+    if checking is not None and plan.output.is_folder and plan.shard.of == 1:
+        require_kept(plan.output.path)
     return last
 
 

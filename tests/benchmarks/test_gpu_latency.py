@@ -153,9 +153,8 @@ def test_onnx_runtimes_other_ways_draw_the_same(
     monkeypatch.setattr(onnxruntime_contenders, "with_group_norms", fuse)
     task = Task(TINY, Precision.FP32, 2)
     expected = LoopContender(task, context.device).draw(3).pixels
-    names = [f"late {way}" for way in ("NCHW", "fused", "recorded", "fused, recorded")]
-    assert list(onnxruntime_contenders.onnxruntime_variants(task, context)) == names
-    asked = dataclasses.replace(context, contenders=("*", "*unrolled*"))
+    assert list(onnxruntime_contenders.onnxruntime_variants(task, context)) == ["late NCHW", "late fused"]
+    asked = dataclasses.replace(context, contenders=("*", "*unrolled*", "*recorded"))
     for name, make in onnxruntime_contenders.onnxruntime_variants(task, asked).items():
         contender = make()
         for _ in range(2):
@@ -311,6 +310,105 @@ def test_a_device_that_answers_nothing_is_left_to_another_process(
     assert context.record.document.in_hand is None
     assert context.record.gave_up("latency", "tiny/fp32/batch 1/broken")
     assert not context.record.settled("latency", "tiny/fp32/batch 1")
+
+
+class BadlyClosing(LoopContender):
+    def close(self) -> None:
+        raise EngineError("the GPU failed")
+
+
+def test_what_cannot_be_closed_takes_nothing_with_it(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, name = Task(TINY, Precision.FP32, 1), "tiny/fp32/batch 1"
+    monkeypatch.setattr(latency, "TASKS", (task,))
+    monkeypatch.setattr(latency, "steps_of", lambda task: (2,))
+    context.record.begin(a_run())
+    with_makers(monkeypatch, a=lambda: BadlyClosing(task, context.device))
+    outcome = work_through([latency.LATENCY], context)
+    assert (outcome.done, outcome.left) == (1, [])
+    group = context.record.find("latency", name)
+    assert isinstance(group, Group)
+    assert group.finished
+    assert context.record.document.in_hand is None
+    # Nor where it ends by a device that answers nothing.
+    context.record.begin(a_run())
+    context.record.forget(f"latency/{name}*")
+    with_makers(monkeypatch, a=lambda: BadlyClosing(task, context.device), b=broken)
+    with pytest.raises(DeviceLostError, match="/b"):
+        work_through([latency.LATENCY], dataclasses.replace(context, healthy=lambda: False))
+    assert not context.record.settled("latency", name)
+    assert isinstance(context.record.find("latency", f"{name}/a"), Timed)
+    assert work_through([latency.LATENCY], context).done == 1, "another process goes on"
+
+
+def test_who_dies_while_closing_is_known(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, seen = Task(TINY, Precision.FP32, 1), list[object]()
+
+    class Watching(LoopContender):
+        def close(self) -> None:
+            seen.append(context.record.document.in_hand)
+
+    with_makers(monkeypatch, a=lambda: Watching(task, context.device))
+    keep_group(context, task, rounds=1)
+    assert seen == [("latency", "tiny/fp32/batch 1/closing")]
+    assert context.record.document.in_hand is None
+
+
+def test_one_that_always_fails_makes_nobody_else_repeat(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, name, made = Task(TINY, Precision.FP32, 1), "tiny/fp32/batch 1", list[str]()
+    monkeypatch.setattr(latency, "TASKS", (task,))
+    monkeypatch.setattr(latency, "steps_of", lambda task: (2,))
+
+    def sound() -> Contender:
+        made.append("sound")
+        return LoopContender(task, context.device)
+
+    with_makers(monkeypatch, sound=sound, broken=broken)
+    for _ in range(2):
+        context.record.begin(a_run())
+        work_through([latency.LATENCY], context)
+    assert made == ["sound"]
+    for forgotten in ("broken", "sound"):  # what is forgotten is tried again, with those it is compared to
+        context.record.begin(a_run())
+        assert context.record.forget(f"latency/{name}/{forgotten}") == 1
+        assert work_through([latency.LATENCY], context).done == 1
+    assert made == ["sound"] * 3
+
+
+def test_a_run_that_is_cut_short_keeps_the_earlier_ones_figures(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, name = Task(TINY, Precision.FP32, 1), "tiny/fp32/batch 1"
+    context.record.begin(a_run())
+    with_makers(monkeypatch, a=lambda: LoopContender(task, context.device))
+    keep_group(context, task)
+    before = [context.record.find("latency", name), context.record.find("latency", f"{name}/a")]
+    context.record.begin(a_run())
+    with_makers(
+        monkeypatch, a=lambda: LoopContender(task, context.device), b=lambda: LoopContender(task, context.device)
+    )
+    short = dataclasses.replace(context, deadline=Deadline(0.0))
+    with pytest.raises(OutOfTime):
+        keep_group(short, task)
+    assert [context.record.find("latency", name), context.record.find("latency", f"{name}/a")] == before
+    new = context.record.find("latency", f"{name}/b")
+    assert isinstance(new, Timed)
+    assert new.step.count == 1
+
+
+def test_compiled_ones_join_when_the_others_are_measured(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, name, seen = Task(TINY, Precision.FP32, 1), "tiny/fp32/batch 1", list[int]()
+
+    def compiled() -> Contender:
+        found = context.record.find("latency", f"{name}/eager")
+        assert isinstance(found, Timed)
+        seen.append(found.step.count)
+        return LoopContender(task, context.device)
+
+    with_makers(monkeypatch, **{"x max-autotune": compiled, "eager": lambda: LoopContender(task, context.device)})
+    group = keep_group(context, task)
+    assert seen == [3], "before it is compiled the others have taken their turns"
+    assert group.contenders == ("eager", "x max-autotune")
+    assert (group.rounds, group.finished) == (3, True)
 
 
 def test_the_loop_is_compiled_once(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,6 +177,13 @@ def test_a_group_that_was_cut_short_is_shown_as_one(page: Path, tmp_path: Path) 
     assert f"| {EAGER_LOOP} fp16 | 2.9 |  | 4.68 |" in text
 
 
+def test_who_was_measured_another_time_is_shown_without_a_ratio(page: Path, tmp_path: Path) -> None:
+    record = fill(tmp_path / "h200.json")
+    record.keep("latency", f"{STEP}/later", timed(2.0, 101.0), 1)
+    write_page(page, [record])
+    assert "| later fp16 (another time) | 2 |  | 3.23 |" in page.read_text()
+
+
 def test_the_slower_session_stands_in_where_the_compiled_one_was_not_measured(tmp_path: Path) -> None:
     record = fill(tmp_path / "x.json")
     assert record.forget(f"latency/{STEP}/{WHOLE_LOOP}") == 1
