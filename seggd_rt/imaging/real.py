@@ -16,6 +16,7 @@ from PIL import Image
 from seggd_rt.errors import DataError, OptionError
 from seggd_rt.imaging.contract import PLAIN, LabelMapFile, Reading, RealFile
 from seggd_rt.imaging.fit import Fit, Window
+from seggd_rt.imaging.folder import printable
 from seggd_rt.imaging.formats import require_reader
 from seggd_rt.imaging.geometry import Geometry, Place
 from seggd_rt.labels import aspect_change
@@ -70,6 +71,7 @@ def read_real(
     -----
     ResizedImageWarning, MisplacedImageWarning
     """
+    _require_there(path)
     return _Images(require_reader(path).open_real(path, reading), manifest, reading, beside).chosen(index)
 
 
@@ -93,6 +95,7 @@ def read_region(
     OptionError
         See `read_real`.
     """
+    _require_there(path)
     return _Images(require_reader(path).open_region(path, reading), manifest, reading, beside, regions=True).chosen()
 
 
@@ -125,6 +128,11 @@ def choose(file: LabelMapFile | RealFile, reading: Reading, option: str = "--sli
     if index is not None and not 0 <= index < count:
         raise OptionError(f"{file.path} has no slice {index}: it has 0 to {count - 1}")
     return index or 0
+
+
+def _require_there(path: Path) -> None:
+    if not path.exists():
+        raise DataError(f"{printable(path)} is not there: give an image, or a folder with a DICOM series")
 
 
 @dataclass(frozen=True)
