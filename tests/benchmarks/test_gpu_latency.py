@@ -254,7 +254,7 @@ def test_contenders_may_be_chosen_and_others_added_later(context: Context, monke
     task, name = Task(TINY, Precision.FP32, 1), "tiny/fp32/batch 1"
     monkeypatch.setattr(latency, "TASKS", (task,))
     monkeypatch.setattr(latency, "steps_of", lambda task: (2,))
-    monkeypatch.setattr(latency, "_MOST_ROUNDS", 1)
+    monkeypatch.setattr(latency, "_BUDGET_S", 0.0)
     with_makers(
         monkeypatch,
         eager=lambda: LoopContender(task, context.device),
@@ -321,6 +321,7 @@ def test_what_cannot_be_closed_takes_nothing_with_it(context: Context, monkeypat
     task, name = Task(TINY, Precision.FP32, 1), "tiny/fp32/batch 1"
     monkeypatch.setattr(latency, "TASKS", (task,))
     monkeypatch.setattr(latency, "steps_of", lambda task: (2,))
+    monkeypatch.setattr(latency, "_BUDGET_S", 0.0)
     context.record.begin(a_run())
     with_makers(monkeypatch, a=lambda: BadlyClosing(task, context.device))
     outcome = work_through([latency.LATENCY], context)
@@ -357,6 +358,7 @@ def test_one_that_always_fails_makes_nobody_else_repeat(context: Context, monkey
     task, name, made = Task(TINY, Precision.FP32, 1), "tiny/fp32/batch 1", list[str]()
     monkeypatch.setattr(latency, "TASKS", (task,))
     monkeypatch.setattr(latency, "steps_of", lambda task: (2,))
+    monkeypatch.setattr(latency, "_BUDGET_S", 0.0)
 
     def sound() -> Contender:
         made.append("sound")
