@@ -102,10 +102,11 @@ class _Slice:
         return label_map
 
     def image(self) -> NDArray[np.float32]:
-        """Return its image, (H, W) float32 in the modality's own units, black lowest."""
+        """Return its image, (H, W) float32 in the modality's own units; without any, black lowest."""
         stored = self._stored()
         with damage(self.path):
-            if self.header.PhotometricInterpretation == _INVERTED:
+            # Of what has a unit, as Hounsfield's, it says how a viewer shows it, not what a value means.
+            if self.header.PhotometricInterpretation == _INVERTED and not self._has_unit():
                 bits, signed = int(self.header.BitsStored), bool(self.header.PixelRepresentation)
                 # The lowest becomes the highest of what is stored; of signed values that is -1 - value.
                 stored = (-1 if signed else (1 << bits) - 1) - stored.astype(np.int64)
@@ -113,6 +114,13 @@ class _Slice:
         if not np.isfinite(values).all():
             raise DataError(f"{self.path} states a rescale slope or intercept that is none: export it again")
         return values
+
+    def _has_unit(self) -> bool:
+        header = self.header
+        if header.get("ModalityLUTSequence"):
+            return True
+        scale = (header.get("RescaleSlope"), header.get("RescaleIntercept"))
+        return any(value is not None and float(value) != same for value, same in zip(scale, (1, 0), strict=True))
 
     def _stored(self) -> NDArray[Any]:
         self.stamp.check(self.path)

@@ -344,6 +344,10 @@ def test_inverted_images_are_turned(tmp_path: Path, dtype: type[np.integer]) -> 
     np.testing.assert_array_equal(found, limits.max + limits.min - stored.astype(np.int64))
     # Of class ids nothing is turned.
     np.testing.assert_array_equal(READER.open(tmp_path / "a.dcm").read(0), stored)
+    # Nor of what has a unit, in which values mean the same however they are shown.
+    data.RescaleSlope, data.RescaleIntercept = 2, -1024
+    found = READER.open_real(save(data, tmp_path / "units.dcm")).read(0)
+    np.testing.assert_array_equal(found, (2 * stored.astype(np.float64) - 1024).astype(np.float32))
 
 
 def test_a_lookup_table(tmp_path: Path) -> None:
