@@ -11,6 +11,7 @@ from seggd_engines.network import AnyNetwork, DeviceKind, Engine, EngineInfo, Ne
 from seggd_rt.bundle import Bundle
 from seggd_rt.errors import EngineError, EngineUnavailableError, OptionError
 from seggd_rt.generator import Generator
+from seggd_rt.manifest import Manifest
 from seggd_rt.precision import IMAGE_PSNR_DB, Precision
 from seggd_rt.request import is_whole
 from seggd_rt.self_check import SelfCheck, require_equal_rows
@@ -115,7 +116,7 @@ def _open(
     graphs = {graph.precision for graph in bundle.manifest.graphs}
     own = [choice for choice in there.precisions if engine.graph_precision(choice) in graphs]
     for candidate in (precision,) if precision else own or there.precisions[:1]:
-        generator = Generator(bundle, _network(bundle, engine, candidate, device, threads), notes)
+        generator = Generator(bundle, open_network(bundle, engine, candidate, device, threads), notes)
         try:
             with generator._pool.lend(1) as session:
                 if precision is not None or candidate is Precision.FP32:
@@ -154,12 +155,18 @@ def _flaw(check: SelfCheck, session: Session, info: EngineInfo) -> str | None:
     return None
 
 
-def _network(bundle: Bundle, engine: Engine, precision: Precision, device: str, threads: int | None) -> AnyNetwork:
-    manifest = bundle.manifest
+def open_network(
+    bundle: Bundle, engine: Engine, precision: Precision, device: str, threads: int | None = None
+) -> AnyNetwork:
+    """Open a bundle's graph with an engine, unchecked: see `Engine.open`."""
     graph = bundle.graph_file(bundle.graph(engine.graph_precision(precision)))
+    return engine.open(graph, network_shape(bundle.manifest), device=device, precision=precision, threads=threads)
+
+
+def network_shape(manifest: Manifest) -> NetworkShape:
+    """Return the sizes of a bundle's network."""
     image = manifest.image
-    shape = NetworkShape(image.channels, manifest.mask_channels, image.height, image.width)
-    return engine.open(graph, shape, device=device, precision=precision, threads=threads)
+    return NetworkShape(image.channels, manifest.mask_channels, image.height, image.width)
 
 
 def _unfit(engine: Engine, precision: Precision | None, device: str) -> str | None:

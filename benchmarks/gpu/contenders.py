@@ -84,21 +84,17 @@ class Task:
         """Return a whole run, from noise that every contender is given; made once, as it is not what is measured."""
         return _run_of(self, steps)
 
-    def make_run(self, steps: int) -> Run:
-        """Make it."""
-        tables = np.broadcast_to(self.torch.encode_table, (1, self.batch, *self.torch.encode_table.shape))
-        return Run(
-            table=self.table(steps),
-            label_maps=self.torch.label_maps(self.batch),
-            encode_tables=tables,
-            seeds=tuple(range(self.batch)),
-            noise=self.torch.noise(self.batch),
-        )
-
 
 @lru_cache(maxsize=8)
 def _run_of(task: Task, steps: int) -> Run:
-    return task.make_run(steps)
+    torch_subject, batch = task.torch, task.batch
+    return Run(
+        table=task.table(steps),
+        label_maps=torch_subject.label_maps(batch),
+        encode_tables=np.broadcast_to(torch_subject.encode_table, (1, batch, *torch_subject.encode_table.shape)),
+        seeds=tuple(range(batch)),
+        noise=torch_subject.noise(batch),
+    )
 
 
 class LoopContender:

@@ -47,11 +47,8 @@ class Turns:
             enqueued = self.contender.on_device(count)
             drawn = self.contender.draw(count)
             self.image.setdefault(count, []).append(drawn.seconds)
-            if enqueued is not None:
-                self.device.setdefault(count, []).append(enqueued.device_s)
-            host_s = drawn.host_s if drawn.host_s is not None else None if enqueued is None else enqueued.host_s
-            if host_s is not None:
-                self.host.setdefault(count, []).append(host_s)
+            self.device.setdefault(count, []).append(enqueued.device_s)
+            self.host.setdefault(count, []).append(enqueued.host_s if drawn.host_s is None else drawn.host_s)
 
     def forget(self) -> None:
         """Begin anew."""
@@ -66,8 +63,8 @@ class Turns:
             Image(
                 steps=count,
                 image=spread(taken),
-                device=spread(self.device[count]) if count in self.device else None,
-                host=spread(self.host[count]) if count in self.host else None,
+                device=spread(self.device[count]),
+                host=spread(self.host[count]),
             )
             for count, taken in self.image.items()
         )

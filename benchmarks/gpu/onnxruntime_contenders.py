@@ -17,6 +17,7 @@ from seggd_engines.network import Buffer, CudaNetwork, EngineInfo, NetworkShape
 from seggd_engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
 from seggd_rt.bundle import Bundle
 from seggd_rt.errors import EngineError
+from seggd_rt.loading import network_shape
 
 _RECORDED = {"enable_cuda_graph": "0"}
 """It records no graph of its own, so that the session may record the whole loop; where something in it forbids that, it
@@ -134,10 +135,7 @@ class UnrolledContender:
 def graph_of(task: Task, context: Context) -> tuple[Path, NetworkShape]:
     """Return a subject's graph in a task's precision, and its network's sizes."""
     bundle = Bundle.open(bundle_of(task.subject, context))
-    manifest = bundle.manifest
-    image = manifest.image
-    shape = NetworkShape(image.channels, manifest.mask_channels, image.height, image.width)
-    return bundle.graph_file(bundle.graph(task.precision)), shape
+    return bundle.graph_file(bundle.graph(task.precision)), network_shape(bundle.manifest)
 
 
 def derived(graph: Path, context: Context, name: str, derive: Callable[[Path, Path], object]) -> Path:

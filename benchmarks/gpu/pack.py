@@ -20,6 +20,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from seggd_rt.errors import DataError
+
 PACKAGES = (
     "msgspec", "platformdirs", "safetensors", "diffusers", "cuda-core", "cuda-bindings", "cuda-pathfinder",
     "onnxruntime-gpu",
@@ -46,7 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         wheels = download(options.packages or PACKAGES, Path(scratch), options.python)
         small = [wheel for wheel in wheels if wheel.stat().st_size < _LARGE]
         for name, group in [("small", small), *((w.name.split("-")[0], [w]) for w in wheels if w not in small)]:
-            packed = pack(group, Path(scratch, f"{name}.tar.xz"), options.capability)
+            try:
+                packed = pack(group, Path(scratch, f"{name}.tar.xz"), options.capability)
+            except DataError as error:
+                print(f"error: {name}: {error}", file=sys.stderr)
+                return 2
             for part in cut(packed, options.folder / name, int(options.part_mib * 2**20)):
                 print(f"{part.name}: {part.stat().st_size / 2**20:.1f} MiB")
     return 0
@@ -83,8 +89,13 @@ def without_other_gpus(library: bytes, architecture: int) -> bytes:
 
     CUDA's fat binaries are a header (magic, version, header's size, size of what follows) and entries: kind, version,
     header's size, size of the code, and at byte 28 the architecture.
+
+    Raises
+    ------
+    DataError
+        It has no code for this GPU: nothing would be left.
     """
-    data, at = bytearray(library), 0
+    data, at, built = bytearray(library), 0, set[int]()
     while (at := data.find(struct.pack("<I", _FATBIN_MAGIC), at)) >= 0:
         _, version, header, size = _FATBIN.unpack_from(data, at)
         if (version, header) != (1, _FATBIN.size):
@@ -95,10 +106,14 @@ def without_other_gpus(library: bytes, architecture: int) -> bytes:
             kind, _, header = struct.unpack_from("<HHI", data, entry)
             (length,) = struct.unpack_from("<Q", data, entry + 8)
             (built_for,) = struct.unpack_from("<I", data, entry + 28)
+            if kind == _KIND_MACHINE_CODE:
+                built.add(built_for)
             if (kind, built_for) != (_KIND_MACHINE_CODE, architecture):
                 data[entry + header : entry + header + length] = bytes(length)
             entry += header + length
         at = end
+    if built and architecture not in built:
+        raise DataError(f"the library has code for {', '.join(map(str, sorted(built)))} and none for {architecture}")
     return bytes(data)
 
 

@@ -59,14 +59,9 @@ class Record:
             if (m.part, m.name) == (part, name)
         )
 
-    def run_of(self, part: str, name: str) -> int | None:
-        """Return the index of the run that measured a thing, if any did."""
-        return next((m.run for m in self.document.measurements if (m.part, m.name) == (part, name)), None)
-
     def gave_up(self, part: str, name: str) -> bool:
         """Whether a thing failed in this very run."""
-        latest = len(self.document.runs) - 1
-        return self.run_of(part, name) == latest and isinstance(self.find(part, name), Failed)
+        return any((m.part, m.name) == (part, name) and isinstance(m.result, Failed) for m in self.failed())
 
     def failed(self) -> list[Measurement]:
         """Return what failed, or found something, in the latest run."""

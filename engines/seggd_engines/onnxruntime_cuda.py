@@ -1,8 +1,9 @@
 """ONNX Runtime's CUDA execution provider.
 
-A session of ONNX Runtime has one stream, fixed when it is made, and its runs cannot be recorded into a graph of the
-caller's (microsoft/onnxruntime#32081). So each bound call has a session of its own on the caller's stream, which
-captures its own graph, one a step; N of them hold N copies of the weights.
+A session of ONNX Runtime has one stream, fixed when it is made, and where it records a graph of its own its runs cannot
+be recorded into one of the caller's (microsoft/onnxruntime#32081). So each bound call has a session of its own on the
+caller's stream, which captures its own graph, one a step; N of them hold N copies of the weights. Told to record none
+(`enable_cuda_graph` "0"), it may be recorded by the caller: to be found out on a GPU.
 """
 
 from __future__ import annotations

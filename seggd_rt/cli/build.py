@@ -77,15 +77,14 @@ def build_bundle(
     SeggdError
         The bundle is not whole or lacks the graph, or the plan cannot be built or written.
     """
-    from seggd_engines.network import NetworkShape
     from seggd_engines.plan_cache import PlanCache
     from seggd_engines.tensorrt_plans import find_or_build
     from seggd_rt.bundle import Bundle
+    from seggd_rt.loading import network_shape
 
     bundle = Bundle.open(path, require_signature=require_signature)
-    manifest = bundle.manifest
     graph = bundle.graph_file(bundle.graph(options.precision))
-    shape = NetworkShape(manifest.image.channels, manifest.mask_channels, manifest.image.height, manifest.image.width)
+    shape = network_shape(bundle.manifest)
     gpu = gpu_to_build_on(options, device)
     with _shown_progress() as (say, show):
         plan = find_or_build(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.gpu import pack
+from seggd_rt.errors import DataError
 
 
 def fatbin(*entries: tuple[int, int, bytes]) -> bytes:
@@ -33,6 +34,11 @@ def test_code_for_other_gpus_becomes_zeroes_and_nothing_moves() -> None:
     found = pack.without_other_gpus(library, 90)
     assert found == library.replace(b"AAAA", bytes(4)).replace(b"ptx.", bytes(4)).replace(b"CC", bytes(2))
     assert b"BBBB" in found
+
+
+def test_a_library_without_code_for_the_gpu_is_refused() -> None:
+    with pytest.raises(DataError, match="has code for 80, 120 and none for 103"):
+        pack.without_other_gpus(fatbin((2, 80, b"AAAA"), (2, 120, b"BBBB"), (1, 103, b"ptx.")), 103)
 
 
 def test_a_number_that_only_looks_like_a_fat_binary_is_left_alone() -> None:

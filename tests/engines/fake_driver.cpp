@@ -600,23 +600,21 @@ DRIVER(cuPointerGetAttributes, unsigned count, const int* attributes, void** val
   return kSuccess;
 }
 
-// Copies that wait: on the default stream, in a word.
-DRIVER(cuMemcpyHtoD, Address to, const void* from, std::size_t size) {
-  const Status refused = refused_while_recording();
-  if (refused) return refused;
+// A copy that waits, on the default stream so to say; `checked` must be device memory.
+Status copy_now(void* to, const void* from, std::size_t size, Address checked) {
+  if (const Status refused = refused_while_recording()) return refused;
   run_all();
-  if (!live(to, size)) return broken = kIllegalAddress;
-  std::memcpy(reinterpret_cast<void*>(to), from, size);
+  if (!live(checked, size)) return broken = kIllegalAddress;
+  std::memcpy(to, from, size);
   return kSuccess;
 }
 
+DRIVER(cuMemcpyHtoD, Address to, const void* from, std::size_t size) {
+  return copy_now(reinterpret_cast<void*>(to), from, size, to);
+}
+
 DRIVER(cuMemcpyDtoH, void* to, Address from, std::size_t size) {
-  const Status refused = refused_while_recording();
-  if (refused) return refused;
-  run_all();
-  if (!live(from, size)) return broken = kIllegalAddress;
-  std::memcpy(to, reinterpret_cast<const void*>(from), size);
-  return kSuccess;
+  return copy_now(to, reinterpret_cast<const void*>(from), size, from);
 }
 
 DRIVER(cuMemcpyHtoDAsync, Address to, const void* from, std::size_t size, void* on) {
