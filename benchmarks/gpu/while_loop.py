@@ -59,8 +59,8 @@ class WhileSession(CudaSession):
 class _WhileGraph(CudaGraph):
     """A graph, and the kernel in it that nobody else keeps."""
 
-    def __init__(self, driver: Any, graph: Any, stream: int, kernel: Any) -> None:
-        super().__init__(driver, graph, stream)
+    def __init__(self, stream: CudaStream, recorded: Any, kernel: Any) -> None:
+        super().__init__(stream._driver, recorded, stream.handle, _PURPOSE)
         self._kernel = kernel
 
 
@@ -121,11 +121,10 @@ def capture_while(
 
             record(step, parameters.conditional.phGraph_out[0])
             record(after, graph, node)
-        made = drive(driver.cuGraphInstantiate(graph, 0), _PURPOSE)
-    finally:
+    except BaseException:
         driver.cuGraphDestroy(graph)
-    drive(driver.cuGraphUpload(made, stream.handle), _PURPOSE)
-    return _WhileGraph(driver, made, stream.handle, more)
+        raise
+    return _WhileGraph(stream, graph, more)
 
 
 def _more_kernel(stream: CudaStream) -> Any:

@@ -160,13 +160,7 @@ class CudaStream:
                     driver.cuGraphDestroy(graph)
                 raise
             graph = drive(driver.cuStreamEndCapture(self._handle), purpose)
-        with ALLOCATING:
-            try:
-                made = drive(driver.cuGraphInstantiate(graph, 0), purpose)
-            finally:
-                driver.cuGraphDestroy(graph)
-            drive(driver.cuGraphUpload(made, self._handle), purpose)
-        return CudaGraph(driver, made, self._handle)
+        return CudaGraph(driver, graph, self._handle, purpose)
 
     def mark(self) -> DeviceMark:
         """Mark the place in the queue that has been reached."""
@@ -206,10 +200,16 @@ class CudaStream:
 
 
 class CudaGraph:
-    """Captured work: see `DeviceGraph`."""
+    """Captured work, made ready from what was recorded, which goes: see `DeviceGraph`."""
 
-    def __init__(self, driver: Any, graph: Any, stream: int) -> None:
-        self._driver, self._graph, self._stream = driver, graph, stream
+    def __init__(self, driver: Any, recorded: Any, stream: int, purpose: str) -> None:
+        self._driver, self._stream = driver, stream
+        with ALLOCATING:
+            try:
+                self._graph = drive(driver.cuGraphInstantiate(recorded, 0), purpose)
+            finally:
+                driver.cuGraphDestroy(recorded)
+            drive(driver.cuGraphUpload(self._graph, stream), purpose)
 
     def launch(self) -> None:
         """Enqueue all of it at once."""
