@@ -29,6 +29,9 @@ def train(
     segments: SegmentMap = None,
     threshold: Threshold = None,
     network: Annotated[str, typer.Option(help="tiny, small, reference, or a JSON file.")] = "small",
+    init: Annotated[
+        Path | None, typer.Option(help="Start from this checkpoint's weights; image sizes may differ.")
+    ] = None,
     mask_encoding: Annotated[
         MaskEncoding, typer.Option(help="How labels become mask channels.")
     ] = MaskEncoding.ONE_HOT,
@@ -77,6 +80,7 @@ def train(
         segments=parse_map(segments or ()),
         threshold=threshold,
         network=network,
+        init=init,
         encoding=mask_encoding,
         ablation=ablation,
         empty_subset=empty_subset,

@@ -26,11 +26,12 @@ class Precision(StrEnum):
 
 _FREE = frozenset(
     {
-        *("data", "output", "resume", "stop_after", "threads", "licence", "training_data"),
+        *("data", "output", "init", "resume", "stop_after", "threads", "licence", "training_data"),
         *("checkpoint_every", "sample_every", "validate_every"),
     }
 )
-"""Options that a resumed run may change, because no weight depends on them. `data` is compared by content."""
+"""Options that a resumed run may change, because no later weight depends on them. `data` is compared by content;
+`init` is refused together with `resume`."""
 
 
 class TrainOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +52,7 @@ class TrainOptions(msgspec.Struct, frozen=True, kw_only=True):
     segments: dict[str, str] = {}
     threshold: float | None = None
     network: str = "small"
+    init: Path | None = None
     encoding: MaskEncoding = MaskEncoding.ONE_HOT
     ablation: bool = True
     empty_subset: float = 0.0
@@ -98,7 +100,8 @@ class TrainOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise OptionError(f"--weight-decay is {self.weight_decay}; it must be 0 or more")
         if not 0 <= self.empty_subset <= 1:
             raise OptionError(f"--empty-subset is {self.empty_subset}; it must lie in [0, 1]")
-
+        if self.init is not None and self.resume:
+            raise OptionError("--init and --resume exclude each other: a resumed run has weights, leave --init out")
         if self.intensity_range is not None:
             check_intensity_range(self.intensity_range)
 

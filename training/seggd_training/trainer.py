@@ -32,6 +32,7 @@ from seggd_training.batches import Batch, Batches, keyed_seed
 from seggd_training.config import Precision, TrainOptions, check_same_run
 from seggd_training.data import Dataset, Split, load_dataset
 from seggd_training.ema import MovingAverage
+from seggd_training.initial_weights import load_initial_weights
 from seggd_training.interrupt import noted_signals
 from seggd_training.leakage import check_apart
 from seggd_training.loss import Objective
@@ -147,7 +148,10 @@ class _Run:
         self._data_hash = fingerprint(train_set)
 
         torch.manual_seed(options.seed)
-        self._network: nn.Module = build_unet(self._config.unet).to(self._device)
+        self._network: nn.Module = build_unet(self._config.unet)
+        if options.init is not None:
+            load_initial_weights(self._network, self._config, options.init)
+        self._network.to(self._device)
         self._ema = MovingAverage(self._network, options.ema_decay)
         self._optimizer = torch.optim.AdamW(
             self._network.parameters(), lr=options.lr, weight_decay=options.weight_decay
