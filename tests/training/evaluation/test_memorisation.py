@@ -16,6 +16,7 @@ from seggd_rt.errors import DataError
 from seggd_rt.labels import name_classes
 from seggd_training.data import Dataset
 from seggd_training.evaluation import memorisation
+from seggd_training.evaluation.bootstrap import Estimate
 from seggd_training.evaluation.cases import Cases
 from seggd_training.evaluation.memorisation import NEAR, QUANTILES, Memorisation, measure_memorisation
 from seggd_training.evaluation.nearest import Nearest
@@ -70,6 +71,11 @@ def cases() -> Cases:
         titles=tuple(map(str, range(COUNT))),
         class_names=("background", "a"),
     )
+
+
+@pytest.fixture(scope="module")
+def measured(segmenter: Segmenter, training: Dataset, cases: Cases) -> Memorisation:
+    return measure_memorisation(segmenter, new_images(COUNT, seed=3), cases, training)[0]
 
 
 def copied(training: Dataset, chosen: NDArray[np.int64]) -> Images:
@@ -202,3 +208,34 @@ def test_tables_say_what_to_expect(segmenter: Segmenter, training: Dataset, case
     assert "Taken for copies: 40 of 40 generated images, and 0 of as many real ones" in verdict.caption
     blind = msgspec.structs.replace(found, pixels=msgspec.structs.replace(found.pixels, ratio=None), patients=None)
     assert memorisation_tables(blind, COUNT)[1].rows[0][1] == "-"
+
+
+@pytest.mark.parametrize(
+    ("ratio", "near", "said"),
+    [
+        (
+            (1.05, 1.02, 1.08),
+            (0.01, 0.0, 0.02),
+            "the median generated image is farther from the training images than the median real one, and fewer than 5%",
+        ),
+        ((0.9, 0.8, 0.95), (0.2, 0.1, 0.3), "nearer to the training images than the median real one, and more than 5%"),
+        ((0.98, 0.9, 1.1), (0.06, 0.01, 0.2), "do not differ beyond the interval, and about 5%"),
+        (None, (0.06, 0.01, 0.2), "medians cannot be compared, as that of real images is 0, and about 5%"),
+    ],
+)
+def test_the_conclusion_follows_from_the_figures(
+    ratio: tuple[float, float, float] | None, near: tuple[float, float, float], said: str, measured: Memorisation
+) -> None:
+    def estimate(values: tuple[float, float, float], count: int = 10) -> Estimate:
+        mean, low, high = values
+        return Estimate(mean=mean, low=low, high=high, count=count)
+
+    far = msgspec.structs.replace(
+        measured.pixels, ratio=None if ratio is None else estimate(ratio), nearer_than_near=estimate(near)
+    )
+    caption = memorisation_tables(msgspec.structs.replace(measured, pixels=far), COUNT)[1].caption
+    assert said in caption.partition("In pixels ")[2].partition("In features ")[0]
+    assert "smoother" not in caption
+    one = msgspec.structs.replace(far, nearer_than_near=estimate(near, count=1))
+    caption = memorisation_tables(msgspec.structs.replace(measured, pixels=one), COUNT)[1].caption
+    assert "In pixels the figures are of one patient and have no intervals: they decide nothing." in caption

@@ -13,7 +13,7 @@ from seggd_rt.wording import counted
 from seggd_training.evaluation.bootstrap import Estimate
 from seggd_training.evaluation.cost import Cost, CostRow
 from seggd_training.evaluation.interpolation import InterpolationScores
-from seggd_training.evaluation.memorisation import COPY, NEAR, Memorisation
+from seggd_training.evaluation.memorisation import COPY, NEAR, Distances, Memorisation
 from seggd_training.evaluation.nearest import SIDE
 from seggd_training.evaluation.realism import Realism
 from seggd_training.evaluation.record import Report
@@ -172,11 +172,33 @@ def memorisation_tables(found: Memorisation, images: int) -> tuple[TextTable, Te
                 ),
                 ("as far as real images", "1", f"{NEAR:g}", "0"),
             ),
-            f"{said} Generated images are smoother than real ones, and so a little nearer to all images. Of "
-            "copies that training turned or shifted, pixels see less than features.",
+            f"{said} {' '.join(_nearness(space, far) for space, far in spaces)} Of copies that training turned or "
+            "shifted, pixels see less than features.",
             frozenset({len(spaces)}),
         ),
     )
+
+
+def _nearness(space: str, far: Distances) -> str:
+    """Say whether generated images are nearer to training images than real ones are, as far as the intervals tell."""
+    ratio, near = far.ratio, far.nearer_than_near
+    if near.count < 2:
+        return f"In {space} the figures are of one patient and have no intervals: they decide nothing."
+    if ratio is None:
+        median = "medians cannot be compared, as that of real images is 0"
+    elif ratio.high < 1:
+        median = "the median generated image is nearer to the training images than the median real one"
+    elif ratio.low > 1:
+        median = "the median generated image is farther from the training images than the median real one"
+    else:
+        median = "the medians of generated and real images do not differ beyond the interval"
+    if near.low > NEAR:
+        tail = f"more than {NEAR:.0%} of the generated images are nearer than the nearest {NEAR:.0%} of real ones"
+    elif near.high < NEAR:
+        tail = f"fewer than {NEAR:.0%} of the generated images are nearer than the nearest {NEAR:.0%} of real ones"
+    else:
+        tail = f"about {NEAR:.0%} of the generated images are nearer than the nearest {NEAR:.0%} of real ones"
+    return f"In {space} {median}, and {tail}."
 
 
 def use_table(use: UseScores) -> TextTable:
