@@ -216,7 +216,7 @@ def test_tables_say_what_to_expect(segmenter: Segmenter, training: Dataset, case
         (
             (1.05, 1.02, 1.08),
             (0.01, 0.0, 0.02),
-            "the median generated image is farther from the training images than the median real one, and fewer than 5%",
+            "generated image is farther from the training images than the median real one, and fewer than 5%",
         ),
         ((0.9, 0.8, 0.95), (0.2, 0.1, 0.3), "nearer to the training images than the median real one, and more than 5%"),
         ((0.98, 0.9, 1.1), (0.06, 0.01, 0.2), "do not differ beyond the interval, and about 5%"),

@@ -6,9 +6,9 @@ alike first (`nearest.patterns`), and of the segmenter's features. Generated and
 and their patients are none of the training split's.
 
 Two things bear on the figures. A generator whose images are smoother than real ones draws images that are a little
-nearer to all images, so a ratio somewhat below 1 is no copy yet. And a copy that was turned or shifted, as training with
-augmentation may teach, is farther in pixels than a plain one; of that features see less, so an image that is too near in
-either is taken for a copy.
+nearer to all images, so a ratio somewhat below 1 is no copy yet. And a copy that was turned or shifted, as training
+with augmentation may teach, is farther in pixels than a plain one; of that features see less, so an image that is too
+near in either is taken for a copy.
 """
 
 from __future__ import annotations
