@@ -6,6 +6,7 @@ is killed, sees the old file or the new one. A `.part` left by a killed process 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -18,6 +19,21 @@ from seggd_rt.errors import OutputError
 
 _LONGEST_NAME = 255 - len("..json.part")
 """Bytes of a file's name, which the part of a record beside it makes longer: 255 are the most on the systems in use."""
+
+
+_partial: set[Path] = set()
+"""Partial files and folders that this process is writing."""
+
+
+def remove_partial_files() -> None:
+    """Remove every partial file and folder that this process is writing, just before it ends without cleaning up.
+
+    Any thread may call it: it waits for no other thread, raises nothing and keeps what is complete. Writers that go on
+    after it fail.
+    """
+    for part in list(_partial):
+        with contextlib.suppress(OSError):
+            _remove(part)
 
 
 class NewFile:
@@ -84,11 +100,13 @@ class NewFile:
         finally:
             if not whole:
                 self._part.unlink(missing_ok=True)
+            _partial.discard(self._part)
 
     def _open(self) -> BinaryIO:
         self._part.unlink(missing_ok=True)
         # O_EXCL: never write through a link that someone else put here.
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        _partial.add(self._part)
         return os.fdopen(os.open(self._part, flags, 0o666), "wb")
 
 
@@ -140,12 +158,14 @@ class NewFolder:
         finally:
             if not whole and self._made:
                 _remove(self._part)
+            _partial.discard(self._part)
 
     def _make(self) -> None:
         if self._in_the_way():
             raise OSError(f"another {'folder' if self.path.is_dir() else 'file'} has its name")
         _remove(self._part)
         self._made = True
+        _partial.add(self._part)
         self._part.mkdir()
 
     def _in_the_way(self) -> bool:

@@ -6,13 +6,22 @@ import os
 import resource
 import stat
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from seggd_rt.atomic import NewFile, NewFolder, check_writable, make_folder, write_file, write_new_file
+from seggd_rt.atomic import (
+    NewFile,
+    NewFolder,
+    check_writable,
+    make_folder,
+    remove_partial_files,
+    write_file,
+    write_new_file,
+)
 from seggd_rt.errors import OutputError
 
 
@@ -145,6 +154,22 @@ def test_a_full_disk_leaves_no_new_file(tmp_path: Path) -> None:
     with file_size_limit(10), pytest.raises(OutputError, match="cannot be written"):
         write_new_file(tmp_path / "key", b"x" * 1000)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_partial_files_may_be_removed_from_another_thread(tmp_path: Path) -> None:
+    (tmp_path / "done").write_bytes(b"whole")
+    with (
+        pytest.raises(OutputError, match="cannot be written"),
+        NewFolder(tmp_path / "folder", ends_in_x) as folder,
+        NewFile(tmp_path / "done") as file,
+    ):
+        folder.write("a.x", b"1")
+        file.write(b"half")
+        watchdog = threading.Thread(target=remove_partial_files)
+        watchdog.start()
+        watchdog.join()
+        assert [path.name for path in tmp_path.iterdir()] == ["done"]
+    assert (tmp_path / "done").read_bytes() == b"whole"
 
 
 def ends_in_x(path: Path) -> bool:
