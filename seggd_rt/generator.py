@@ -318,7 +318,8 @@ class Generator:
         real
             (H, W[, C]): float in [0, 1] or uint8.
         region
-            (H, W) booleans, or float in [0, 1] for a soft edge: where to draw.
+            (H, W) booleans, or numbers that are all 0 or 1, or all 0 or 255: where to draw. Of a label map give
+            `numpy.isin(label_map, ids)`.
         mask
             (H, W) or (N, H, W) integers: what the whole image is to show.
         seed, seeds, **how

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from seggd_rt.errors import LabelMapError, OptionError
+from seggd_rt.errors import DataError, LabelMapError, OptionError
 from seggd_rt.wording import either, some_of
 
 MAX_LABEL = 255
@@ -137,12 +137,57 @@ def select_classes(
     if keep is None and drop is None:
         return tuple(c.id for c in foreground)
     given = keep if keep is not None else drop or ()
-    named = {_find_class(name, classes) for name in ([given] if isinstance(given, str) else given)}
+    found = [_find_class(name, classes) for name in ([given] if isinstance(given, str) else given)]
+    if any(c.id == 0 for c in found):
+        raise OptionError(f"'{classes[0].name}' is the background, which is always there: name foreground classes only")
+    named = {c.id for c in found}
     kept = tuple(c.id for c in foreground if (c.id in named) == (keep is not None))
     if not kept:
         word = "keep names no class" if keep is not None else "drop leaves no class"
         raise OptionError(f"{word}: at least one of {_listed(foreground)} must stay")
     return kept
+
+
+def find_classes(classes: Sequence[LabelClass], names: Iterable[str]) -> tuple[LabelClass, ...]:
+    """Return the classes of these names, the background's among them, in order of their ids.
+
+    Case does not matter.
+
+    Raises
+    ------
+    OptionError
+        A name is unknown, or there is none.
+    """
+    named = {_find_class(name, classes).id for name in names}
+    if not named:
+        raise OptionError(f"no class is named: give at least one of {_listed(classes)}")
+    return tuple(c for c in classes if c.id in named)
+
+
+def check_region(region: ArrayLike) -> NDArray[np.bool_]:
+    """Return a region as booleans, true inside.
+
+    Parameters
+    ----------
+    region
+        (H, W) booleans, or numbers that are all 0 or 1, or all 0 or 255.
+
+    Raises
+    ------
+    DataError
+        It holds anything else, as a label map or a soft edge does.
+    """
+    array = np.asarray(region)
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"a region must hold booleans, 0/1 or 0/255; this one holds {array.dtype}")
+    for inside in (1, 255):
+        if ((array == 0) | (array == inside)).all():
+            return np.asarray(array == inside)
+    values = [f"{value:g}" for value in np.unique(array)]
+    raise DataError(
+        f"a region has other values than 0/1 or 0/255 ({some_of(values)}): write one of these, or select classes of a "
+        "label map, by --region-classes or numpy.isin"
+    )
 
 
 def check_label_map(label_map: ArrayLike, classes: Sequence[LabelClass]) -> NDArray[np.uint8]:
@@ -252,7 +297,7 @@ def colorize(label_map: NDArray[np.uint8], classes: Sequence[LabelClass]) -> NDA
     return colors[label_map]
 
 
-def _find_class(name: str, classes: Sequence[LabelClass]) -> int:
+def _find_class(name: str, classes: Sequence[LabelClass]) -> LabelClass:
     if not isinstance(name, str):
         raise OptionError(f"{name!r} is no class name: there are {_listed(classes[1:])}")
     by_name = {c.name.casefold(): c for c in classes}
@@ -261,9 +306,7 @@ def _find_class(name: str, classes: Sequence[LabelClass]) -> int:
         near = difflib.get_close_matches(name.strip().casefold(), by_name, n=1, cutoff=0.4)
         hint = f"did you mean '{by_name[near[0]].name}'?" if near else f"there are {_listed(classes[1:])}"
         raise OptionError(f"there is no class '{name.strip()}': {hint}")
-    if found.id == 0:
-        raise OptionError(f"'{found.name}' is the background, which is always there: name foreground classes only")
-    return found.id
+    return found
 
 
 def _listed(classes: Sequence[LabelClass]) -> str:

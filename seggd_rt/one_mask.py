@@ -75,13 +75,15 @@ class OneMask:
         """
         return read_real(path, self.manifest, self.reading, self.place, index)
 
-    def read_region(self, path: Path, index: int | None = None) -> NDArray[np.float32]:
+    def read_region(
+        self, path: Path, index: int | None = None, classes: Sequence[str] | None = None
+    ) -> NDArray[np.float32]:
         """Return the region that lies where it does, or a volume's slice `index` where places cannot be compared.
 
         See `seggd_rt.imaging.real.read_region`.
         """
         reading = self.reading if index is None else replace(self.reading, index=index)
-        return read_region(path, self.manifest, reading, self.place)
+        return read_region(path, self.manifest, reading, self.place, classes)
 
     @property
     def name(self) -> str:

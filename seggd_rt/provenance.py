@@ -68,6 +68,8 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
         Of the real image in an interpolation, and the classes kept after the mixing; None elsewhere.
     region_sha256
         Of the region drawn anew, (H, W) float32 in the bundle's size; None where all was drawn.
+    region_classes
+        Names of the classes of a label map that were the region; None where the region was given as such.
     fit
         How the label map was fitted: see `seggd_rt.imaging.fit.Fit`.
     mark
@@ -99,6 +101,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     weight: float | None = None
     then_classes: tuple[str, ...] | None = None
     region_sha256: str | None = None
+    region_classes: tuple[str, ...] | None = None
     fit: str = "resize"
     mark: str | None = None
     check: CheckResult | None = None

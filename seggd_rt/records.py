@@ -77,6 +77,7 @@ def record_making(
     weight: float | None = None,
     then_classes: tuple[str, ...] | None = None,
     region: NDArray[np.float32] | None = None,
+    region_classes: tuple[str, ...] | None = None,
 ) -> Provenance:
     """Say how an image was made, which was not checked.
 
@@ -90,7 +91,7 @@ def record_making(
         The classes kept; those of the settings if None.
     start, real, region
         Noise, (C, H, W), real image, (H, W[, C]) float32, and region, (H, W) float32, that it was drawn from.
-    seed, fit, at, weight, then_classes
+    seed, fit, at, weight, then_classes, region_classes
         See `Provenance`.
     """
     kept = settings.classes if classes is None else classes
@@ -110,6 +111,7 @@ def record_making(
         weight=weight,
         then_classes=then_classes,
         region_sha256=None if region is None else digest(region),
+        region_classes=region_classes,
         fit=fit,
         engine=generator.engine.engine,
         precision=generator.engine.precision,

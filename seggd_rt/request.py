@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from seggd_engines.guests import is_guest, view
 from seggd_engines.network import DeviceArray
 from seggd_rt.errors import DataError, LabelMapError, OptionError
-from seggd_rt.labels import check_label_map
+from seggd_rt.labels import check_label_map, check_region
 from seggd_rt.manifest import Manifest
 from seggd_rt.noise import check_seed, derive_seed
 
@@ -125,20 +125,20 @@ class Inputs:
         return np.moveaxis(pixels.reshape(shapes[0]) * 2 - 1, -1, 0).astype(np.float32)
 
     def region(self, region: ArrayLike) -> NDArray[np.float32]:
-        """Return a region as weights, (H, W) float32 in [0, 1].
+        """Return a region as weights, (H, W) float32: 1 inside, 0 outside.
 
         Raises
         ------
         DataError
-            It has the wrong type or shape, or values outside [0, 1].
+            It has the wrong shape, is empty, or has other values than `seggd_rt.labels.check_region` takes.
         """
-        size = self.image_shape[1:]
-        array = np.asarray(region)
-        if array.shape != size or array.dtype.kind not in "biuf" or not ((array >= 0) & (array <= 1)).all():
-            raise DataError(f"a region must be booleans, or float in [0, 1], {size}; it is {array.dtype} {array.shape}")
-        if not array.any():
+        size, array = self.image_shape[1:], np.asarray(region)
+        if array.shape != size:
+            raise DataError(f"a region must have shape {size}; this one has {array.shape}")
+        inside = check_region(array)
+        if not inside.any():
             raise DataError("the region is empty: there is nothing to draw in it")
-        return array.astype(np.float32)
+        return inside.astype(np.float32)
 
     def output(self, out: object, visible: tuple[int, ...]) -> HostOrDevice:
         """Return the caller's array for images of a shape, float32 or uint8.

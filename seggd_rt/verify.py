@@ -7,6 +7,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -222,7 +223,8 @@ def _draw(
     if made.region_sha256 is not None:
         if inputs.region is None:
             raise OptionError("a region of this image was drawn anew: give it with --region")
-        region = _known(find_region, inputs.region, generator, inputs, place, made.region_sha256)
+        find = partial(find_region, classes=made.region_classes)
+        region = _known(find, inputs.region, generator, inputs, place, made.region_sha256)
         without = {name: value for name, value in how.items() if name not in ("guidance", "against")}
         return generator.inpaint(real, region, label_map, seed=made.seed, **without)  # type: ignore[arg-type]
     at = 0.6 if made.at is None else made.at

@@ -236,7 +236,17 @@ class TestRegionEdit:
         with pytest.raises(DataError, match="empty"):
             make().inpaint(real, np.zeros((24, 32), bool), mask, steps=5)
 
-    @pytest.mark.parametrize("region", [np.ones((24, 33)), np.full((24, 32), 2.0), np.full((24, 32), "x")])
+    @pytest.mark.parametrize("inside", [np.True_, np.uint8(1), np.uint8(255), np.float32(1)])
+    def test_a_region_is_booleans_or_0_and_1_or_255(
+        self, make: Make, mask: NDArray[np.uint8], real: NDArray[np.float32], inside: Any
+    ) -> None:
+        region = np.tri(24, 32, dtype=bool)
+        found = make().inpaint(real, np.where(region, inside, 0).astype(inside.dtype), mask, seed=3, steps=5)
+        np.testing.assert_array_equal(found, make().inpaint(real, region, mask, seed=3, steps=5))
+
+    @pytest.mark.parametrize(
+        "region", [np.ones((24, 33)), np.full((24, 32), 2.0), np.full((24, 32), 0.5), np.full((24, 32), "x")]
+    )
     def test_what_is_no_region(
         self, make: Make, mask: NDArray[np.uint8], real: NDArray[np.float32], region: NDArray[Any]
     ) -> None:

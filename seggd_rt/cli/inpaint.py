@@ -17,11 +17,11 @@ def inpaint(
     bundle: options.BundleFolder,
     mask: options.OneMask,
     real: options.RealImage,
-    region: Annotated[
-        Path,
-        typer.Option(help="Where to draw: white of .png or .npy, softly where grey; what is not 0 of NIfTI or DICOM."),
-    ],
+    region: Annotated[Path, typer.Option(help="Where to draw: a file of booleans, 0/1 or 0/255.")],
     output: Annotated[str, typer.Option("--output", "-o", help="A .png, .npy, .nii.gz, .nii or .dcm.")],
+    region_classes: Annotated[
+        str | None, typer.Option(help="The classes a,b of a label map that are the region.")
+    ] = None,
     grid: Annotated[bool, typer.Option("--grid", help="Write a labelled grid of real image, mask and image.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the image and of the real image's noise.")] = 0,
     steps: options.Steps = None,
@@ -47,7 +47,7 @@ def inpaint(
     from seggd_rt.bundle import Bundle
     from seggd_rt.cli.generate import describe
     from seggd_rt.imaging.grid import png_bytes, render_titled, rgb
-    from seggd_rt.labels import colorize
+    from seggd_rt.labels import colorize, find_classes
     from seggd_rt.loading import load_bundle
     from seggd_rt.one_mask import OneMask
     from seggd_rt.output import check_apart, grid_file
@@ -61,7 +61,9 @@ def inpaint(
     one = OneMask.read(mask, opened.manifest, reading)
     files = [grid_file(output)] if grid else one.files(output, [f"{one.name}_{seed}"], None, [real, region])
     image = one.read_real(real, real_slice)
-    where = one.read_region(region, real_slice)
+    named = options.names(region_classes)
+    inside = None if named is None else tuple(c.name for c in find_classes(opened.manifest.classes, named))
+    where = one.read_region(region, real_slice, inside)
     with load_bundle(opened, engine=engine, precision=precision, device=device, threads=threads) as generator:
         typer.echo(describe(generator.engine), err=True)
         how: HowToDraw = {
@@ -74,7 +76,16 @@ def inpaint(
         }
         drawn = generator.inpaint(image, where, one.label_map, seed=seed, **how)
         settings = Settings.resolve(generator.manifest, how)
-        made = record_making(generator, settings, one.label_map, seed=seed, fit=reading.fit, real=image, region=where)
+        made = record_making(
+            generator,
+            settings,
+            one.label_map,
+            seed=seed,
+            fit=reading.fit,
+            real=image,
+            region=where,
+            region_classes=inside,
+        )
         if grid:
             classes = generator.manifest.classes
             cells = [

@@ -189,13 +189,15 @@ class Reader(Protocol):
             It is not of this format, is damaged, cannot be read, or what it holds cannot be an image.
         """
 
-    def open_region(self, path: Path, reading: Reading) -> RealFile:
-        """Open a file of regions by its header: of physical values zero is outside, else they are shares of inside.
+    def open_region(self, path: Path, reading: Reading) -> LabelMapFile:
+        """Open a file of regions by its header: maps of values that `seggd_rt.labels.check_region` takes or refuses.
+
+        Segments of a segmentation are all 1, whatever their names.
 
         Raises
         ------
-        DataError
-            See `open_real`.
+        DataError, LabelMapError
+            See `open`.
         """
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seggd_rt.errors import DataError, LabelMapError
-from seggd_rt.imaging.contract import MAX_VOXELS, PLAIN, Format, LabelMapFile, Reading, RealFile
+from seggd_rt.imaging.contract import MAX_VOXELS, PLAIN, Format, LabelMapFile, Reading
 from seggd_rt.imaging.dicom_file import (
     DIRECTORY,
     SEGMENTATIONS,
@@ -194,11 +194,11 @@ class DicomReader:
             raise DataError(f"{path} is a segmentation, no image: give the images that it is of")
         return _open_slices(path, reading, labels=False)
 
-    def open_region(self, path: Path, reading: Reading = PLAIN) -> RealFile:
+    def open_region(self, path: Path, reading: Reading = PLAIN) -> LabelMapFile:
         """Open a segmentation, whose segments are inside, or slices: see `Reader.open_region`."""
         if not path.is_dir() and _kind(path) in SEGMENTATIONS:
             return open_segmentation(path, reading, region=True)
-        return _open_slices(path, reading, labels=False)
+        return self.open(path, reading)
 
 
 def _kind(path: Path) -> str:

@@ -173,8 +173,8 @@ class NiftiReader:
         return self._volume(path, reading, labels=False)
 
     def open_region(self, path: Path, reading: Reading = PLAIN) -> NiftiVolume:
-        """Open a region as what a real image may be: see `Reader.open_region`."""
-        return self.open_real(path, reading)
+        """Open a region as a label volume: see `Reader.open_region`."""
+        return self.open(path, reading)
 
     def _volume(self, path: Path, reading: Reading, *, labels: bool) -> NiftiVolume:
         stamp = Stamp.of(path)

@@ -162,24 +162,15 @@ class NpyReader:
         check_size(path, *array.shape[:2])
         return NpyReal(array)
 
-    def open_region(self, path: Path, reading: Reading = PLAIN) -> NpyReal:
-        """Open a region as what a real image may be: see `Reader.open_region`."""
-        return self.open_real(path, reading)
+    def open_region(self, path: Path, reading: Reading = PLAIN) -> NpyLabelMaps:
+        """Open a region as a label map, whose numbers may be saved as floats: see `Reader.open_region`."""
+        return _label_maps(NpyArray.open(path))
 
     def open(self, path: Path, reading: Reading = PLAIN) -> NpyLabelMaps:
         """Open a .npy by its header: see `Reader.open`."""
         array = NpyArray.open(path)
         check_integers(path, array.dtype)
-        if len(array.shape) not in (2, 3):
-            raise LabelMapError(f"{path} has shape {array.shape}; label maps have (H, W), a stack of them (N, H, W)")
-        if len(array.shape) == 3 and array.shape[0] == 0:
-            raise LabelMapError(f"{path} is a stack of no label maps: it has shape {array.shape}")
-        try:
-            check_axes(array.shape)
-        except LabelMapError as error:
-            raise LabelMapError(f"{path}: {error}") from error
-        check_size(path, *array.shape[-2:])
-        return NpyLabelMaps(array)
+        return _label_maps(array)
 
 
 class NpyWriter:
@@ -217,6 +208,27 @@ class NpyWriter:
         except OSError as error:
             raise DataError(f"{_beside(path)} cannot be read ({error.strerror or error})") from error
         return parse(data, str(_beside(path)))
+
+
+def _label_maps(array: NpyArray) -> NpyLabelMaps:
+    """Return an array as label maps.
+
+    Raises
+    ------
+    LabelMapError
+        Its shape is not theirs.
+    """
+    path = array.path
+    if len(array.shape) not in (2, 3):
+        raise LabelMapError(f"{path} has shape {array.shape}; label maps have (H, W), a stack of them (N, H, W)")
+    if len(array.shape) == 3 and array.shape[0] == 0:
+        raise LabelMapError(f"{path} is a stack of no label maps: it has shape {array.shape}")
+    try:
+        check_axes(array.shape)
+    except LabelMapError as error:
+        raise LabelMapError(f"{path}: {error}") from error
+    check_size(path, *array.shape[-2:])
+    return NpyLabelMaps(array)
 
 
 def _beside(path: Path) -> Path:

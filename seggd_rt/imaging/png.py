@@ -116,9 +116,9 @@ class PngReader:
         """Open a real image: see `Reader.open_real`."""
         return PngReal(path)
 
-    def open_region(self, path: Path, reading: Reading = PLAIN) -> PngReal:
-        """Open a region as what a real image may be: see `Reader.open_region`."""
-        return self.open_real(path, reading)
+    def open_region(self, path: Path, reading: Reading = PLAIN) -> PngLabelMap:
+        """Open a region as a label map: see `Reader.open_region`."""
+        return self.open(path, reading)
 
     def open(self, path: Path, reading: Reading = PLAIN) -> PngLabelMap:
         """Open a PNG by its header: see `Reader.open`."""

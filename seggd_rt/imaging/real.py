@@ -1,14 +1,16 @@
-"""Real images in, from every format that is read, in a bundle's size and between its black and its white."""
+"""Real images and regions in, from every format that is read, in a bundle's size.
+
+Real images lie between the bundle's black and its white.
+"""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -19,11 +21,8 @@ from seggd_rt.imaging.fit import Fit, Window
 from seggd_rt.imaging.folder import printable
 from seggd_rt.imaging.formats import require_reader
 from seggd_rt.imaging.geometry import Geometry, Place
-from seggd_rt.labels import aspect_change
-from seggd_rt.manifest import ImageSpec, Manifest
-
-_ALMOST_BLACK = 1 / 64
-"""A region that is nowhere brighter was most likely written as 0 and 1."""
+from seggd_rt.labels import aspect_change, check_label_map, check_region, find_classes
+from seggd_rt.manifest import Manifest
 
 
 class ResizedImageWarning(UserWarning):
@@ -72,46 +71,58 @@ def read_real(
     ResizedImageWarning, MisplacedImageWarning
     """
     _require_there(path)
-    return _Images(require_reader(path).open_real(path, reading), manifest, reading, beside).chosen(index)
+    return _Reals(require_reader(path).open_real(path, reading), manifest, reading, beside).chosen(index)
 
 
 def read_region(
-    path: Path, manifest: Manifest, reading: Reading = PLAIN, beside: Place | None = None
+    path: Path,
+    manifest: Manifest,
+    reading: Reading = PLAIN,
+    beside: Place | None = None,
+    classes: Sequence[str] | None = None,
 ) -> NDArray[np.float32]:
-    """Return a region in a bundle's size, (H, W) float32 in [0, 1]: 1 inside, 0 outside, between them at a soft edge.
+    """Return a region in a bundle's size, (H, W) float32: 1 inside, 0 outside.
 
     Parameters
     ----------
     path
-        Grey: booleans, bytes or floats in [0, 1]; of NIfTI and DICOM zero is outside, everything else inside, as all
-        segments of a segmentation are.
+        A file of any format that label maps are read from, of values that `seggd_rt.labels.check_region` takes; all
+        segments of a DICOM segmentation are inside. With `classes` a label map.
     manifest, reading, beside
-        As for `read_real`.
+        As for `read_real`; a region of another size is resized as label maps are, by nearest neighbor.
+    classes
+        Names of the classes whose pixels are inside.
 
     Raises
     ------
     DataError
-        As for `read_real`; or its bytes are 0 and 1, which would be next to nothing of 255.
+        It cannot be read, holds other values, or lies elsewhere than the label map in one frame of reference.
+    LabelMapError
+        With `classes` it is no label map of the bundle's classes.
     OptionError
-        See `read_real`.
+        See `read_real`; or a class is unknown.
     """
     _require_there(path)
-    return _Images(require_reader(path).open_region(path, reading), manifest, reading, beside, regions=True).chosen()
+    return _open_regions(path, manifest, reading, beside, classes).chosen()
 
 
 def find_real(
     path: Path, manifest: Manifest, reading: Reading, beside: Place | None, is_it: Callable[[NDArray[np.float32]], bool]
 ) -> NDArray[np.float32] | None:
     """Return that image of a file, as `read_real` returns it, which is the one; None without. Others may be damaged."""
-    return _Images(require_reader(path).open_real(path, reading), manifest, reading, beside).find(is_it)
+    return _Reals(require_reader(path).open_real(path, reading), manifest, reading, beside).find(is_it)
 
 
 def find_region(
-    path: Path, manifest: Manifest, reading: Reading, beside: Place | None, is_it: Callable[[NDArray[np.float32]], bool]
+    path: Path,
+    manifest: Manifest,
+    reading: Reading,
+    beside: Place | None,
+    is_it: Callable[[NDArray[np.float32]], bool],
+    classes: Sequence[str] | None = None,
 ) -> NDArray[np.float32] | None:
     """Return that region of a file, as `read_region` returns it, which is the one; None without."""
-    file = require_reader(path).open_region(path, reading)
-    return _Images(file, manifest, reading, beside, regions=True).find(is_it)
+    return _open_regions(path, manifest, reading, beside, classes).find(is_it)
 
 
 def choose(file: LabelMapFile | RealFile, reading: Reading, option: str = "--slice") -> int:
@@ -139,11 +150,10 @@ def _require_there(path: Path) -> None:
 class _Images:
     """The images, or regions, of a file, for a bundle."""
 
-    file: RealFile
+    file: RealFile | LabelMapFile
     manifest: Manifest
     reading: Reading
     beside: Place | None
-    regions: bool = False
 
     def chosen(self, index: int | None = None) -> NDArray[np.float32]:
         """Return the one that is meant: `index`, or the one beside the label map."""
@@ -207,6 +217,39 @@ class _Images:
         warnings.warn(f"{about}: they are laid over each other all the same", MisplacedImageWarning, stacklevel=4)
 
     def _read(self, index: int) -> NDArray[Any]:
+        """Return the pixels of one, checked, in the file's size."""
+        raise NotImplementedError
+
+    def _image(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
+        """Return pixels that `_read` returned as the bundle takes them."""
+        raise NotImplementedError
+
+    def _window(self, pixels: NDArray[Any]) -> Window:
+        """Return which of the file's pixels are taken, and warn where they are resized."""
+        found, size = (pixels.shape[0], pixels.shape[1]), self._size
+        if self.reading.fit is Fit.RESIZE and found != size:
+            squeezed = ", which changes its aspect ratio: crop or pad it" if aspect_change(found, size) else ""
+            warnings.warn(
+                f"{self.file.path} is {found[0]}x{found[1]} and is resized to {size[0]}x{size[1]}{squeezed}",
+                ResizedImageWarning,
+                stacklevel=5,
+            )
+        # A picture has no spacing: that of the label map it is mixed with is meant.
+        geometry = self.file.geometry or (None if self.beside is None else self.beside.geometry)
+        return Window.of(self.reading.fit, found, size, geometry)
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        return self.manifest.image.height, self.manifest.image.width
+
+
+@dataclass(frozen=True)
+class _Reals(_Images):
+    """The real images of a file."""
+
+    file: RealFile
+
+    def _read(self, index: int) -> NDArray[Any]:
         pixels = self.file.read(index)
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
             raise DataError(
@@ -215,17 +258,46 @@ class _Images:
         return pixels
 
     def _image(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
-        """Return pixels of the file as the bundle takes them."""
-        file, image = self.file, self.manifest.image
-        # A picture has no spacing: that of the label map it is mixed with is meant.
-        geometry = file.geometry or (None if self.beside is None else self.beside.geometry)
-        if not self.regions:
-            return _fitted(file, _in_range(file, pixels, self.manifest), image, self.reading.fit, geometry)
-        shares = (pixels != 0).astype(np.float32) if file.physical else _in_range(file, pixels, self.manifest)
-        region = _fitted(file, shares, msgspec.structs.replace(image, channels=1), self.reading.fit, geometry)
-        if 0 < region.max() <= _ALMOST_BLACK:
-            raise DataError(f"{file.path} has no value over {region.max():.3g} of white: write 255 where to draw")
-        return region
+        pixels = _in_range(self.file, pixels, self.manifest)
+        if pixels.ndim == 3 and pixels.shape[2] == 1:
+            pixels = pixels[..., 0]
+        channels, drawn = 1 if pixels.ndim == 2 else pixels.shape[2], self.manifest.image.channels
+        if channels != drawn:
+            raise DataError(
+                f"{self.file.path} has {channels} channels, and this bundle draws {drawn}: convert it first, or give "
+                "one image of a stack"
+            )
+        return _resized(self._window(pixels).cut(pixels), self._size)
+
+
+@dataclass(frozen=True)
+class _Regions(_Images):
+    """The regions of a file: its own values, or classes of its label maps, by id."""
+
+    file: LabelMapFile
+    ids: tuple[int, ...] | None
+
+    def _read(self, index: int) -> NDArray[np.uint8]:
+        values = self.file.read(index)
+        try:
+            if self.ids is None:
+                return check_region(values).astype(np.uint8)
+            return np.isin(check_label_map(values, self.manifest.classes), self.ids).astype(np.uint8)
+        except DataError as error:
+            raise type(error)(f"{self.file.path}: {error}") from error
+
+    def _image(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self._window(pixels).take(pixels, self._size).astype(np.float32)
+
+
+def _open_regions(
+    path: Path, manifest: Manifest, reading: Reading, beside: Place | None, classes: Sequence[str] | None
+) -> _Regions:
+    reader = require_reader(path)
+    if classes is None:
+        return _Regions(reader.open_region(path, reading), manifest, reading, beside, None)
+    ids = tuple(c.id for c in find_classes(manifest.classes, classes))
+    return _Regions(reader.open(path, reading.of_bundle(manifest)), manifest, reading, beside, ids)
 
 
 def _in_range(file: RealFile, pixels: NDArray[Any], manifest: Manifest) -> NDArray[np.float32]:
@@ -242,35 +314,13 @@ def _in_range(file: RealFile, pixels: NDArray[Any], manifest: Manifest) -> NDArr
     return shares
 
 
-def _fitted(
-    file: RealFile, pixels: NDArray[np.float32], image: ImageSpec, fit: Fit, geometry: Geometry | None
-) -> NDArray[np.float32]:
-    """Return pixels of a file in the size that a bundle draws, and with as many channels."""
-    if pixels.ndim == 3 and pixels.shape[2] == 1:
-        pixels = pixels[..., 0]
-    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
-    if channels != image.channels:
-        raise DataError(
-            f"{file.path} has {channels} channels, and this bundle draws {image.channels}: convert it first, or give "
-            "one image of a stack"
-        )
-    size = (image.height, image.width)
-    if pixels.shape[:2] == size:
-        return pixels
-    if fit is Fit.RESIZE:
-        found = (pixels.shape[0], pixels.shape[1])
-        squeezed = ", which changes its aspect ratio: crop or pad it" if aspect_change(found, size) else ""
-        warnings.warn(
-            f"{file.path} is {found[0]}x{found[1]} and is resized to {size[0]}x{size[1]}{squeezed}",
-            ResizedImageWarning,
-            stacklevel=5,
-        )
-    pixels = Window.of(fit, (pixels.shape[0], pixels.shape[1]), size, geometry).cut(pixels)
+def _resized(pixels: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Return an image, (H, W[, C]) in [0, 1], in another size, (height, width)."""
     if pixels.shape[:2] == size:
         return pixels
     planes = pixels[..., None] if pixels.ndim == 2 else pixels
     resized = [
-        np.asarray(Image.fromarray(plane).resize((image.width, image.height), Image.Resampling.BOX))
+        np.asarray(Image.fromarray(plane).resize(size[::-1], Image.Resampling.BOX))
         for plane in np.moveaxis(planes, -1, 0)
     ]
     whole: NDArray[np.float32] = resized[0] if pixels.ndim == 2 else np.stack(resized, axis=-1)

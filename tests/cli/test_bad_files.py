@@ -406,8 +406,10 @@ CASES = {
     ),
     "a real volume without a slice": Bad(f"{MIX} --real r.nii", "say which with --real-slice", nifti("r.nii", VOLUME)),
     "a region of nothing": Bad(f"{PAINT} --region r.npy", "region", save("r.npy", np.zeros((24, 32), bool))),
-    "a region of NaN": Bad(f"{PAINT} --region r.npy", "no numbers", save("r.npy", REAL * np.nan)),
-    "a region of ones": Bad(f"{PAINT} --region r.npy", "write 255", save("r.npy", np.ones((24, 32), np.uint8))),
+    "a region of NaN": Bad(f"{PAINT} --region r.npy", "0/1 or 0/255 (nan)", save("r.npy", REAL * np.nan)),
+    "a region of labels": Bad(
+        f"{PAINT} --region r.npy", "--region-classes", save("r.npy", np.tri(24, 32, dtype=np.uint8) * 2)
+    ),
     "half a region": Bad(f"{PAINT} --region r.npy", "states", several(save("r.npy", REAL), changed("r.npy", half))),
     "an output nobody can write": Bad("sweep tiny.seggd -m mask.png -o /proc/new.png", "cannot be written"),
     "an image nobody can write": Bad(

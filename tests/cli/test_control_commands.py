@@ -134,6 +134,23 @@ def test_a_region_is_drawn_anew_and_the_rest_stays(
         assert grid.width > 4 * 128
 
 
+def test_a_region_may_be_classes_of_a_label_map(
+    tiny_bundle: Path, tiny_generator: seggd_rt.Generator, mask: Path, real: Path, tmp_path: Path
+) -> None:
+    files = ("-m", mask, "--real", real, "--region", mask, "-o", tmp_path / "i.png", *ORT)
+    done = run_command("inpaint", tiny_bundle, *files)
+    assert (done.code, len(done.error_lines)) == (2, 1)
+    assert "mask.npy: a region has other values than 0/1 or 0/255 (0, 1, 2, ...)" in done.err
+    done = run_command("inpaint", tiny_bundle, *files, "--region-classes", "CAVITY,myocardium")
+    assert done.code == 0
+    names = [c.name for c in tiny_generator.manifest.classes]
+    where = np.isin(np.load(mask), [names.index("cavity"), names.index("myocardium")])
+    expected = tiny_generator.inpaint(np.asarray(Image.open(real)), where, np.load(mask), steps=3)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "i.png")), np.rint(expected * 255))
+    (made,) = json.loads(run_command("verify", tmp_path / "i.png", "--json").out)
+    assert made["region_classes"] == [name for name in names if name in ("cavity", "myocardium")]
+
+
 @pytest.mark.parametrize("ending", [".png", ".nii.gz", ".dcm"])
 def test_a_folder_takes_a_file_for_each_image(
     tiny_bundle: Path, tiny_generator: seggd_rt.Generator, golden_mask: NDArray[np.uint8], real: Path, tmp_path: Path,

@@ -95,6 +95,7 @@ def test_a_folder_gets_an_image_a_mask_and_a_manifest(
                     "weight": None,
                     "then_classes": None,
                     "region_sha256": None,
+                    "region_classes": None,
                     "fit": "resize",
                     "first_seed": None,
                     "check": None,

@@ -58,6 +58,11 @@ def test_it_tells_how_an_image_was_made(mask: Path, tmp_path: Path) -> None:
             ["-o", "a.png", "--real", "real.npy", "--region", "region.npy"],
             ["--real", "real.npy", "--region", "region.npy"],
         ),
+        (
+            "inpaint",
+            ["-o", "a.png", "--real", "real.npy", "--region", "mask.npy", "--region-classes", "Cavity, background"],
+            ["--real", "real.npy", "--region", "mask.npy"],
+        ),
         ("sweep", ["-o", "a.npy"], []),
     ],
 )
@@ -73,6 +78,7 @@ def test_every_output_is_drawn_again(
     monkeypatch.chdir(tmp_path)
     np.save("noise.npy", np.random.default_rng(1).standard_normal((1, 24, 32)).astype(np.float32))
     np.save("region.npy", np.arange(768).reshape(24, 32) % 2 == 0)
+    np.save("mask.npy", np.asarray(Image.open(mask)))
     drawn = run_command(command, TINY, "-m", mask, *options, *STEPS)
     assert drawn.code == 0, drawn.err
     again = run_command("verify", options[1], TINY, "-m", mask, *given, "--engine", "onnxruntime")

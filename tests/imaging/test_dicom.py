@@ -409,6 +409,10 @@ def test_a_segmentation_is_a_region_whatever_its_segments(tmp_path: Path, kind: 
     with pytest.raises(LabelMapError, match="overlap"):
         READER.open(overlapping, READING).read(0)
     np.testing.assert_array_equal(read_region(overlapping, manifest), both[0].any(axis=-1).astype(np.float32))
+    named = with_classes(manifest)
+    for place, name in enumerate(NAMES[1:]):
+        region = read_region(path, named, Reading(index=place), classes=[name])
+        np.testing.assert_array_equal(region, volume[place] == place + 2)
 
 
 def test_the_real_slice_lies_where_the_label_map_does(tmp_path: Path) -> None:

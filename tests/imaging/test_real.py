@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
 from seggd_rt.bundle import Bundle
-from seggd_rt.errors import DataError
+from seggd_rt.errors import DataError, LabelMapError, OptionError
 from seggd_rt.imaging.real import ResizedImageWarning, read_real, read_region
+from seggd_rt.labels import check_region
 from seggd_rt.manifest import Manifest
 
 GREY: NDArray[np.float32] = np.random.default_rng(0).uniform(0, 1, (24, 32)).astype(np.float32)
@@ -95,21 +96,76 @@ def test_damaged_files(tmp_path: Path, spec: Manifest, data: bytes) -> None:
         read_real(tmp_path / "b.png", spec)
 
 
-def test_a_region_is_white_where_to_draw(tmp_path: Path, spec: Manifest) -> None:
-    inside = np.zeros((24, 32), np.bool_)
-    inside[4:9, 5:20] = True
-    expected = inside.astype(np.float32)
-    for name, array in (("a.png", inside * np.uint8(255)), ("b.npy", inside), ("c.npy", expected)):
-        np.testing.assert_array_equal(read_region(save(tmp_path / name, array), spec), expected)
-    rgb = msgspec.structs.replace(spec, image=msgspec.structs.replace(spec.image, channels=3))
-    np.testing.assert_array_equal(read_region(tmp_path / "a.png", rgb), expected)
-    soft = expected * np.float32(0.5)
-    np.testing.assert_array_equal(read_region(save(tmp_path / "d.npy", soft), spec), soft)
+INSIDE: NDArray[np.bool_] = np.zeros((24, 32), np.bool_)
+INSIDE[4:9, 5:20] = True
+REGIONS: dict[str, NDArray[np.generic]] = {
+    "booleans.npy": INSIDE,
+    "ones.npy": INSIDE.astype(np.int64),
+    "bytes.npy": INSIDE * np.uint8(255),
+    "floats.npy": INSIDE.astype(np.float32),
+    "bits.png": INSIDE,
+    "ones.png": INSIDE.astype(np.uint8),
+    "bytes.png": INSIDE * np.uint8(255),
+    "outside.npy": np.zeros((24, 32), np.uint8),
+}
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.npy"])
-def test_a_region_of_zeros_and_ones_is_no_region(tmp_path: Path, spec: Manifest, name: str) -> None:
-    ones = np.zeros((24, 32), np.uint8)
-    ones[3:5] = 1
-    with pytest.raises(DataError, match="write 255 where to draw"):
-        read_region(save(tmp_path / name, ones), spec)
+@pytest.mark.parametrize("name", REGIONS)
+def test_files_and_arrays_of_regions_follow_one_rule(
+    tmp_path: Path, spec: Manifest, tiny_rgb_bundle: Path, name: str
+) -> None:
+    found = read_region(save(tmp_path / name, REGIONS[name]), spec)
+    np.testing.assert_array_equal(found, (REGIONS[name] != 0).astype(np.float32))
+    np.testing.assert_array_equal(check_region(REGIONS[name]), REGIONS[name] != 0)
+    rgb = Bundle.open(tiny_rgb_bundle).manifest
+    with pytest.warns(ResizedImageWarning, match="24x32 and is resized to 16x20"):
+        resized = read_region(tmp_path / name, rgb)
+    assert set(np.unique(resized)) <= {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (INSIDE.astype(np.uint8) * 2, "(0, 2)"),
+        (np.where(INSIDE, 255, 1).astype(np.uint8), "(1, 255)"),
+        (np.arange(768, dtype=np.uint8).reshape(24, 32), "(0, 1, 2, ...)"),
+        (INSIDE * np.float32(0.5), "(0, 0.5)"),
+        (INSIDE * np.float32(np.nan), "(nan)"),
+    ],
+)
+def test_any_other_values_are_no_region(tmp_path: Path, spec: Manifest, values: NDArray[np.generic], said: str) -> None:
+    message = re.escape(f"a region has other values than 0/1 or 0/255 {said}: write one of these, or select classes")
+    with pytest.raises(DataError, match=f"^{message}"):
+        check_region(values)
+    for name in ("a.npy", "a.png"):
+        if name == "a.png" and values.dtype.kind == "f":
+            continue
+        with pytest.raises(DataError, match=f"{name}: {message}"):
+            read_region(save(tmp_path / name, values), spec)
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.png", "a.nii"])
+def test_classes_of_a_label_map_may_be_the_region(
+    tmp_path: Path, spec: Manifest, golden_mask: NDArray[np.uint8], name: str
+) -> None:
+    names = [c.name for c in spec.classes]
+    if name == "a.nii":
+        nib = pytest.importorskip("nibabel", reason="the extra nifti is not installed")
+        nib.save(nib.Nifti1Image(golden_mask[::-1, ::-1].T[..., None], np.eye(4)), tmp_path / name)
+    else:
+        save(tmp_path / name, golden_mask)
+    with pytest.raises(DataError, match="other values than 0/1 or 0/255"):
+        read_region(tmp_path / name, spec)
+    for ids in ([1], [1, 3], [0]):
+        found = read_region(tmp_path / name, spec, classes=[names[i].upper() for i in ids])
+        np.testing.assert_array_equal(found, np.isin(golden_mask, ids))
+    with pytest.raises(OptionError, match="there is no class 'lung'"):
+        read_region(tmp_path / name, spec, classes=["lung"])
+    with pytest.raises(OptionError, match="no class is named"):
+        read_region(tmp_path / name, spec, classes=[])
+
+
+def test_a_region_of_labels_that_are_no_classes(tmp_path: Path, spec: Manifest) -> None:
+    with pytest.raises(LabelMapError, match=r"a\.npy: labels 4, 5 are outside the classes"):
+        labels = np.repeat(np.arange(6), 128).reshape(24, 32)
+        read_region(save(tmp_path / "a.npy", labels), spec, classes=[spec.classes[1].name])
