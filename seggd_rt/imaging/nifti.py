@@ -64,12 +64,22 @@ _MM = {1: 1000.0, 3: 0.001}
 """Of a metre and a micrometre, by a header's code for its unit of space; others are millimetres, stated or not."""
 _TOLERANCE = 1e-6
 """Of a label saved as a float, and of the smallest extent of an affine's axes beside the largest."""
+_SAME_PLACE = 0.01
+"""Of a voxel's shortest side: how far apart sform and qform, in float32, may place a corner of a volume."""
 _LEAST_EXTENT = 1e-12
 """Of a voxel, in mm; that of the largest is its inverse."""
 
 
 class MissingAffineWarning(UserWarning):
     """A NIfTI file does not state where its voxels lie."""
+
+
+class AffineMismatchWarning(UserWarning):
+    """The sform and the qform of a NIfTI file place its voxels differently."""
+
+
+class ShearedAffineWarning(UserWarning):
+    """Images are written with a sheared affine, which a qform cannot express."""
 
 
 @dataclass(frozen=True)
@@ -263,6 +273,15 @@ class _NiftiImages:
             array = np.zeros((columns, rows, len(source)), np.float32)
             self._slices = array.transpose(2, 1, 0)
             self._image = _new_image(nib.Nifti1Image, array, _LPS @ geometry.affine, None)
+            if _mismatch(self._image, array.shape):
+                self._image.set_qform(None, 0)
+                warnings.warn(
+                    f"the slices of {source.path} are sheared (a tilted gantry does this), which a qform cannot "
+                    "express: the affine is written as the sform alone (qform_code 0); for programs that read only "
+                    "the qform, resample the label map to perpendicular axes",
+                    ShearedAffineWarning,
+                    stacklevel=2,
+                )
         else:  # spacings alone are: in the order of axes that such a file is read in
             array = np.zeros((rows, columns, len(source)), np.float32)
             self._slices = array.transpose(2, 0, 1)
@@ -346,8 +365,37 @@ def _place(
             stacklevel=2,
         )
         affine = np.diag([*np.abs(image.header["pixdim"][1:4].astype(np.float64)), 1.0])
-    unit = _MM.get(int(image.header["xyzt_units"]) & 7, 1.0)
+    if mismatch := _mismatch(image, shape):
+        warnings.warn(
+            f"the sform and the qform of {path} disagree ({mismatch}): the sform is used here, and programs that use "
+            "the qform place the volume elsewhere; set both alike, or set qform_code to 0",
+            AffineMismatchWarning,
+            stacklevel=2,
+        )
+    unit = _unit_mm(image.header)
     return cut, Geometry(_LPS @ np.diag([unit, unit, unit, 1.0]) @ affine @ cut.to_array(shape), is_known=known)
+
+
+def _mismatch(image: nibabel.Nifti1Image, shape: tuple[int, ...]) -> str:
+    """Return how sform and qform disagree on where a volume's corners lie; "" where they agree, or one is unset."""
+    header = image.header
+    if not (int(header["sform_code"]) > 0 and int(header["qform_code"]) > 0):
+        return ""
+    sform = header.get_sform()
+    with np.errstate(all="ignore"):
+        try:
+            difference = header.get_qform() - sform
+        except _damage():
+            return "the quaternion is invalid"
+        corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(shape) - 1)
+        apart = np.linalg.norm(corners @ difference[:3, :3].T + difference[:3, 3], axis=1).max()
+        if apart <= _SAME_PLACE * np.linalg.norm(sform[:3, :3], axis=0).min():
+            return ""
+    return f"a corner is {apart * _unit_mm(header):.3g} mm off"
+
+
+def _unit_mm(header: nibabel.Nifti1Header) -> float:
+    return _MM.get(int(header["xyzt_units"]) & 7, 1.0)
 
 
 def _shape(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:

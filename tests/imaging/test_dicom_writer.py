@@ -39,7 +39,7 @@ from seggd_rt.imaging.fit import Fit
 from seggd_rt.imaging.formats import WRITERS, require_reader
 from seggd_rt.imaging.geometry import Axis
 from seggd_rt.imaging.mark import mark
-from seggd_rt.imaging.nifti import MissingAffineWarning
+from seggd_rt.imaging.nifti import MissingAffineWarning, ShearedAffineWarning
 from seggd_rt.manifest import Manifest
 from seggd_rt.one_mask import OneMask
 from seggd_rt.plan import Plan, plan_run
@@ -732,3 +732,43 @@ def test_a_slice_without_a_place_gives_nifti_without_one(tmp_path: Path) -> None
     with pytest.warns(MissingAffineWarning):
         again = require_reader(tmp_path / "a.nii").open_real(tmp_path / "a.nii", Reading())
     np.testing.assert_array_equal(again.read(0).shape, source.read(0).shape)  # rows and columns are where they were
+
+
+@pytest.mark.parametrize("affine", AFFINES.values(), ids=AFFINES)
+def test_simpleitk_finds_nifti_where_the_dicom_mask_is(tmp_path: Path, affine: NDArray[np.float64]) -> None:
+    sitk = pytest.importorskip("SimpleITK", reason="SimpleITK is not installed")
+    pytest.importorskip("nibabel", reason="the extra nifti is not installed")
+    source = READER.open(series(tmp_path / "mask", labels(), affine)[0].parent, READING)
+    with WRITERS[Format.NIFTI].create(tmp_path / "a.nii", stack_of(source)) as file:
+        for image in images(5):
+            file.append(image)
+    image = sitk.ReadImage(tmp_path / "a.nii")
+    found, expected = sitk.GetArrayFromImage(image), -500 + 1000 * images(5)
+    for corner in [(c, r, s) for c in (0, 31) for r in (0, 23) for s in (0, 4)]:
+        place = [*image.TransformIndexToPhysicalPoint(corner), 1]
+        column, row, index = np.rint(np.linalg.solve(source.geometry.affine, place))[:3].astype(int)
+        np.testing.assert_allclose(source.geometry.affine @ [column, row, index, 1], place, atol=1e-4)
+        assert found[corner[::-1]] == pytest.approx(expected[index, row, column], abs=1e-3)
+
+
+def test_a_tilted_gantry_is_no_rotation_in_nifti(tmp_path: Path) -> None:
+    """A qform would place it elsewhere, so there is none: what reads only that says so, and is not wrong."""
+    sitk = pytest.importorskip("SimpleITK", reason="SimpleITK is not installed")
+    nib = pytest.importorskip("nibabel", reason="the extra nifti is not installed")
+    tilted = AXIAL.copy()
+    tilted[1, 2] = 1.0  # mm backwards, of 2.5 up
+    source = READER.open(series(tmp_path / "mask", labels(), tilted)[0].parent, READING)
+    with (
+        pytest.warns(ShearedAffineWarning, match=r"the slices of .*mask are sheared"),
+        WRITERS[Format.NIFTI].create(tmp_path / "a.nii", stack_of(source)) as file,
+    ):
+        for image in images(5):
+            file.append(image)
+    header = nib.load(tmp_path / "a.nii").header
+    assert (int(header["sform_code"]), int(header["qform_code"])) == (1, 0)
+    np.testing.assert_allclose(np.diag([-1, -1, 1, 1]) @ header.get_sform(), tilted, atol=1e-5)
+    np.testing.assert_allclose(header.get_zooms(), np.linalg.norm(tilted[:3, :3], axis=0), atol=1e-5)
+    with pytest.raises(RuntimeError, match="orthonormal"):
+        sitk.ReadImage(tmp_path / "a.nii")
+    again = require_reader(tmp_path / "a.nii").open_real(tmp_path / "a.nii", Reading())
+    assert same_places(again, source, labels_too=False)

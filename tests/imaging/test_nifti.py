@@ -20,7 +20,7 @@ from seggd_rt.bundle import Bundle
 from seggd_rt.errors import DataError, LabelMapError, OptionError
 from seggd_rt.imaging.contract import ImageStack, Reading, Slice
 from seggd_rt.imaging.geometry import Axis
-from seggd_rt.imaging.nifti import MissingAffineWarning, NiftiReader, NiftiWriter
+from seggd_rt.imaging.nifti import AffineMismatchWarning, MissingAffineWarning, NiftiReader, NiftiWriter
 from seggd_rt.imaging.npy import NpyReader
 from seggd_rt.imaging.real import read_real
 from seggd_rt.manifest import Manifest
@@ -185,6 +185,39 @@ def test_a_missing_affine_is_said(tmp_path: Path) -> None:
     assert (len(file), file.geometry.is_known, file.geometry.spacing_mm) == (7, False, (1.0, 2.0))
     with pytest.raises(DataError, match="which axis is coronal is not known: give --axis 0, 1 or 2"):
         NiftiReader().open(path, Reading(Axis.CORONAL))
+
+
+def save_with_forms(path: Path, sform: NDArray[np.float64], qform: NDArray[np.float64], codes: tuple[int, int]) -> Path:
+    image = nib.Nifti1Image(np.ones((64, 48, 40), np.uint8), sform)
+    image.set_qform(qform, codes[1])
+    image.set_sform(sform, codes[0])
+    nib.save(image, path)
+    return path
+
+
+def test_a_sform_and_a_qform_that_disagree_are_said(tmp_path: Path) -> None:
+    affine = affine_of((0, 1, 2), (-1, -1, 1), 0.3)
+    sheared = affine @ np.array([[1, 0, 0, 0], [0, 1, 0.4, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    off = 39 * 0.4 * 1.5  # of the last slice
+    for wrong, apart in ((sheared, rf"{off:.3g}"), (shifted_by(affine, 7), "7")):
+        path = save_with_forms(tmp_path / "a.nii", wrong, affine, (1, 1))
+        with pytest.warns(AffineMismatchWarning, match=rf"a\.nii disagree \(a corner is {apart} mm off\)"):
+            file = NiftiReader().open(path)
+        np.testing.assert_allclose(np.abs(np.linalg.det(file.geometry.affine)), 0.8 * 1.5 * 3, rtol=1e-5)
+    path.write_bytes(path.read_bytes()[:256] + np.array([2, 2, 2], "f4").tobytes() + path.read_bytes()[268:])
+    with pytest.warns(AffineMismatchWarning, match="the quaternion is invalid"):
+        NiftiReader().open(path)
+    for codes in ((1, 0), (0, 1)):  # one of them says it all
+        NiftiReader().open(save_with_forms(tmp_path / "b.nii", sheared, affine, codes))
+    for tilt in np.linspace(0, 6, 20):  # rounding is no difference
+        turned = affine_of((2, 0, 1), (1, -1, 1), tilt)
+        NiftiReader().open(save_with_forms(tmp_path / "c.nii", turned, turned, (2, 1)))
+
+
+def shifted_by(affine: NDArray[np.float64], distance: float) -> NDArray[np.float64]:
+    moved = affine.copy()
+    moved[2, 3] += distance
+    return moved
 
 
 @pytest.mark.parametrize(("thin", "plane"), [(0, Axis.CORONAL), (1, Axis.AXIAL), (2, Axis.SAGITTAL)])
