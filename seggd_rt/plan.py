@@ -321,7 +321,7 @@ def plan_run(
         raise OptionError(f"count is {count}; it must be at least 1")
     settings = replace(Settings.resolve(manifest, how), slice_noise=SliceNoise(slice_noise))
     if random_classes:
-        _check_random_classes(manifest, how)
+        check_random_classes(manifest, how)
         settings = replace(settings, classes=None)
     if real is not None or at is not None:
         settings = _from_real(settings, manifest, real, 0.6 if at is None else at)
@@ -373,7 +373,7 @@ def plan_run(
     return plan
 
 
-def _check_random_classes(manifest: Manifest, how: HowToDraw) -> None:
+def check_random_classes(manifest: Manifest, how: HowToDraw) -> None:
     """Say whether each image may keep a random subset of the classes."""
     if manifest.mask.trained_with_ablation is False:
         warnings.warn(

@@ -30,7 +30,7 @@ def masks(golden_mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def make(bundle: Path, masks: Any, **options: Any) -> SyntheticDataset:
-    return SyntheticDataset(bundle, masks, engine="onnxruntime", how=HOW, **options)
+    return SyntheticDataset(bundle, masks, engine="onnxruntime", **{"how": HOW, **options})
 
 
 def test_a_pair_is_what_generate_draws(
@@ -49,37 +49,84 @@ def test_a_pair_is_what_generate_draws(
 
 
 def test_rgb(tiny_rgb_bundle: Path) -> None:
-    image, _ = make(tiny_rgb_bundle, np.ones((1, 16, 20), np.uint8))[0]
+    pairs = make(tiny_rgb_bundle, np.ones((2, 16, 20), np.uint8))
+    image, _ = pairs[0]
     assert image.shape == (3, 16, 20)
     assert image.is_contiguous()
+    images, _ = next(iter(DataLoader(pairs, batch_size=2)))
+    torch.testing.assert_close(images, torch.stack([image, pairs[1][0]]), rtol=0, atol=0)
 
 
 def test_classes_may_be_random(tiny_bundle: Path, tiny_generator: seggd_rt.Generator, masks: NDArray[np.uint8]) -> None:
-    pairs = make(tiny_bundle, masks, random_classes=True)
+    pairs = make(tiny_bundle, masks, copies=4, random_classes=True)
     names = [c.name for c in tiny_generator.manifest.classes]
-    for index in range(3):
-        seed = derive_seed(0, index)
-        kept = [names[i] for i in draw_subset(seed, 3)]
-        image, mask = pairs[index]
-        np.testing.assert_array_equal(mask, masks[index])
-        np.testing.assert_array_equal(image[0], tiny_generator(masks[index], seed=seed, steps=2, keep=kept))
+    subsets = set()
+    for index in range(12):
+        whole, seed = masks[index % 3], derive_seed(0, index % 3, index // 3)
+        ids = draw_subset(seed, 3)
+        image, mask, kept = pairs[index]
+        assert (mask.dtype, kept.dtype) == (torch.int64, torch.bool)
+        np.testing.assert_array_equal(mask, np.where(np.isin(whole, ids), whole, 0))
+        assert kept.tolist() == [True, *(i in ids for i in (1, 2, 3))]
+        expected = tiny_generator(whole, seed=seed, steps=2, keep=[names[i] for i in ids])
+        np.testing.assert_array_equal(image[0], expected)
+        subsets.add(ids)
+    assert len(subsets) > 2
+
+
+def test_classes_left_out_are_background(
+    tiny_bundle: Path, tiny_generator: seggd_rt.Generator, masks: NDArray[np.uint8]
+) -> None:
+    name = tiny_generator.manifest.classes[2].name
+    for how in ({"drop": iter([name])}, {"keep": (c.name for c in tiny_generator.manifest.classes[1:] if c.id != 2)}):
+        pairs = SyntheticDataset(tiny_bundle, masks, engine="onnxruntime", how={**HOW, **how})  # type: ignore[typeddict-item]
+        for index in (1, 2):
+            image, mask = pairs[index]
+            np.testing.assert_array_equal(mask, np.where(masks[index] == 2, 0, masks[index]))
+            drawn = tiny_generator(masks[index], seed=derive_seed(0, index), steps=2, drop=name)
+            np.testing.assert_array_equal(image[0], drawn)
+
+
+@pytest.mark.parametrize("random_classes", [False, True])
+def test_a_loader_draws_each_batch_as_one(
+    tiny_bundle: Path, masks: NDArray[np.uint8], random_classes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = make(tiny_bundle, masks, copies=2, random_classes=random_classes)
+    alone, shapes, draw = [pairs[index] for index in range(6)], [], seggd_rt.Generator.__call__
+
+    def noted(self: seggd_rt.Generator, mask: NDArray[np.uint8], **options: Any) -> Any:
+        shapes.append(mask.shape)
+        return draw(self, mask, **options)
+
+    monkeypatch.setattr(seggd_rt.Generator, "__call__", noted)
+    for size, expected in ((6, [6]), (4, [4, 2]), (1, [1] * 6)):
+        batches = list(DataLoader(pairs, batch_size=size))
+        assert [shape[0] for shape in shapes] == expected
+        for found, one in zip(zip(*batches, strict=True), zip(*alone, strict=True), strict=True):
+            torch.testing.assert_close(torch.cat(found), torch.stack(one), rtol=0, atol=0)
+        shapes.clear()
+    again = torch.stack([image for image, *_ in pairs.__getitems__([5, -2, 5])])
+    torch.testing.assert_close(again, torch.stack([alone[i][0] for i in (5, 4, 5)]), rtol=0, atol=0)
+    assert pairs.__getitems__([]) == []
+    with pytest.raises(IndexError):
+        pairs.__getitems__([0, 6])
 
 
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_workers_draw_the_same_pairs(
     tiny_bundle: Path, masks: NDArray[np.uint8], context: str, recwarn: pytest.WarningsRecorder
 ) -> None:
-    pairs = make(tiny_bundle, masks, copies=2)
-    alone = torch.stack([pairs[index][0] for index in range(6)])  # the parent has an engine by then
+    pairs = make(tiny_bundle, masks, copies=2, random_classes=True)
+    alone = [pairs[index] for index in range(6)]  # the parent has an engine by then
     loader = DataLoader(pairs, batch_size=2, num_workers=2, multiprocessing_context=context)
-    torch.testing.assert_close(torch.cat([images for images, _ in loader]), alone, rtol=0, atol=0)
+    for found, one in zip(zip(*loader, strict=True), zip(*alone, strict=True), strict=True):
+        torch.testing.assert_close(torch.cat(found), torch.stack(one), rtol=0, atol=0)
 
 
 def test_it_travels_without_its_engine(tiny_bundle: Path, masks: NDArray[np.uint8]) -> None:
     pairs = make(tiny_bundle, masks)
     image = pairs[0][0]
     again = pickle.loads(pickle.dumps(pairs))  # noqa: S301 - our own
-    assert again._generator is None
     torch.testing.assert_close(again[0][0], image, rtol=0, atol=0)
 
 
@@ -99,7 +146,7 @@ def test_a_required_signature_is_required_of_workers_too(
     Bundle.open(bundle).sign(key)
     pairs = make(bundle, masks, require_signature=public)
     image = pairs[0][0]
-    (copy,) = {path.parent for path in pairs._open().bundle._verified.values()}
+    (copy,) = {path.parent for path in pairs._engine.open().bundle._verified.values()}
     (drawn, _), *_ = DataLoader(pairs, num_workers=2, multiprocessing_context=context)
     torch.testing.assert_close(drawn[0], image, rtol=0, atol=0)
     # A worker that was forked let go of the parent's copies and did not remove them; each removed its own.
@@ -119,6 +166,23 @@ def test_dictionaries_go_through_monai(tiny_bundle: Path, masks: NDArray[np.uint
     assert set(SyntheticDictDataset(make(tiny_bundle, masks), keys=("x", "y"))[0]) == {"x", "y"}
 
 
+def test_dictionaries_of_random_classes_go_through_monai(tiny_bundle: Path, masks: NDArray[np.uint8]) -> None:
+    data = pytest.importorskip("monai.data", reason="monai is not installed: pip install 'seggd-rt[eval]'")
+    transforms = pytest.importorskip("monai.transforms", reason="monai is not installed: pip install 'seggd-rt[eval]'")
+    pairs = make(tiny_bundle, masks, random_classes=True)
+    named = SyntheticDictDataset(pairs, kept="classes")
+    flipped = data.Dataset(named, transforms.Flipd(keys=["image", "label"], spatial_axis=0))
+    for dataset, flip, workers in ((named, False, 0), (named, False, 1), (flipped, True, 0)):
+        pairs[0]  # which opens an engine in this process
+        (batch,) = data.DataLoader(dataset, batch_size=3, num_workers=workers)
+        for index in range(3):
+            image, mask, kept = pairs[index]
+            expected = (image.flip(1), mask[None].flip(1)) if flip else (image, mask[None])
+            np.testing.assert_array_equal(batch["image"][index], expected[0])
+            np.testing.assert_array_equal(batch["label"][index], expected[1])
+            assert batch["classes"][index].tolist() == kept.tolist()
+
+
 def test_masks_may_be_files(tiny_bundle: Path, masks: NDArray[np.uint8], tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", masks[:2])
     np.save(tmp_path / "b.npy", np.repeat(masks[2], 2, axis=1))
@@ -133,6 +197,8 @@ def test_masks_may_be_files(tiny_bundle: Path, masks: NDArray[np.uint8], tmp_pat
         (np.full((2, 24, 32), 9), {}, LabelMapError),
         (np.ones((24, 32), np.uint8), {}, OptionError),
         (np.ones((1, 24, 32), np.uint8), {"copies": 0}, OptionError),
+        (np.ones((1, 24, 32), np.uint8), {"random_classes": True, "how": {"keep": ["cavity"]}}, OptionError),
+        (np.ones((1, 24, 32), np.uint8), {"how": {"keep": ["lung"]}}, OptionError),
     ],
 )
 def test_what_it_refuses(

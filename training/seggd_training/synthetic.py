@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +16,29 @@ from torch.utils.data import Dataset
 
 import seggd_rt
 from seggd_rt.bundle import Bundle
-from seggd_rt.drawing import HowToDraw
+from seggd_rt.drawing import Drawing, HowToDraw
 from seggd_rt.errors import OptionError
 from seggd_rt.generator import EmptyMaskWarning
 from seggd_rt.imaging.folder import LabelMapSet
-from seggd_rt.labels import check_label_map, resize_nearest
+from seggd_rt.labels import OneHotWarning, check_label_map, resize_nearest
 from seggd_rt.noise import derive_seed, draw_subset
+from seggd_rt.plan import check_random_classes
 
-Pair = tuple[torch.Tensor, torch.Tensor]
+Pair = tuple[torch.Tensor, ...]
+"""The image, (C, H, W) float32 in [0, 1], and the mask, (H, W) int64 class ids; the classes kept where they are random:
+(number of classes,) bool by class id, of which the background's is always true."""
 
 
 class SyntheticDataset(Dataset[Pair]):
-    """Pairs of a generated image and the mask it was drawn from.
+    """Pairs of a generated image and the mask it was drawn from: `image, mask = pairs[i]`.
+
+    Classes that were left out are background in the mask. With `random_classes` an item is `image, mask, kept`: pixels
+    of a class that was not kept say nothing of the image, so leave that class out of the loss.
 
     Pair i is the same in every epoch, process and order: its mask is number i modulo the masks, its seed is
     `derive_seed(seed, i % masks, i // masks)`, as in `seggd-rt generate --count`. A worker process opens an engine of
-    its own at its first pair.
+    its own at its first pair. A `DataLoader` draws each of its batches as one; the images are those drawn alone, as far
+    as the engine computes alike at every batch size.
 
     Parameters
     ----------
@@ -43,8 +51,7 @@ class SyntheticDataset(Dataset[Pair]):
     seed
         Of the whole set.
     random_classes
-        Whether each image is drawn from a random subset of its mask's classes, as training drew them. The pair's mask
-        stays whole.
+        Whether each image is drawn from a random subset of the classes, as training drew them.
     threads
         CPU threads of each worker's engine: 1 is right where there are as many workers as cores.
     engine, precision, device, require_signature
@@ -80,54 +87,60 @@ class SyntheticDataset(Dataset[Pair]):
         self._bundle = Bundle.open(bundle, require_signature=require_signature)
         self._masks = _read(masks, self._bundle)
         self._copies, self._seed, self._random = copies, seed, random_classes
-        self._load = {
-            "engine": engine,
-            "precision": precision,
-            "device": device,
-            "threads": threads,
-            "require_signature": require_signature,
-        }
         self._how: HowToDraw = {} if how is None else {**how}
-        self._generator: seggd_rt.Generator | None = None
-        self._owner = 0
+        manifest = self._bundle.manifest
+        if random_classes:
+            check_random_classes(manifest, self._how)
+        self._kept = Drawing.resolve(manifest, self._how).kept
+        self._how = {**self._how, "keep": None, "drop": None}  # said of each image
+        self._engine = _Engine(
+            self._bundle.path,
+            engine=engine,
+            precision=precision,
+            device=device,
+            threads=threads,
+            require_signature=require_signature,
+        )
 
     def __len__(self) -> int:
         """Return how many pairs there are."""
         return len(self._masks) * self._copies
 
     def __getitem__(self, index: int) -> Pair:
-        """Draw a pair.
+        """Draw a pair: see `Pair`."""
+        (pair,) = self.__getitems__([index])
+        return pair
 
-        Returns
-        -------
-        tuple
-            The image, (C, H, W) float32 in [0, 1], and the mask, (H, W) int64 class ids.
-        """
+    def __getitems__(self, indices: Sequence[int]) -> list[Pair]:
+        """Draw pairs as one batch, as a `DataLoader` asks for them: see `Pair`."""
+        if not len(indices):
+            return []
+        places, copies = zip(*map(self._place, indices), strict=True)
+        names = [c.name for c in self._bundle.manifest.classes]
+        seeds = [derive_seed(self._seed, place, copy) for place, copy in zip(places, copies, strict=True)]
+        kept = [draw_subset(seed, len(names) - 1) if self._random else self._kept for seed in seeds]
+        masks = self._masks[list(places)]
+        with warnings.catch_warnings():
+            for category in (EmptyMaskWarning, OneHotWarning):
+                warnings.simplefilter("ignore", category)
+            keep_each = [[names[i] for i in ids] for ids in kept]
+            images = self._engine.open()(masks, seeds=seeds, keep_each=keep_each, **self._how)
+        pixels = images[:, None] if images.ndim == 3 else np.moveaxis(images, -1, 1)
+        return [self._pair(*each) for each in zip(pixels, masks, kept, strict=True)]
+
+    def _place(self, index: int) -> tuple[int, int]:
+        """Return the number of a pair's mask, and which of its copies it is."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"pair {index} of {len(self)}")
-        index %= len(self)
-        place, copy = index % len(self._masks), index // len(self._masks)
-        mask, seed = self._masks[place], derive_seed(self._seed, place, copy)
-        how: HowToDraw = {**self._how}
-        if self._random:
-            classes = self._bundle.manifest.classes
-            how["keep"] = [classes[i].name for i in draw_subset(seed, len(classes) - 1)]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", EmptyMaskWarning)
-            image = self._open()(mask, seed=seed, **how)
-        pixels = image[None] if image.ndim == 2 else np.moveaxis(image, -1, 0)
-        return torch.from_numpy(np.ascontiguousarray(pixels)), torch.from_numpy(mask.astype(np.int64))
+        copy, place = divmod(index % len(self), len(self._masks))
+        return place, copy
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the engine behind: another process opens its own."""
-        return {**self.__dict__, "_generator": None, "_owner": 0}
-
-    def _open(self) -> seggd_rt.Generator:
-        # A forked worker inherits the parent's engine, whose threads did not come along.
-        if self._generator is None or self._owner != os.getpid():
-            self._generator = seggd_rt.load(self._bundle.path, **self._load)  # type: ignore[arg-type]
-            self._owner = os.getpid()
-        return self._generator
+    def _pair(self, pixels: NDArray[np.float32], mask: NDArray[np.uint8], kept: tuple[int, ...]) -> Pair:
+        ids = np.arange(len(self._bundle.manifest.classes), dtype=np.int64)
+        stays = np.isin(ids, (0, *kept))
+        image = torch.from_numpy(np.ascontiguousarray(pixels))
+        ablated = torch.from_numpy(np.where(stays, ids, 0)[mask])
+        return (image, ablated, torch.from_numpy(stays)) if self._random else (image, ablated)
 
 
 class SyntheticDictDataset(Dataset[dict[str, Any]]):
@@ -139,20 +152,58 @@ class SyntheticDictDataset(Dataset[dict[str, Any]]):
         What they are made of.
     keys
         Names of image and mask. Both have a channel axis in front.
+    kept
+        Name of the classes kept, where `pairs` draws them at random.
     """
 
-    def __init__(self, pairs: SyntheticDataset, keys: Iterable[str] = ("image", "label")) -> None:
+    def __init__(self, pairs: SyntheticDataset, keys: Iterable[str] = ("image", "label"), kept: str = "kept") -> None:
         self._pairs = pairs
         self._image, self._label = keys
+        self._kept = kept
 
     def __len__(self) -> int:
         """Return how many pairs there are."""
         return len(self._pairs)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Draw a pair: image (C, H, W) float32 in [0, 1], label (1, H, W) int64."""
-        image, mask = self._pairs[index]
-        return {self._image: image, self._label: mask[None]}
+        """Draw a pair: image (C, H, W) float32 in [0, 1], label (1, H, W) int64; the classes kept as in `Pair`."""
+        return self._named(self._pairs[index])
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Draw pairs as one batch, as a `DataLoader` asks for them."""
+        return [self._named(pair) for pair in self._pairs.__getitems__(indices)]
+
+    def _named(self, pair: Pair) -> dict[str, Any]:
+        image, mask, *kept = pair
+        named = {self._image: image, self._label: mask[None]}
+        return {**named, self._kept: kept[0]} if kept else named
+
+
+class _Engine:
+    """A bundle's generator, opened once in each process; another process that gets this opens its own.
+
+    Slots hide it from MONAI, which looks through every attribute of a dataset for random states: it never returns from
+    an engine.
+    """
+
+    __slots__ = ("_generator", "_options", "_owner", "_path")
+
+    def __init__(self, path: Path, **options: Any) -> None:
+        self._path, self._options = path, options
+        self._generator: seggd_rt.Generator | None = None
+        self._owner = 0
+
+    def open(self) -> seggd_rt.Generator:
+        """Return this process's generator."""
+        # A forked worker inherits the parent's engine, whose threads did not come along.
+        if self._generator is None or self._owner != os.getpid():
+            self._generator = seggd_rt.load(self._path, **self._options)
+            self._owner = os.getpid()
+        return self._generator
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Leave the generator behind."""
+        return partial(_Engine, self._path, **self._options), ()
 
 
 def _read(masks: str | Path | ArrayLike, bundle: Bundle) -> NDArray[np.uint8]:
