@@ -10,8 +10,8 @@ from pathlib import Path
 from seggd_rt.atomic import check_name, check_writable
 from seggd_rt.errors import DataError, OptionError, OutputError
 from seggd_rt.imaging.contract import Format, ImageWriter, LabelMapFile
-from seggd_rt.imaging.folder import printable
 from seggd_rt.imaging.formats import WRITERS, require_writer, writer_like
+from seggd_rt.wording import printable
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,8 @@ def is_folder(output: str | Path) -> bool:
     try:
         name.encode()
     except UnicodeEncodeError as error:
-        raise OptionError(f"the name of {printable(path)} is not Unicode, as --json needs: give another") from error
+        shown = printable(str(path))
+        raise OptionError(f"the name of {shown} is not Unicode, as --json needs: give another") from error
     if not name:
         raise OptionError("the output has no name: give a file or a folder with -o")
     if name == "-":

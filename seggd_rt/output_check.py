@@ -26,6 +26,7 @@ from seggd_rt.manifest import Manifest, SegmenterGraph
 from seggd_rt.optional import require
 from seggd_rt.precision import Precision
 from seggd_rt.provenance import CheckResult
+from seggd_rt.quiet_onnxruntime import session_options
 
 _BATCH = 16
 """Images that the segmenter reads at a time."""
@@ -68,10 +69,8 @@ class OutputCheck:
         path, manifest = bundle.segmenter_file(), bundle.manifest
         ort = require("onnxruntime", extra="cpu", feature="checking images")
         require_usable("onnxruntime", OnnxRuntimeEngine().availability("cpu"), Precision.FP32)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads, options.log_severity_level = threads or 0, 3
         try:
-            session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            session = ort.InferenceSession(path, session_options(ort, threads), providers=["CPUExecutionProvider"])
         except failures(ort) as error:
             raise EngineError(f"ONNX Runtime cannot open {path.name}: {error}") from error
         found = {node.name: node.shape[1:] for node in (*session.get_inputs(), *session.get_outputs())}

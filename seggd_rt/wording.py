@@ -1,7 +1,9 @@
-"""Numbers and lists in messages."""
+"""Numbers, lists and texts of files in messages."""
 
 from __future__ import annotations
 
+import json
+import unicodedata
 from collections.abc import Sequence
 
 _SHOWN = 3
@@ -18,8 +20,21 @@ def either(count: int, one: str, many: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return text of others for a terminal: what would steer it, or turn the order of words, is replaced."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    r"""Escape what would steer a terminal, turn the order of words or end a line.
+
+    Control characters of C0 and C1, line ends, surrogates and invisible format characters, such as bidirectional marks,
+    become JSON's escapes, such as \u001b: a JSON text keeps its values.
+    """
+    return text if text.isprintable() else "".join(c if _is_shown(c) else escaped(c) for c in text)
+
+
+def escaped(character: str) -> str:
+    """Return the escape that JSON has for a character outside printable ASCII."""
+    return json.dumps(character)[1:-1]
+
+
+def _is_shown(character: str) -> bool:
+    return character.isprintable() or unicodedata.category(character) == "Zs"  # spaces, such as the ideographic one
 
 
 def some_of(names: Sequence[str], total: int | None = None) -> str:

@@ -28,6 +28,7 @@ from seggd_engines.signature import check_signature
 from seggd_rt.errors import EngineError
 from seggd_rt.optional import require
 from seggd_rt.precision import Precision
+from seggd_rt.quiet_onnxruntime import session_options
 
 _BUILDS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
 """Packages that fill the folder `onnxruntime`."""
@@ -130,9 +131,7 @@ class OnnxRuntimeNetwork:
         del self._session
 
     def _open(self, trace_prefix: str | None = None) -> Any:
-        options = self._ort.SessionOptions()
-        options.intra_op_num_threads = self._info.threads or 0
-        options.log_severity_level = 3
+        options = session_options(self._ort, self._info.threads)
         if trace_prefix is not None:
             options.enable_profiling, options.profile_file_prefix = True, trace_prefix
         try:

@@ -29,6 +29,7 @@ from seggd_engines.signature import check_signature
 from seggd_rt.errors import EngineError, EngineUnavailableError
 from seggd_rt.optional import require
 from seggd_rt.precision import Precision
+from seggd_rt.quiet_onnxruntime import session_options
 
 _PROVIDER = "CUDAExecutionProvider"
 _OWN_GRAPH = "enable_cuda_graph"
@@ -180,8 +181,7 @@ class OnnxRuntimeCudaNetwork:
 
     def _open(self, *, batch: int, stream: int, trace_prefix: str | None = None) -> Any:
         """Make a session of fixed batch on a stream, and see that the GPU runs all of it."""
-        options = self._ort.SessionOptions()
-        options.log_severity_level = 3
+        options = session_options(self._ort)
         options.add_free_dimension_override_by_name("batch", batch)
         # What the GPU cannot run is an error, not a silent detour over the CPU.
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")

@@ -18,6 +18,7 @@ from seggd_export.rounded import rounded_twin
 from seggd_rt.errors import ExportError
 from seggd_rt.manifest import Parity
 from seggd_rt.precision import PARITY_LIMIT, Precision, psnr_db, relative_errors
+from seggd_rt.quiet_onnxruntime import session_options
 from seggd_rt.rows import RowTable
 
 Array = NDArray[np.float32]
@@ -92,9 +93,7 @@ def _measure(
 
 
 def _evaluator(path: Path, mask: Array) -> Evaluate:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
+    options = session_options(onnxruntime, torch.get_num_threads())
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def evaluate(x: Array, timestep: float) -> Array:

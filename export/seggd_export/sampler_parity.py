@@ -25,6 +25,7 @@ from seggd_rt.labels import ablate, encode_table
 from seggd_rt.manifest import Meaning
 from seggd_rt.noise import normal
 from seggd_rt.precision import Precision
+from seggd_rt.quiet_onnxruntime import session_options
 from seggd_rt.rows import RowTable
 
 IMAGE_LIMIT = 1e-5
@@ -104,9 +105,7 @@ def _by_the_loop(
     sampler: Path, label_map: NDArray[np.uint8], keep: NDArray[np.bool_], noise: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Return the image that the loop draws, (1, C, H, W)."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
+    options = session_options(onnxruntime, torch.get_num_threads())
     session = onnxruntime.InferenceSession(sampler, options, providers=["CPUExecutionProvider"])
     image: NDArray[np.float32]
     (image,) = session.run(["image"], {"label_map": label_map[None], "keep": keep, "noise": noise})

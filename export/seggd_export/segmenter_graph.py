@@ -26,6 +26,7 @@ from seggd_rt.errors import ExportError
 from seggd_rt.manifest import ClassIntensity, Meaning, RealDice, SegmenterGraph, SegmenterParity
 from seggd_rt.noise import normal
 from seggd_rt.precision import relative_errors
+from seggd_rt.quiet_onnxruntime import session_options
 
 SCORE_LIMIT = 1e-4
 """Largest error of its scores against PyTorch in fp32: |d|_2 / |o|_2, and max|d| / max|o|.
@@ -107,9 +108,7 @@ def prove_segmenter(path: Path, network: nn.Module, images: NDArray[np.float32])
     """
     with torch.inference_mode(), true_float32():
         expected: NDArray[np.float32] = network(torch.from_numpy(images)).numpy()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
+    options = session_options(onnxruntime, torch.get_num_threads())
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     (scores,) = session.run(["scores"], {"image": images})
     rel_l2, rel_max = relative_errors(scores, expected)

@@ -6,7 +6,6 @@ a request to terminate with 143, and what is finished stays.
 
 from __future__ import annotations
 
-import io
 import signal
 import sys
 import warnings
@@ -16,6 +15,7 @@ from typing import Annotated, NoReturn, TextIO, cast
 import typer
 
 import seggd_rt
+from seggd_rt import terminal
 from seggd_rt.cli import (
     bench,
     build,
@@ -35,7 +35,6 @@ from seggd_rt.cli import (
     verify,
 )
 from seggd_rt.errors import SeggdError
-from seggd_rt.wording import printable
 
 app = typer.Typer(
     name="seggd-rt",
@@ -70,7 +69,7 @@ _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(seggd_rt.__version__)
+        terminal.result(seggd_rt.__version__)
         raise typer.Exit
 
 
@@ -82,15 +81,14 @@ def _options(
     ] = False,
 ) -> None:
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        terminal.result_lines(context.get_help())
 
 
 def main() -> None:
     """Run the command line; every expected error becomes one line and exit code 2."""
+    terminal.guard()
     warnings.showwarning = _say_warning
     signal.signal(signal.SIGTERM, _terminate)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # a file's name that is no Unicode is printed as it is
     try:
         sys.exit(app(standalone_mode=False))  # what `typer.Exit` was given
     except _UsageError as error:
@@ -121,7 +119,7 @@ def _fail(message: str) -> NoReturn:
 
 
 def _say(line: str) -> None:
-    typer.echo(printable(" ".join(line.split())), err=True)
+    terminal.say(" ".join(line.split()))
 
 
 def _say_warning(

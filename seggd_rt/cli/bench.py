@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seggd_rt import terminal
 from seggd_rt.cli.options import BundleFolder, RequireSignature
 from seggd_rt.cli.profile_tables import layer_table, operator_table, profile_remark
+from seggd_rt.wording import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,7 +38,7 @@ def bench(
     json_file: Annotated[Path | None, typer.Option("--json", help="A file for the figures, with the machine.")] = None,
 ) -> None:
     """Time steps, images and cold starts, and what the runtime adds to the network's own calls."""
-    from rich.console import Console
+    from rich.text import Text
 
     from seggd_rt.atomic import NewFile
     from seggd_rt.bench import bench as run
@@ -52,20 +54,20 @@ def bench(
         repeats=repeats,
         profile=profile,
     )
-    said = Console(stderr=True)
+    said = terminal.console(stderr=True)
     # The file is opened first: minutes of measuring must not end at a folder that cannot be written.
     with nullcontext() if json_file is None else NewFile(json_file) as file, said.status("") as status:
 
         def say(line: str) -> None:
             if said.is_terminal:
-                status.update(line)
+                status.update(Text(printable(line)))
             else:
-                typer.echo(line, err=True)
+                terminal.say(line)
 
         report = run(bundle, settings, say, require_signature=require_signature)
         if file is not None:
             file.write(report.to_json())
-    console = Console(highlight=False, markup=False)
+    console = terminal.console()
     console.print(_table(report))
     for figures in report.engines:
         if figures.profile is not None:
@@ -73,9 +75,9 @@ def bench(
                 console.print()
                 console.print(table)
     if report.settings.profile:
-        typer.echo()
+        terminal.result("")
     for line in _remarks(report):
-        typer.echo(line)
+        terminal.result(line)
 
 
 def _table(report: Report) -> Table:

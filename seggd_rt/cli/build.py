@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seggd_rt import terminal
 from seggd_rt.cli.options import RequireSignature
 from seggd_rt.errors import EngineUnavailableError, OptionError
 from seggd_rt.precision import Precision
+from seggd_rt.wording import printable
 
 if TYPE_CHECKING:
     from seggd_engines.gpus import Gpu
@@ -60,7 +62,7 @@ def build(
         strip_weights=strip_weights,
         optimisation_level=optimisation_level,
     )
-    typer.echo(build_bundle(bundle, options, output, device, require_signature))
+    terminal.result(str(build_bundle(bundle, options, output, device, require_signature)))
 
 
 def build_bundle(
@@ -143,20 +145,19 @@ def _parse_precision(text: str) -> Precision:
 @contextmanager
 def _shown_progress() -> Iterator[tuple[Callable[[str], None], Callable[[BuildProgress], None]]]:
     """Give what says a line on stderr, and what shows a build's progress there as a bar."""
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
     from rich.text import Text
 
-    console = Console(stderr=True)
-    columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    console = terminal.console(stderr=True)
+    columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
     with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
         task = bars.add_task("", total=1.0, visible=False)
 
         def say(line: str) -> None:
             if console.is_terminal:
-                console.print(Text(line), soft_wrap=True)
+                console.print(Text(printable(line)), soft_wrap=True)
             else:
-                typer.echo(line, err=True)
+                terminal.say(line)
 
         def show(progress: BuildProgress) -> None:
             bars.update(task, completed=progress.share, description=progress.doing, visible=True)

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from seggd_rt import terminal
+from seggd_rt.wording import printable
+
 cache = typer.Typer(
     name="cache", help="List, add and clear the TensorRT plans that are kept for you.", rich_markup_mode=None
 )
@@ -15,7 +18,6 @@ cache = typer.Typer(
 @cache.command(name="list")
 def list_plans() -> None:
     """Print every plan: its engine, precision, batch sizes and GPU, and where it lies."""
-    from rich.console import Console
     from rich.table import Table
 
     from seggd_engines.plan_cache import PlanCache
@@ -23,7 +25,7 @@ def list_plans() -> None:
     plans = PlanCache.of_user()
     records = plans.records()
     if not records:
-        typer.echo(f"no plans in {plans.folder}", err=True)
+        terminal.say(f"no plans in {plans.folder}")
         return
     table = Table(box=None, padding=(0, 2, 0, 0))
     for title in ("bundle", "engine", "precision", "batch", "GPU", "MB", "plan"):
@@ -33,9 +35,10 @@ def list_plans() -> None:
         gpus = key.gpu or ", ".join(key.compute_capabilities) or "Ampere and newer"
         there = record.path if Path(record.path).is_file() else f"{record.path} (missing)"
         size = f"{record.size / 1e6:.0f}"
-        table.add_row(record.name, f"{key.flavour} {key.version}", key.precision, key.batch, gpus, size, there)
+        cells = (record.name, f"{key.flavour} {key.version}", key.precision, key.batch, gpus, size, there)
+        table.add_row(*map(printable, cells))
     # Wide enough for any path: one that is cut cannot be copied.
-    Console(highlight=False, markup=False, width=1000).print(table)
+    terminal.console(width=1000).print(table)
 
 
 @cache.command()
@@ -47,7 +50,7 @@ def add(
 
     kept = PlanCache.of_user()
     for path in plans:
-        typer.echo(kept.add(path).path)
+        terminal.result(str(kept.add(path).path))
 
 
 @cache.command()
@@ -57,4 +60,4 @@ def clear() -> None:
 
     plans = PlanCache.of_user()
     count, size = plans.clear()
-    typer.echo(f"{plans.folder}: {count} plans removed, {size / 1e6:.1f} MB")
+    terminal.result(f"{plans.folder}: {count} plans removed, {size / 1e6:.1f} MB")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from seggd_rt import terminal
 from seggd_rt.cli.options import BundleFolder, RequireSignature
 from seggd_rt.errors import OptionError
 
@@ -32,4 +33,4 @@ def card(
     page = render_card(Bundle.open(bundle, require_signature=require_signature), report)
     make_folder(output.parent)
     write_file(output, page)
-    typer.echo(str(output))
+    terminal.result(str(output))

@@ -11,6 +11,7 @@ import msgspec
 import typer
 
 import seggd_rt
+from seggd_rt import terminal
 
 _PACKAGES = {
     "numpy": "always",
@@ -89,7 +90,7 @@ def doctor(
     """Say what is installed, which engines can run here, why the others cannot, and what to install."""
     report = examine()
     if as_json:
-        typer.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
+        terminal.result_lines(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
     else:
         _print(report)
 
@@ -157,10 +158,9 @@ def _version(package: str) -> str | None:
 
 
 def _print(report: Report) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, markup=False)
+    console = terminal.console()
     machine = Table.grid(padding=(0, 2))
     features = "unknown on this system" if report.cpu_features is None else ", ".join(report.cpu_features) or "none"
     for title, value in (

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from seggd_rt import terminal
 from seggd_rt.cli.command_line import portable_command
 from seggd_rt.cli.options import (
     AxisName,
@@ -25,6 +26,7 @@ from seggd_rt.cli.options import (
 )
 from seggd_rt.errors import OptionError
 from seggd_rt.optional import require
+from seggd_rt.wording import printable
 
 
 def evaluate(
@@ -81,8 +83,6 @@ def evaluate(
     """Draw one image for every real mask, segment it, and compare; the segmenter has seen real images only."""
     for module in ("torch", "monai", "scipy", "jinja2", "matplotlib"):
         require(module, extra="eval", feature="seggd-rt evaluate")
-    from rich.console import Console
-
     from seggd_rt.imaging.segments import parse_map
     from seggd_training.data import Split
     from seggd_training.evaluation.options import EvaluateOptions, Part
@@ -129,16 +129,16 @@ def evaluate(
     report = run(
         options,
         command=portable_command(),
-        say=lambda line: typer.echo(line, err=True),
+        say=terminal.say,
     )
     if as_json:
-        typer.echo(report.to_json().decode(), nl=False)
+        terminal.result_lines(report.to_json().decode())
         return
-    console = Console()
+    console = terminal.console()
     for table in tables(report):
         console.print(for_terminal(table, console.width))
     for note in report.notes:
-        console.print(f"note: {note}", markup=False, highlight=False)
+        console.print(printable(f"note: {note}"))
     for name in ("report.html", "report.json", "sheet.png", "segmenter.pt"):
         if (output / name).exists():
-            console.print(str(output / name), markup=False, highlight=False, soft_wrap=True)
+            terminal.result(str(output / name))

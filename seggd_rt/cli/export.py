@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from seggd_rt import terminal
 from seggd_rt.cli.options import AxisName, SegmentMap, Threshold, axis_of, range_of
 from seggd_rt.errors import OptionError
 from seggd_rt.labels import MaskEncoding
@@ -142,26 +143,23 @@ def export(
             force=force,
             progress=progress,
         )
-    from rich.console import Console
-
-    typer.echo(bundle)
-    console, manifest = Console(), Bundle.open(bundle).manifest
+    terminal.result(str(bundle))
+    console, manifest = terminal.console(), Bundle.open(bundle).manifest
     console.print(graphs_table(manifest))
     if manifest.segmenter is not None:
         console.print(segmenter_table(manifest.segmenter))
     if options is not None:
-        typer.echo(build_bundle(bundle, options))
+        terminal.result(str(build_bundle(bundle, options)))
 
 
 @contextmanager
 def _shown_progress() -> Iterator[Callable[[Progress], None]]:
     """Show every step of an export, with a bar for those that can be counted, on stderr."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Bars(*columns, console=Console(stderr=True)) as bars:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bars(*columns, console=terminal.console(stderr=True)) as bars:
         tasks: dict[str, Any] = {}
 
         def show(progress: Progress) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from msgspec.structs import replace
 
+from seggd_rt import terminal
 from seggd_rt.bundle import Bundle
 from seggd_rt.cli import options
 from seggd_rt.errors import OptionError
@@ -167,7 +168,7 @@ def generate(
         checking = Checking(OutputCheck.open(plan.bundle, threads=threads), min_dice=min_dice, retries=retries)
     with load_bundle(plan.bundle, engine=engine, precision=precision, device=device, threads=threads) as generator:
         if gif is not None or preview:
-            typer.echo(describe(generator.engine), err=True)
+            terminal.say(describe(generator.engine))
             with LiveImage(preview) as live, RunProgress(len(plan), hidden=live.can_show) as progress:
                 draw = draw_watched(plan, generator, every or 2, live)
                 drawn = _draw(

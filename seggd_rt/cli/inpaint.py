@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seggd_rt import terminal
 from seggd_rt.cli import options
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def inpaint(
     inside = None if named is None else tuple(c.name for c in find_classes(opened.manifest.classes, named))
     where = one.read_region(region, real_slice, inside)
     with load_bundle(opened, engine=engine, precision=precision, device=device, threads=threads) as generator:
-        typer.echo(describe(generator.engine), err=True)
+        terminal.say(describe(generator.engine))
         how: HowToDraw = {
             "steps": steps,
             "eta": eta,
@@ -98,4 +99,4 @@ def inpaint(
             write_file(files[0], png_bytes(render_titled(cells, columns=len(cells), legend=classes), [made]))
         else:
             one.write(files, [drawn], [made])
-    typer.echo(str(files[0]))
+    terminal.result(str(files[0]))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seggd_rt import terminal
 from seggd_rt.cli.options import BundleFolder, RequireSignature
 from seggd_rt.wording import counted, printable
 
@@ -43,11 +44,9 @@ def inspect(
             "signature": msgspec.to_builtins(opened.signature_state),
             "manifest": msgspec.to_builtins(opened.manifest),
         }
-        typer.echo(msgspec.json.format(msgspec.json.encode(about), indent=2).decode())
+        terminal.result_lines(msgspec.json.format(msgspec.json.encode(about), indent=2).decode())
         return
-    from rich.console import Console
-
-    console = Console()
+    console = terminal.console()
     for table in (
         _summary(opened),
         _classes(opened.manifest),
@@ -58,7 +57,7 @@ def inspect(
         console.print(table)
     size = sum(ref.size for ref in opened.manifest.files) / 1e6
     checked = "every SHA-256 is the manifest's" if verify else "sizes are the manifest's; --verify also hashes them"
-    typer.echo(f"{counted(len(opened.manifest.files), 'file')}, {size:.1f} MB: {checked}", err=True)
+    terminal.say(f"{counted(len(opened.manifest.files), 'file')}, {size:.1f} MB: {checked}")
 
 
 def graphs_table(manifest: Manifest) -> Table:
@@ -85,7 +84,7 @@ def graphs_table(manifest: Manifest) -> Table:
         size = sum(file.size for file in loop.files) / 1e6
         error = f"{loop.max_error:.1e} from" if loop.max_error else "equal to"
         table.caption = (
-            f"{loop.files[0].path}: {loop.sampler}, {counted(loop.steps, 'step')}, {size:.1f} MB\n"
+            f"{printable(loop.files[0].path)}: {loop.sampler}, {counted(loop.steps, 'step')}, {size:.1f} MB\n"
             f"its image: {error} the runtime's (limit {loop.limit:.0e})"
         )
     return table

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seggd_rt import terminal
 from seggd_rt.cli import options
 from seggd_rt.errors import OptionError
 
@@ -77,7 +78,7 @@ def interpolate(
     files = [grid_file(output)] if grid else one.files(output, names, format_wanted, [real])
     image = one.read_real(real, real_slice)
     with load_bundle(opened, engine=engine, precision=precision, device=device, threads=threads) as generator:
-        typer.echo(describe(generator.engine), err=True)
+        terminal.say(describe(generator.engine))
         how: HowToDraw = {"steps": steps, "eta": eta, "sampler": sampler, "spacing": spacing}
         first: HowToDraw = {**how, "keep": options.names(keep), "drop": options.names(drop)}
         then: HowToDraw = {"keep": options.names(then_keep), "drop": options.names(then_drop)}
@@ -118,7 +119,7 @@ def interpolate(
         else:
             one.write(files, list(images), made)
     for path in dict.fromkeys(files):
-        typer.echo(str(path))
+        terminal.result(str(path))
 
 
 def _weights(text: str) -> list[float]:

@@ -9,11 +9,11 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
 from seggd_engines.network import OnStep, Step
+from seggd_rt import terminal
 from seggd_rt.batches import Draw, Images, Maps, Starts, settings_of
 from seggd_rt.drawing import HowToDraw
 from seggd_rt.generator import Generator, Preview
@@ -55,7 +55,7 @@ class LiveImage:
     """
 
     def __init__(self, wanted: bool) -> None:
-        console = Console(stderr=True)
+        console = terminal.console(stderr=True)
         self.frames: list[NDArray[np.float32]] = []
         self.can_show = wanted and console.is_terminal and console.color_system in ("256", "truecolor")
         self._console = console

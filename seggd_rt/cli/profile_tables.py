@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from seggd_engines.profiling import Average
-from seggd_rt.wording import counted
+from seggd_rt.wording import counted, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,7 @@ def operator_table(figures: EngineFigures, profile: StepProfile) -> Table:
     """Return all operators, and what they leave of the step unexplained."""
     table = _table(f"{figures.engine} {figures.precision}, operators", "calls")
     for operator in profile.operators[:_OPERATORS]:
-        table.add_row(operator.operator, str(operator.calls), *_share(operator))
+        table.add_row(printable(operator.operator), str(operator.calls), *_share(operator))
     rest = profile.operators[_OPERATORS:]
     if rest:
         table.add_row(counted(len(rest), "other"), str(sum(operator.calls for operator in rest)), *_sum(rest))
@@ -41,7 +41,7 @@ def layer_table(figures: EngineFigures, profile: StepProfile) -> Table:
     """Return the costliest layers."""
     table = _table(f"{figures.engine} {figures.precision}, layers", "operator")
     for layer in profile.layers[:_LAYERS]:
-        table.add_row(layer.name, layer.operator, *_share(layer))
+        table.add_row(printable(layer.name), printable(layer.operator), *_share(layer))
     rest = profile.layers[_LAYERS:]
     if rest:
         table.add_row(counted(len(rest), "other"), "", *_sum(rest))

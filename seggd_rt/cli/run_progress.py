@@ -5,19 +5,19 @@ from __future__ import annotations
 import sys
 from types import TracebackType
 
-import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from seggd_rt import terminal
 from seggd_rt.batches import Progress as RunState
+from seggd_rt.wording import printable
 
 
 class RunProgress:
     """Shows images finished, the step in work and the time left. Use it as a context manager."""
 
     def __init__(self, images: int, *, hidden: bool = False) -> None:
-        self._console = Console(stderr=True)
+        self._console = terminal.console(stderr=True)
         self._bar = Progress(
             TextColumn("{task.fields[done]}/{task.fields[images]} images"),
             BarColumn(),
@@ -33,16 +33,16 @@ class RunProgress:
     def say(self, line: str) -> None:
         """Print a line on stderr, above the bar."""
         if self._console.is_terminal:
-            self._console.print(Text(line), soft_wrap=True)
+            self._console.print(Text(printable(line)), soft_wrap=True)
         else:
-            typer.echo(line, err=True)
+            terminal.say(line)
 
     def result(self, line: str) -> None:
         """Print a line on stdout; on the bar's own terminal, above the bar."""
         if self._console.is_terminal and sys.stdout.isatty():
-            self._console.print(Text(line), soft_wrap=True)
+            self._console.print(Text(printable(line)), soft_wrap=True)
         else:
-            typer.echo(line)
+            terminal.result(line)
 
     def show(self, state: RunState) -> None:
         """Show how far the run is."""

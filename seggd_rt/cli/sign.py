@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from seggd_rt import terminal
 from seggd_rt.errors import OptionError
 
 _VARIABLE = "SEGGD_KEY_PASSPHRASE"
@@ -40,16 +41,16 @@ def sign(
         if bundle is not None or key is not None:
             raise OptionError("--new-key makes a key and signs nothing: give it alone, then BUNDLE and --key")
         made, public = SigningKey.create(new_key, os.environ.get(_VARIABLE))
-        typer.echo(f"the public key's SHA-256 is {made.fingerprint}; keep {new_key} secret", err=True)
+        terminal.say(f"the public key's SHA-256 is {made.fingerprint}; keep {new_key} secret")
         for path in (new_key, public):
-            typer.echo(str(path))
+            terminal.result(str(path))
         return
     if bundle is None or key is None:
         raise OptionError("give BUNDLE and --key K.pem to sign it, or --new-key K.pem to make a key")
     signing_key = SigningKey.read(key, lambda: _passphrase(key))
     path = Bundle.open(bundle).sign(signing_key, force=force)
-    typer.echo(f"signed by the key with SHA-256 {signing_key.fingerprint}", err=True)
-    typer.echo(str(path))
+    terminal.say(f"signed by the key with SHA-256 {signing_key.fingerprint}")
+    terminal.result(str(path))
 
 
 def _passphrase(key: Path) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from seggd_rt import terminal
 from seggd_rt.errors import OptionError, OutputError
 from seggd_rt.optional import require
 
@@ -26,4 +27,4 @@ def slim(
     if output.exists() and not force:
         raise OutputError(f"{output} exists: give another file with -o, or replace it by --force")
     Checkpoint.load(checkpoint).slim(half=half).save(output)
-    typer.echo(f"{output}  {output.stat().st_size / 1e6:.1f} MB")
+    terminal.result(f"{output}  {output.stat().st_size / 1e6:.1f} MB")

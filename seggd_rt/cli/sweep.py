@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seggd_rt import terminal
 from seggd_rt.cli import options
 from seggd_rt.errors import OptionError
 
@@ -76,13 +77,12 @@ def sweep(
     names = [f"{one.name}_{number}" for number in numbers]
     files = [grid_file(output)] if grid else one.files(output, names, format_wanted)
     with load_bundle(opened, engine=engine, precision=precision, device=device, threads=threads) as generator:
-        typer.echo(describe(generator.engine), err=True)
+        terminal.say(describe(generator.engine))
         shown = len(set(one.label_map.ravel().tolist()) - {0})
         if shown < len(generator.manifest.classes) - 1:
-            typer.echo(
+            terminal.say(
                 f"the mask shows {shown} of {len(generator.manifest.classes) - 1} classes: the {subsets} images are of "
-                f"{1 << shown} different masks, one of them empty",
-                err=True,
+                f"{1 << shown} different masks, one of them empty"
             )
         how: HowToDraw = {"steps": steps, "eta": eta, "sampler": sampler, "spacing": spacing}
         images = generator.sweep(one.label_map, seed=seed, batch=batch, **how)
@@ -107,7 +107,7 @@ def sweep(
     beside = files[0].with_name(f"{one.name}.json") if to_folder else files[0].with_suffix(".json")
     write_file(beside, (json.dumps(about, indent=2) + "\n").encode())
     for path in (*dict.fromkeys(files), beside):
-        typer.echo(str(path))
+        terminal.result(str(path))
 
 
 def _grid(

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from seggd_rt import terminal
 from seggd_rt.cli.command_line import portable_command
 from seggd_rt.cli.options import AxisName, SegmentMap, Threshold, axis_of, range_of
 from seggd_rt.errors import OptionError
@@ -109,9 +110,9 @@ def train(
     outcome = run(options, command=portable_command())
     if outcome.checkpoint is not None and outcome.step < steps:
         why = "stopped" if outcome.signal is None else "interrupted"
-        typer.echo(f"{why}: saved at step {outcome.step} in {output}: --resume continues", err=True)
+        terminal.say(f"{why}: saved at step {outcome.step} in {output}: --resume continues")
     elif outcome.checkpoint is not None:
-        typer.echo(outcome.checkpoint)
+        terminal.result(str(outcome.checkpoint))
     if outcome.signal is not None:
         raise typer.Exit(128 + outcome.signal)
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seggd_rt import terminal
 from seggd_rt.cli import options
 from seggd_rt.errors import OptionError
-from seggd_rt.wording import counted, printable, some_of
+from seggd_rt.wording import counted, some_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,10 +55,10 @@ def verify(
         raise OptionError("real image, region and noise are for drawing it again: give --mask too")
     made = read_making(file)
     if as_json:
-        typer.echo(making_as_json(made))
+        terminal.result(making_as_json(made))
     else:
         for line in _lines(made):
-            typer.echo(line)
+            terminal.result(line)
     if bundle is not None:
         from seggd_rt.bundle import Bundle
 
@@ -70,17 +71,16 @@ def verify(
 
         reading = options.reading(axis, made[0].fit, None, segments, threshold)
         with load_bundle(opened, engine=engine, precision=precision, device=device, threads=threads) as generator:
-            typer.echo(describe(generator.engine), err=True)
+            terminal.say(describe(generator.engine))
             found = compare(file, generator, Inputs(mask, reading, real, region, noise))
         if found.max_error == 0:
-            typer.echo(f"drawn again: {counted(found.images, 'image')}, equal in every pixel", err=True)
+            terminal.say(f"drawn again: {counted(found.images, 'image')}, equal in every pixel")
         elif found.alike:
-            typer.echo(f"drawn again: the same, PSNR {found.psnr_db:.1f} dB", err=True)
+            terminal.say(f"drawn again: the same, PSNR {found.psnr_db:.1f} dB")
         else:
-            typer.echo(
+            terminal.say(
                 f"{file} is not what it says: drawn again it differs, PSNR {found.psnr_db:.1f} dB where "
-                f"{ALIKE_DB:g} dB is the same image",
-                err=True,
+                f"{ALIKE_DB:g} dB is the same image"
             )
             raise typer.Exit(1)
 
@@ -89,9 +89,9 @@ def _hold_against(file: Path, made: Sequence[Provenance], bundle: Bundle) -> Non
     """End with 1 unless a bundle drew a file."""
     bundle.verify()
     if any(each.bundle != bundle.sha256 for each in made):
-        typer.echo(f"{file} was drawn by the bundle {made[0].bundle}, and {bundle.path} is {bundle.sha256}", err=True)
+        terminal.say(f"{file} was drawn by the bundle {made[0].bundle}, and {bundle.path} is {bundle.sha256}")
         raise typer.Exit(1)
-    typer.echo(f"drawn by {bundle.path}: its SHA-256 is the one that the file names", err=True)
+    terminal.say(f"drawn by {bundle.path}: its SHA-256 is the one that the file names")
 
 
 def _lines(made: Sequence[Provenance]) -> list[str]:
@@ -110,8 +110,8 @@ def _shown(value: object) -> str:
     if value is None:
         return "-"
     if isinstance(value, CheckResult):
-        return printable(_check_line(value))
-    return printable(", ".join(map(str, value)) if isinstance(value, tuple) else str(value))
+        return _check_line(value)
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _check_line(check: CheckResult) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from seggd_rt.errors import DataError
 from seggd_rt.imaging.contract import PLAIN, LabelMapFile, Reading
 from seggd_rt.imaging.formats import READERS, find_reader, require_reader
+from seggd_rt.wording import printable
 
 _SHOWN = 3
 _CLUTTER = {"thumbs.db", "desktop.ini"}
@@ -46,7 +47,7 @@ class LabelMapSet:
         """
         if not path.is_dir() or find_reader(path) is not None:
             if not path.is_file() and not path.is_dir():
-                raise DataError(f"{printable(path)} is not there: give a label map, or a folder of them")
+                raise DataError(f"{printable(str(path))} is not there: give a label map, or a folder of them")
             return cls((_open(path, reading),))
         try:
             entries = sorted(path.iterdir(), key=lambda entry: entry.name)
@@ -85,9 +86,5 @@ def require_unicode(path: Path) -> None:
     try:
         path.name.encode()
     except UnicodeEncodeError as error:
-        raise DataError(f"the name of {printable(path)} is not Unicode, as manifest.jsonl needs: rename it") from error
-
-
-def printable(path: Path) -> str:
-    """Return a path as text that can be written anywhere, though its bytes be no Unicode."""
-    return str(path).encode("utf-8", "backslashreplace").decode()
+        shown = printable(str(path))
+        raise DataError(f"the name of {shown} is not Unicode, as manifest.jsonl needs: rename it") from error

@@ -18,11 +18,11 @@ from PIL import Image
 from seggd_rt.errors import DataError, OptionError
 from seggd_rt.imaging.contract import PLAIN, LabelMapFile, Reading, RealFile
 from seggd_rt.imaging.fit import Fit, Window
-from seggd_rt.imaging.folder import printable
 from seggd_rt.imaging.formats import require_reader
 from seggd_rt.imaging.geometry import Geometry, Place
 from seggd_rt.labels import aspect_change, check_label_map, check_region, find_classes
 from seggd_rt.manifest import Manifest
+from seggd_rt.wording import printable
 
 
 class ResizedImageWarning(UserWarning):
@@ -143,7 +143,7 @@ def choose(file: LabelMapFile | RealFile, reading: Reading, option: str = "--sli
 
 def _require_there(path: Path) -> None:
     if not path.exists():
-        raise DataError(f"{printable(path)} is not there: give an image, or a folder with a DICOM series")
+        raise DataError(f"{printable(str(path))} is not there: give an image, or a folder with a DICOM series")
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,11 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
+
+from seggd_rt import terminal
+from seggd_rt.wording import printable
 
 
 class Reporter:
@@ -38,7 +40,7 @@ class Reporter:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=terminal.console(stderr=True),
             disable=not enabled,
         )
         self._task = self._bar.add_task("training", total=steps, completed=start, loss="")
@@ -64,7 +66,7 @@ class Reporter:
     def say(self, line: str) -> None:
         """Print a line above the bar."""
         if self._enabled:
-            self._bar.console.print(line, highlight=False)
+            self._bar.console.print(printable(line))
 
     def step(self, step: int, loss: float) -> None:
         """Move the bar to `step` steps done."""

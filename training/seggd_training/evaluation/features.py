@@ -14,6 +14,7 @@ from seggd_engines.onnxruntime import failures
 from seggd_rt.bundle import sha256_of
 from seggd_rt.errors import DataError
 from seggd_rt.optional import require
+from seggd_rt.quiet_onnxruntime import session_options
 from seggd_training.evaluation.segmenter import Segmenter, standardize
 
 _LEVEL = "down_3"
@@ -65,7 +66,9 @@ class FeatureGraph(msgspec.Struct, frozen=True):
         """Return features of images, (N, H, W, C) float32 in [0, 1]: (N, features)."""
         runtime = require("onnxruntime", extra="cpu", feature="--feature-graph")
         try:
-            session = runtime.InferenceSession(str(self.path), providers=["CPUExecutionProvider"])
+            session = runtime.InferenceSession(
+                str(self.path), session_options(runtime), providers=["CPUExecutionProvider"]
+            )
             given = session.get_inputs()[0]
             found = [
                 session.run(None, {given.name: _fitted(images[start : start + _BATCH], given.shape)})[0]

@@ -6,10 +6,9 @@ import re
 from dataclasses import dataclass, field
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
-from seggd_rt.wording import counted
+from seggd_rt.wording import counted, printable
 from seggd_training.evaluation.bootstrap import Estimate
 from seggd_training.evaluation.cost import Cost, CostRow
 from seggd_training.evaluation.interpolation import InterpolationScores
@@ -267,13 +266,15 @@ def for_terminal(table: TextTable, width: int) -> Table:
         rows = tuple((first, *(_INTERVAL.sub("", cell) for cell in rest)) for first, *rest in rows)
         title = title.replace(_HAS_INTERVALS, "")
         caption = f"{caption} Intervals: report.html, or a wider terminal.".lstrip()
-    shown = Table(title=escape(title), caption=escape(caption) or None, box=box.SIMPLE_HEAD, min_width=min(78, width))
+    shown = Table(
+        title=printable(title), caption=printable(caption) or None, box=box.SIMPLE_HEAD, min_width=min(78, width)
+    )
     for index, heading in enumerate(table.headings):
-        shown.add_column(escape(heading), justify="right" if index else "left")
+        shown.add_column(printable(heading), justify="right" if index else "left")
     for index, row in enumerate(rows):
         if index in table.bold:
             shown.add_section()
-        shown.add_row(*map(escape, row), style="bold" if index in table.bold else None)
+        shown.add_row(*map(printable, row), style="bold" if index in table.bold else None)
     return shown
 
 
