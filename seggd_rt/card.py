@@ -74,11 +74,22 @@ class Section:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An evaluation of this very bundle, and the SHA-256 of its report."""
+    """An evaluation of the bundle's checkpoint.
+
+    Attributes
+    ----------
+    report, sha256
+        The report, and the SHA-256 of its file.
+    sections
+        Its parts.
+    other_export
+        Whether another bundle of the same checkpoint was evaluated.
+    """
 
     report: EvaluationReport
     sha256: str
     sections: tuple[Section, ...]
+    other_export: bool
 
 
 def render_card(bundle: Bundle, report: Path | None = None) -> bytes:
@@ -98,7 +109,7 @@ def render_card(bundle: Bundle, report: Path | None = None) -> bytes:
     SignatureError
         Its signature cannot be read.
     DataError
-        The report cannot be read, is none, or is of another bundle.
+        The report cannot be read, is none, or is of another checkpoint, sampler or number of steps.
     MissingExtraError
         Jinja is not installed.
     """
@@ -128,11 +139,7 @@ def render_card(bundle: Bundle, report: Path | None = None) -> bytes:
 def _evaluation(bundle: Bundle, path: Path) -> Evaluation:
     path = path / "report.json" if path.is_dir() else path
     report = read_evaluation(path)
-    if report.bundle.sha256 != bundle.sha256:
-        raise DataError(
-            f"{path} is the evaluation of another bundle, {report.bundle.name} with SHA-256 "
-            f"{report.bundle.sha256[:12]}, and this one has {bundle.sha256[:12]}: evaluate this one"
-        )
+    _require_same(path, report, bundle)
     tables = {
         "faithfulness": _dice(report),
         "realism": None if report.realism is None else _realism(report.realism),
@@ -145,7 +152,33 @@ def _evaluation(bundle: Bundle, path: Path) -> Evaluation:
         Section(title, tables.get(part), tuple(picture for picture in pictures if picture.part == part))
         for part, title in titles.items()
     )
-    return Evaluation(report, sha256_of(path), tuple(s for s in sections if s.table is not None or s.pictures))
+    return Evaluation(
+        report,
+        sha256_of(path),
+        tuple(s for s in sections if s.table is not None or s.pictures),
+        other_export=report.bundle.sha256 != bundle.sha256,
+    )
+
+
+def _require_same(path: Path, report: EvaluationReport, bundle: Bundle) -> None:
+    """Refuse a report that is not of this bundle's network, or not of its own sampler and steps.
+
+    The checkpoint says which network it is. Each export gives another manifest, which holds versions and errors.
+    """
+    evaluated, checkpoint = report.bundle, bundle.manifest.provenance.checkpoint_sha256
+    if evaluated.sha256 != bundle.sha256 and evaluated.checkpoint_sha256 != checkpoint:
+        found = "none" if evaluated.checkpoint_sha256 is None else evaluated.checkpoint_sha256[:12]
+        raise DataError(
+            f"{path} is the evaluation of another checkpoint ({evaluated.name}, checkpoint {found}; {bundle.path} has "
+            f"{checkpoint[:12]}): run seggd-rt evaluate on this bundle"
+        )
+    generation, defaults = report.generation, bundle.manifest.defaults
+    if (generation.sampler, generation.steps) != (defaults.sampler, defaults.steps):
+        raise DataError(
+            f"{path} has another sampler or number of steps than the bundle ({generation.sampler} "
+            f"{generation.steps}, not {defaults.sampler} {defaults.steps}): run seggd-rt evaluate without --sampler "
+            "and --steps"
+        )
 
 
 def _glance(bundle: Bundle, evaluation: Evaluation | None) -> tuple[Tile, ...]:

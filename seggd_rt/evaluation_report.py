@@ -120,10 +120,11 @@ class MemorisationFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReportBundle(msgspec.Struct, frozen=True, kw_only=True):
-    """Which bundle was evaluated."""
+    """Which bundle was evaluated, and from which checkpoint it was exported; None in reports that do not state it."""
 
     name: str
     sha256: str
+    checkpoint_sha256: str | None = None
 
 
 class ReportData(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 from html.parser import HTMLParser
@@ -289,13 +290,42 @@ def test_pictures_beside_the_report_are_in_the_page(bundle: Path) -> None:
         card(bundle, path)
 
 
-def test_a_report_of_another_bundle_is_refused(bundle: Path) -> None:
+def test_a_report_of_another_export_of_the_checkpoint_is_accepted(bundle: Path) -> None:
+    """Exporting again changes the manifest's hash, by versions and measured errors, and not the network."""
+    report = a_report(bundle)
+    report["bundle"] |= {
+        "sha256": "0" * 64,
+        "checkpoint_sha256": Bundle.open(bundle).manifest.provenance.checkpoint_sha256,
+    }
+    page = card(bundle, write(bundle.parent, report))
+    assert "188 masks of 10 patients of acdc.npz" in page.text
+    assert "another export of the same checkpoint" in page.text and "0" * 64 in page.text
+    assert "another export" not in card(bundle, write(bundle.parent, a_report(bundle))).text
+
+
+def test_a_report_of_another_checkpoint_is_refused(bundle: Path) -> None:
     report = a_report(bundle)
     report["bundle"]["sha256"] = "0" * 64
-    with pytest.raises(DataError, match="is the evaluation of another bundle, tiny with SHA-256 000000000000"):
+    with pytest.raises(DataError, match=r"is the evaluation of another checkpoint \(tiny, checkpoint none; "):
         card(bundle, write(bundle.parent, report))
-    with pytest.raises(DataError, match="is the evaluation of another bundle, cardiac"):
+    report["bundle"]["checkpoint_sha256"] = "1" * 64
+    with pytest.raises(DataError, match=r"another checkpoint \(tiny, checkpoint 111111111111; "):
+        card(bundle, write(bundle.parent, report))
+    with pytest.raises(DataError, match=r"is the evaluation of another checkpoint \(cardiac"):
         card(bundle, SHIPPED)
+
+
+@pytest.mark.parametrize("other", [{"steps": 25}, {"sampler": "ddpm"}])
+def test_a_report_of_another_sampler_or_steps_is_refused(other: dict[str, Any], bundle: Path) -> None:
+    report = a_report(bundle)
+    report["generation"] |= other
+    with pytest.raises(DataError, match="has another sampler or number of steps than the bundle"):
+        card(bundle, write(bundle.parent, report))
+
+
+def test_the_shipped_report_is_of_the_shipped_checkpoint() -> None:
+    checkpoint = SHIPPED.parents[1] / "cardiac.pt"
+    assert read_evaluation(SHIPPED).bundle.checkpoint_sha256 == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
 
 
 def test_what_is_no_report_is_refused(bundle: Path) -> None:
@@ -371,7 +401,7 @@ def test_the_command(bundle: Path, tmp_path: Path) -> None:
     assert (tmp_path / "new" / "card.html").read_bytes() == render_card(Bundle.open(bundle), report)
     for arguments, message in (
         (("-o", tmp_path / "card.pdf"), "must end in .html"),
-        (("-o", tmp_path / "a.html", "--report", SHIPPED), "of another bundle"),
+        (("-o", tmp_path / "a.html", "--report", SHIPPED), "of another checkpoint"),
         (("-o", tmp_path / "a.html", "--require-signature", tmp_path / "none.pub"), "none.pub"),
     ):
         refused = run_command("card", bundle, *arguments)

@@ -17,7 +17,7 @@ def card(
     output: Annotated[Path, typer.Option("--output", "-o", help="The page, .html.")],
     report: Annotated[
         Path | None,
-        typer.Option(help="report.json of the bundle's evaluation, or its folder, with its plots and sheets."),
+        typer.Option(help="report.json of an evaluation of the bundle's checkpoint, or its folder."),
     ] = None,
     require_signature: RequireSignature = None,
 ) -> None:

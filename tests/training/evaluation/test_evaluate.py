@@ -82,7 +82,9 @@ def test_a_bundle_that_follows_its_masks_scores_high(options: Make, hearts: Path
     assert report.generated.dice.low <= report.generated.dice.mean <= report.generated.dice.high
     assert (report.data.images, report.data.of_images, report.data.patients) == (12, 12, 4)
     assert report.data.sha256 == sha256_of(hearts)
-    assert report.bundle.sha256 == seggd_rt.Bundle.open(TINY).sha256
+    evaluated = seggd_rt.Bundle.open(TINY)
+    assert report.bundle.sha256 == evaluated.sha256
+    assert report.bundle.checkpoint_sha256 == evaluated.manifest.provenance.checkpoint_sha256
     assert report.generation.engine.engine == "onnxruntime"
     assert report.segmenter.trained_on_this_data and report.notes == ()
     assert parse_report((tmp_path / "out" / "report.json").read_bytes()) == report

@@ -318,6 +318,7 @@ class Evaluation:
         return BundleRecord(
             name=manifest.name,
             sha256=self.bundle.sha256,
+            checkpoint_sha256=manifest.provenance.checkpoint_sha256,
             mask_encoding=manifest.mask.encoding.value,
             trained_with_ablation=manifest.mask.trained_with_ablation,
         )

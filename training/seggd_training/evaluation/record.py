@@ -25,12 +25,25 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class BundleRecord(_Record, frozen=True):
-    """The bundle: its name, the SHA-256 of its manifest, and what of its training bears on the figures."""
+    """The bundle, and what of its training bears on the figures.
+
+    Attributes
+    ----------
+    name
+        The bundle's name.
+    sha256
+        SHA-256 of its manifest, which another export of the same checkpoint changes.
+    mask_encoding, trained_with_ablation
+        See `seggd_rt.manifest.MaskSpec`.
+    checkpoint_sha256
+        SHA-256 of the checkpoint that it was exported from; None in reports that do not state it.
+    """
 
     name: str
     sha256: str
     mask_encoding: str
     trained_with_ablation: bool | None
+    checkpoint_sha256: str | None = None
 
 
 class DataRecord(_Record, frozen=True):
