@@ -23,8 +23,8 @@ from seggd_rt.imaging.dicom_file import (
     text,
 )
 from seggd_rt.imaging.dicom_seg import open_segmentation
-from seggd_rt.imaging.geometry import Geometry
-from seggd_rt.imaging.slices import Plane, check_axis, check_distances, stack
+from seggd_rt.imaging.geometry import Geometry, Plane
+from seggd_rt.imaging.slices import check_axis, check_distances, stack
 from seggd_rt.imaging.stamp import Stamp
 from seggd_rt.optional import require
 
@@ -138,7 +138,7 @@ class _Slice:
 
 @dataclass(frozen=True)
 class DicomSlices:
-    """Single-frame objects as slices: label maps, (H, W) integers, or real images, (H, W) float32."""
+    """Single-frame objects as slices that are shown: label maps, (H, W) integers, or real images, (H, W) float32."""
 
     path: Path
     geometry: Geometry | None
@@ -162,7 +162,9 @@ class DicomSlices:
 
     def read(self, index: int) -> NDArray[Any]:
         """Return one slice: see `LabelMapFile.read` and `RealFile.read`."""
-        return self.slices[index].labels() if self._labels else self.slices[index].image()
+        pixels = self.slices[index].labels() if self._labels else self.slices[index].image()
+        stored = None if self.geometry is None else self.geometry.stored
+        return pixels if stored is None else np.ascontiguousarray(stored.cut.show(pixels))
 
 
 class DicomReader:
@@ -235,17 +237,16 @@ def _open_slices(path: Path, reading: Reading, *, labels: bool) -> DicomSlices:
     if len(known) == len(slices) > 0:
         volume = stack(path, known, thickness_mm=slices[0].thickness_mm())
         frame = text(slices[0].header.get("FrameOfReferenceUID"))
-        geometry: Geometry | None = Geometry(volume.affine, frame or None)
-        slices = [slices[volume.places.index(place)] for place in range(volume.count)]
-    elif len(slices) == 1:
+        places, geometry = volume.shown(path, slices[0].size, reading.axis, frame or None)
+        slices = [slices[places.index(place)] for place in range(volume.count)]
+        return DicomSlices(path, geometry, tuple(slices), labels)
+    if len(slices) == 1:
         spacing = slices[0].spacing_mm()
-        geometry = None if spacing is None else _unplaced(path, spacing, slices[0].thickness_mm())
-    else:
-        lost = next(each.path.name for each, plane in zip(slices, planes, strict=True) if plane is None)
-        raise DataError(f"{path} has slices that state no place, as {lost}: their order is not known, give one of them")
-    known_affine = geometry.affine if geometry is not None and geometry.is_known else None
-    check_axis(path, reading.axis, known_affine)
-    return DicomSlices(path, geometry, tuple(slices), labels)
+        unplaced = None if spacing is None else _unplaced(path, spacing, slices[0].thickness_mm())
+        check_axis(path, reading.axis, None)
+        return DicomSlices(path, unplaced, tuple(slices), labels)
+    lost = next(each.path.name for each, plane in zip(slices, planes, strict=True) if plane is None)
+    raise DataError(f"{path} has slices that state no place, as {lost}: their order is not known, give one of them")
 
 
 def _check_series(path: Path, slices: Sequence[_Slice], *, labels: bool) -> None:

@@ -26,7 +26,7 @@ _LEVELS = 255
 """Fewer whole numbers than this between black and white would coarsen an image."""
 _WORD = 65535
 _DIGITS = 9
-"""After the point, of millimetres and cosines: less is the noise of computing them."""
+"""After the point, of millimetres that are computed: less is noise."""
 
 
 @dataclass(frozen=True)
@@ -136,19 +136,13 @@ def _describe_kind(data: Dataset, kind: str) -> None:
 
 
 def _describe_place(data: Dataset, study: Study, index: int) -> None:
-    affine = study.affine
-    column, row, step = affine[:3, 0], affine[:3, 1], affine[:3, 2]
-    across, down = float(np.linalg.norm(column)), float(np.linalg.norm(row))
-    normal = np.cross(column / across, row / down)
-    position = affine[:3, 3] + index * step
-    step_mm = abs(float(step @ normal))
+    plane, step = study.planes[index], round(study.step_mm, _DIGITS)
     data.FrameOfReferenceUID, data.PositionReferenceIndicator = study.frame_of_reference, ""
-    data.ImagePositionPatient = _decimals(position)
-    data.ImageOrientationPatient = _decimals([*(column / across), *(row / down)])
-    data.PixelSpacing = _decimals([down, across])
-    data.SliceThickness, data.SpacingBetweenSlices, data.SliceLocation = _decimals(
-        [step_mm, step_mm, float(position @ normal)]
-    )
+    data.ImagePositionPatient = _decimals(plane.position)
+    data.ImageOrientationPatient = _decimals(plane.orientation)
+    data.PixelSpacing = _decimals(plane.spacing_mm)
+    location = round(float(plane.normal @ plane.position), _DIGITS)
+    data.SliceThickness, data.SpacingBetweenSlices, data.SliceLocation = _decimals([step, step, location])
     data.PatientOrientation = ""
 
 
@@ -168,9 +162,9 @@ def _describe_pixels(data: Dataset, study: Study, pixels: NDArray[np.integer]) -
     data.PixelData = pixels.tobytes()
 
 
-def _decimals(numbers: Sequence[float] | NDArray[np.float64]) -> list[str]:
+def _decimals(numbers: Sequence[float]) -> list[str]:
     """Return millimetres, or cosines, as Decimal Strings."""
-    return [_decimal(round(float(number), _DIGITS) + 0.0) for number in numbers]  # -0 becomes 0
+    return [_decimal(number + 0.0) for number in numbers]  # -0 becomes 0
 
 
 def _decimal(number: float) -> str:

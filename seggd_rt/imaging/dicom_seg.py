@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from seggd_rt.errors import DataError, LabelMapError, OptionError
 from seggd_rt.imaging.contract import MAX_VOXELS, Reading
 from seggd_rt.imaging.dicom_file import damage, open_pixels, read_frames, text
-from seggd_rt.imaging.geometry import Geometry
+from seggd_rt.imaging.geometry import Geometry, Plane
 from seggd_rt.imaging.segments import Segment, match_segments
-from seggd_rt.imaging.slices import Plane, Volume, check_axis, stack
+from seggd_rt.imaging.slices import Volume, check_axis, stack
 from seggd_rt.imaging.stamp import Stamp
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class _Contents:
     Attributes
     ----------
     frames
-        Of every frame, the index of its slice, and its segment's number.
+        Of every frame, the index of its slice in the order that they are shown in, and its segment's number.
     segments
         Numbers of segments, their labels, and the ids of the classes they are.
     numbered
@@ -55,7 +55,7 @@ class _Contents:
 
 @dataclass(frozen=True)
 class DicomSegmentation:
-    """A segmentation as slices in the order along their normal, (H, W) uint8 of class ids."""
+    """A segmentation as slices that are shown, (H, W) uint8 of class ids."""
 
     path: Path
     geometry: Geometry | None
@@ -88,8 +88,9 @@ class DicomSegmentation:
     def read(self, index: int) -> NDArray[Any]:
         """Return one slice: see `LabelMapFile.read`."""
         self._contents.stamp.check(self.path)
-        label_map: NDArray[Any] = _load(self._contents)[index].copy()
-        return label_map
+        label_map: NDArray[Any] = _load(self._contents)[index]
+        stored = None if self.geometry is None else self.geometry.stored
+        return (label_map if stored is None else stored.cut.show(label_map)).copy()
 
 
 def open_segmentation(path: Path, reading: Reading, *, region: bool = False) -> DicomSegmentation:
@@ -107,19 +108,24 @@ def open_segmentation(path: Path, reading: Reading, *, region: bool = False) -> 
             raise DataError(f"{path} states {count} frames and describes {len(frames)}: export it again")
         numbers = [_NONE if kind == "LABELMAP" else _number(frame, shared) for frame in frames]
         threshold = _threshold(path, kind, header, reading.threshold)
-        volume, geometry = _place(path, header, [(frame, shared) for frame in frames])
+        volume = _place(path, [(frame, shared) for frame in frames])
+        frame_of_reference = text(header.get("FrameOfReferenceUID")) or None
     if volume.count * rows * columns > MAX_VOXELS:
         raise DataError(
             f"{path} spans {volume.count} slices of {rows}x{columns}: a volume may have {MAX_VOXELS} voxels"
         )
-    check_axis(path, reading.axis, geometry.affine if geometry is not None and geometry.is_known else None)
+    places, geometry = volume.places, None
+    if volume.planes:
+        places, geometry = volume.shown(path, (rows, columns), reading.axis, frame_of_reference)
+    else:
+        check_axis(path, reading.axis, None)
     listed = [segment for segment in segments if segment.number != _NONE]  # some describe their background
     ids = {s.number: 1 for s in listed} if region else match_segments(listed, reading, str(path))
     contents = _Contents(
         path,
         stamp,
         (volume.count, rows, columns),
-        tuple(zip(volume.places, numbers, strict=True)),
+        tuple(zip(places, numbers, strict=True)),
         tuple((segment.number, segment.label, ids[segment.number]) for segment in listed),
         kind == "LABELMAP",
         threshold,
@@ -164,7 +170,7 @@ def _threshold(path: Path, kind: str, header: Dataset, asked: float | None) -> f
     return asked * int(header.MaximumFractionalValue)
 
 
-def _place(path: Path, header: Dataset, frames: list[tuple[Dataset, Dataset | None]]) -> tuple[Volume, Geometry | None]:
+def _place(path: Path, frames: list[tuple[Dataset, Dataset | None]]) -> Volume:
     """Return which slice each frame is of, and where slices lie."""
     planes, thickness, step = [], 1.0, None
     for frame, shared in frames:
@@ -184,11 +190,10 @@ def _place(path: Path, header: Dataset, frames: list[tuple[Dataset, Dataset | No
             )
         )
     if len(planes) == len(frames):
-        volume = stack(path, planes, thickness_mm=thickness, step_mm=step, sparse=True)
-        return volume, Geometry(volume.affine, text(header.get("FrameOfReferenceUID")) or None)
+        return stack(path, planes, thickness_mm=thickness, step_mm=step, sparse=True)
     if planes:
         raise DataError(f"{path} states where some frames lie, and of others not: export it again")
-    return Volume((0,) * len(frames), 1, np.eye(4)), None  # a picture's
+    return Volume((0,) * len(frames), 1, np.eye(4), ())  # a picture's
 
 
 def _check_frames(contents: _Contents) -> None:

@@ -16,10 +16,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from seggd_rt.imaging.dicom_file import damage, read_header, text
+from seggd_rt.imaging.geometry import Plane
 from seggd_rt.manifest import Manifest
 from seggd_rt.optional import require
 from seggd_rt.version import __version__
@@ -52,8 +50,10 @@ class Study:
     ----------
     manifest
         Of the bundle.
-    affine
-        (4, 4) from (column, row, slice, 1): see `Geometry.affine`.
+    planes
+        Where each slice lies.
+    step_mm
+        From a slice to the next, across them.
     frame_of_reference
         UID of the axes that it leads to.
     identity
@@ -67,7 +67,8 @@ class Study:
     """
 
     manifest: Manifest
-    affine: NDArray[np.float64]
+    planes: tuple[Plane, ...]
+    step_mm: float
     frame_of_reference: str
     identity: str
     patient: Mapping[str, str] = field(default_factory=dict)

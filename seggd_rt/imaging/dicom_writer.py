@@ -18,7 +18,7 @@ from seggd_rt.imaging.dicom import DicomSlices
 from seggd_rt.imaging.dicom_file import SEGMENTATIONS, SUFFIX, damage, read_header, sop_class, text
 from seggd_rt.imaging.dicom_seg import DicomSegmentation
 from seggd_rt.imaging.dicom_study import MAKER
-from seggd_rt.imaging.geometry import Geometry
+from seggd_rt.imaging.geometry import AS_STORED, Geometry
 from seggd_rt.imaging.mark import mark
 from seggd_rt.manifest import Manifest
 from seggd_rt.optional import require
@@ -127,7 +127,7 @@ def _patient(source: LabelMapFile) -> dict[str, str]:
 
 
 class _DicomImages:
-    """Collects a volume's images, on their label map's pixels, until all that is written is known."""
+    """Collects a volume's images, on their label map's pixels as stored, until all that is written is known."""
 
     def __init__(self, stack: ImageStack) -> None:
         self._stack = stack
@@ -135,6 +135,9 @@ class _DicomImages:
         self._scale = dicom_image.Scale.of(self._manifest)
         self._pixels: list[NDArray[np.integer]] = []
         self._labels: list[NDArray[np.integer]] = []
+        stored = self._geometry.stored
+        self._cut = AS_STORED if stored is None else stored.cut
+        self._planes = self._geometry.planes(len(self._source))
         self._space = self._geometry.affine.tobytes()
         self._made: list[Provenance | None] = []
 
@@ -143,14 +146,14 @@ class _DicomImages:
         # Where a file names no axes of the patient, what lies in them does.
         self._space = dicom_study.digest(self._space, label_map.tobytes()).encode()
         grey = image[..., 0] if image.ndim == 3 else image
-        placed = self._stack.window((label_map.shape[0], label_map.shape[1])).put(grey)
+        placed = self._cut.store(self._stack.window((label_map.shape[0], label_map.shape[1])).put(grey))
         if self._stack.mark:
             placed = mark(placed)
         if made is not None:
             kept = [each.id for each in self._manifest.classes if each.name in made.classes]
             label_map = np.where(np.isin(label_map, kept), label_map, np.uint8(0))
         self._pixels.append(self._scale.store(placed))
-        self._labels.append(label_map)
+        self._labels.append(self._cut.store(label_map))
         self._made.append(made)
 
     def only(self) -> bytes:
@@ -185,12 +188,14 @@ class _DicomImages:
             about,
             self._space,
             frame.encode(),
+            repr(self._planes).encode(),
             msgspec.json.encode([dicom_study.modality(self._manifest), self._stack.mark, patient]),
             repr(codes).encode(),
             *(pixels.tobytes() for pixels in self._pixels),
         )
         mixed = any(made is not None and made.real_sha256 is not None for made in self._made)
+        step_mm = abs(float(self._planes[0].normal @ self._geometry.affine[:3, 2]))
         study = dicom_study.Study(
-            self._manifest, self._geometry.affine, frame, identity, patient, self._stack.mark, mixed
+            self._manifest, self._planes, step_mm, frame, identity, patient, self._stack.mark, mixed
         )
         return study, codes

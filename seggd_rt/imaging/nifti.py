@@ -1,6 +1,6 @@
 """NIfTI, .nii and .nii.gz: label volumes, real volumes, and images that lie where their label volume does.
 
-The file's array is never turned: a `_Cut` is a view of it as slices, (slice, row, column), through which slices are
+The file's array is never turned: a `Cut` is a view of it as slices, (slice, row, column), through which slices are
 read and written, so that what is written has the mask's own shape, affine and zooms.
 """
 
@@ -34,7 +34,7 @@ from seggd_rt.imaging.contract import (
     check_size,
     unmarked,
 )
-from seggd_rt.imaging.geometry import Axis, Geometry
+from seggd_rt.imaging.geometry import AS_STORED, PLANES, Axis, Cut, Geometry, nearest_axes
 from seggd_rt.imaging.stamp import Stamp
 from seggd_rt.limits import open_regular
 from seggd_rt.optional import require
@@ -83,54 +83,13 @@ class ShearedAffineWarning(UserWarning):
 
 
 @dataclass(frozen=True)
-class _Cut:
-    """How an array is looked at as slices: for slice, row and column, its axis, and whether that runs backwards."""
-
-    axes: tuple[int, int, int]
-    backwards: tuple[bool, bool, bool]
-
-    @classmethod
-    def along(cls, number: int) -> _Cut:
-        """Cut along an axis by number; the others stay in order."""
-        first, second = (axis for axis in range(3) if axis != number)
-        return cls((number, first, second), (False, False, False))
-
-    @classmethod
-    def of_plane(cls, plane: Axis, affine: NDArray[np.float64]) -> _Cut:
-        """Cut into slices of the plane that is nearest to an anatomical one; `affine` is NIfTI's."""
-        nib = _nibabel()
-        to_world = nib.orientations.io_orientation(affine)
-        file_axis = {int(world): axis for axis, (world, _) in enumerate(to_world)}
-        rises = {int(world): sign > 0 for world, sign in to_world}
-        left, back = (file_axis[0], rises[0]), (file_axis[1], rises[1])
-        head, feet = (file_axis[2], not rises[2]), (file_axis[2], rises[2])
-        chosen = {Axis.AXIAL: (head, back, left), Axis.CORONAL: (back, feet, left), Axis.SAGITTAL: (left, feet, back)}
-        (a, i), (b, j), (c, k) = chosen[plane]
-        return cls((a, b, c), (i, j, k))
-
-    def view(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return an array's view as (slice, row, column)."""
-        turned = array.transpose(self.axes)
-        return turned[tuple(slice(None, None, -1 if back else 1) for back in self.backwards)]
-
-    def to_array(self, shape: tuple[int, ...]) -> NDArray[np.float64]:
-        """Return the (4, 4) matrix from (column, row, slice, 1) to indices of an array of a shape."""
-        matrix = np.zeros((4, 4))
-        matrix[3, 3] = 1
-        for place, (axis, back) in enumerate(zip(self.axes, self.backwards, strict=True)):
-            matrix[axis, 2 - place] = -1 if back else 1
-            matrix[axis, 3] = shape[axis] - 1 if back else 0
-        return matrix
-
-
-@dataclass(frozen=True)
 class NiftiVolume:
     """A NIfTI volume as slices, known by its header: label maps, (H, W) integers, or real images, (H, W) float32."""
 
     path: Path
     shape: tuple[int, int, int]
     geometry: Geometry
-    _cut: _Cut
+    _cut: Cut
     _stamp: Stamp
     _labels: bool
     physical: bool = True
@@ -270,9 +229,11 @@ class _NiftiImages:
         elif isinstance(source, Slice) and isinstance(source.file, NiftiVolume):
             self._image, self._slices = source.file.empty_like(source.index)
         elif geometry.is_known:
-            array = np.zeros((columns, rows, len(source)), np.float32)
-            self._slices = array.transpose(2, 1, 0)
-            self._image = _new_image(nib.Nifti1Image, array, _LPS @ geometry.affine, None)
+            cut = AS_STORED if geometry.stored is None else geometry.stored.cut
+            array = np.zeros(cut.array_shape((len(source), rows, columns)), np.float32)
+            self._slices = cut.view(array)
+            affine = _LPS @ geometry.affine @ np.linalg.inv(cut.to_array(array.shape))
+            self._image = _new_image(nib.Nifti1Image, array, affine, None)
             if _mismatch(self._image, array.shape):
                 self._image.set_qform(None, 0)
                 warnings.warn(
@@ -336,7 +297,7 @@ def _new_image(
 
 def _place(
     path: Path, image: nibabel.Nifti1Image, shape: tuple[int, int, int], axis: Axis | None
-) -> tuple[_Cut, Geometry]:
+) -> tuple[Cut, Geometry]:
     """Return how a volume is cut, and where its slices lie."""
     known = int(image.header["sform_code"]) > 0 or int(image.header["qform_code"]) > 0
     affine = np.asarray(image.affine, np.float64)
@@ -345,18 +306,17 @@ def _place(
         raise DataError(f"{path} has an affine that lets voxels fall together, or apart: set its sform, or its pixdim")
     thin = [number for number in range(3) if shape[number] == 1]
     if axis is None and len(thin) == 1:
-        cut = _Cut.along(thin[0])
+        cut = Cut.along(thin[0])
         if known:
-            world = int(_nibabel().orientations.io_orientation(affine)[thin[0], 0])
-            cut = _Cut.of_plane((Axis.SAGITTAL, Axis.CORONAL, Axis.AXIAL)[world], affine)
+            cut = Cut.of_plane(PLANES[nearest_axes(affine)[thin[0]][0]], _LPS @ affine)
     elif axis in (Axis.FIRST, Axis.SECOND, Axis.THIRD):
-        cut = _Cut.along(int(axis))
+        cut = Cut.along(int(axis))
     elif known:
-        cut = _Cut.of_plane(axis or Axis.AXIAL, affine)
+        cut = Cut.of_plane(axis or Axis.AXIAL, _LPS @ affine)
     elif axis is not None:
         raise DataError(f"{path} has no affine, so which axis is {axis} is not known: give --axis 0, 1 or 2")
     else:
-        cut = _Cut.along(2)
+        cut = Cut.along(2)
     if not known:
         warnings.warn(
             f"{path} has no affine (its sform and qform codes are 0): it is cut along its axis {cut.axes[0]}, and "
@@ -529,6 +489,4 @@ def _line(error: Exception) -> str:
 
 
 def _nibabel() -> Any:
-    module = require("nibabel", extra="nifti", feature="NIfTI")
-    require("nibabel.orientations", extra="nifti", feature="NIfTI")
-    return module
+    return require("nibabel", extra="nifti", feature="NIfTI")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seggd_rt.errors import DataError
-from seggd_rt.imaging.geometry import Axis
+from seggd_rt.imaging.geometry import AS_STORED, PLANES, Axis, Cut, Geometry, Plane, Stored, nearest_axes
 
 _SAME_MM = 1e-3
 """Slices nearer to each other than this are at one place."""
@@ -24,30 +24,6 @@ _UNIT = 1e-3
 
 
 @dataclass(frozen=True)
-class Plane:
-    """Where one slice lies, in DICOM's terms.
-
-    Attributes
-    ----------
-    position
-        x, y, z of the first pixel's centre in mm, LPS: Image Position (Patient).
-    orientation
-        Directions in which columns and rows are counted, (6,): Image Orientation (Patient).
-    spacing_mm
-        Distance of two rows, and of two columns: Pixel Spacing.
-    """
-
-    position: tuple[float, ...]
-    orientation: tuple[float, ...]
-    spacing_mm: tuple[float, ...]
-
-    @property
-    def normal(self) -> NDArray[np.float64]:
-        """The direction in which slices are counted."""
-        return np.cross(self.orientation[:3], self.orientation[3:])
-
-
-@dataclass(frozen=True)
 class Volume:
     """Slices that lie behind each other.
 
@@ -58,12 +34,54 @@ class Volume:
     count
         How many slices there are, those without a plane too.
     affine
-        (4, 4) float64 from (column, row, slice, 1): see `Geometry.affine`.
+        (4, 4) float64 from (column, row, slice, 1), as they are stored: see `Geometry.affine`.
+    planes
+        The planes, in the order of `places`; none where no place is stated.
     """
 
     places: tuple[int, ...]
     count: int
     affine: NDArray[np.float64]
+    planes: tuple[Plane, ...]
+
+    def shown(
+        self, path: Path, size: tuple[int, int], axis: Axis | None, frame_of_reference: str | None
+    ) -> tuple[tuple[int, ...], Geometry]:
+        """Turn slices as they are looked at: see `Axis`. Those of the first axis stay as they are.
+
+        Parameters
+        ----------
+        path
+            What they are of, for errors.
+        size
+            (rows, columns) of a slice as it is stored.
+        axis
+            Along which slices are asked for; None for the plane that they are nearest to.
+        frame_of_reference
+            See `Geometry`.
+
+        Returns
+        -------
+        places
+            Of every plane, the index of its slice in the order that they are shown in.
+        geometry
+            Where slices lie as they are shown.
+
+        Raises
+        ------
+        DataError
+            They are of another plane than is asked for.
+        """
+        check_axis(path, axis, self.affine)
+        cut = AS_STORED if axis is Axis.FIRST else Cut.of_plane(plane_axis(self.affine), self.affine)
+        stated = dict(zip(self.places, self.planes, strict=True))
+        # A slice that is left out lies between the others, and is turned as they are.
+        between = (replace(self.planes[0], position=Plane.of(self.affine, k).position) for k in range(self.count))
+        places, planes = self.places, tuple(stated.get(index, each) for index, each in enumerate(between))
+        if cut.backwards[0]:
+            places, planes = tuple(self.count - 1 - place for place in places), planes[::-1]
+        affine = self.affine @ cut.to_array((size[1], size[0], self.count))
+        return places, Geometry(affine, frame_of_reference, stored=Stored(cut, planes))
 
 
 def stack(
@@ -114,7 +132,7 @@ def stack(
         raise _uneven(path, gaps)
     places = np.empty(len(planes), int)
     places[order] = counts[at]
-    return Volume(tuple(places.tolist()), int(counts[-1]) + 1, affine)
+    return Volume(tuple(places.tolist()), int(counts[-1]) + 1, affine, tuple(planes))
 
 
 def check_distances(path: Path, *distances_mm: float) -> None:
@@ -126,8 +144,7 @@ def check_distances(path: Path, *distances_mm: float) -> None:
 
 def plane_axis(affine: NDArray[np.float64]) -> Axis:
     """Return which anatomical plane slices are nearest to."""
-    normal = np.cross(affine[:3, 0], affine[:3, 1])
-    return (Axis.SAGITTAL, Axis.CORONAL, Axis.AXIAL)[int(np.abs(normal).argmax())]
+    return PLANES[nearest_axes(affine)[2][0]]
 
 
 def check_axis(path: Path, asked: Axis | None, affine: NDArray[np.float64] | None) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import highdicom
 import numpy as np
@@ -32,6 +33,30 @@ def turned(angles: Sequence[float], affine: NDArray[np.float64] = AXIAL) -> NDAr
         one[i, j], one[j, i] = -np.sin(angle), np.sin(angle)
         matrix = one @ matrix
     return matrix @ affine
+
+
+class Way(NamedTuple):
+    """How slices are stored that are shown: transposed, after their rows or columns were reversed."""
+
+    transposed: bool
+    rows: bool
+    columns: bool
+
+
+WAYS_TO_STORE = [Way(*each) for each in itertools.product((False, True), repeat=3)]
+
+
+def stored_as(way: Way, volume: NDArray[Any], affine: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Return (slice, row, column) pixels, and (column, row, slice, 1) to mm, as they are stored."""
+    to_shown = np.eye(4)
+    rows, columns = volume.shape[1:]
+    if way.rows:
+        volume, to_shown[1, 1], to_shown[1, 3] = volume[:, ::-1], -1, rows - 1
+    if way.columns:
+        volume, to_shown[0, 0], to_shown[0, 3] = volume[:, :, ::-1], -1, columns - 1
+    if way.transposed:
+        volume, to_shown = volume.swapaxes(1, 2), to_shown[:, [1, 0, 2, 3]]
+    return np.ascontiguousarray(volume), affine @ to_shown
 
 
 def slice_object(

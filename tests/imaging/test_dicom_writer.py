@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 import shutil
 import subprocess
@@ -24,7 +25,20 @@ import pydicom
 from analytic import AnalyticNetwork
 from bundles import TINY
 from commands import files_below
-from dicoms import AXIAL, FRAME, PATIENT, PATIENT_ID, save, segmentation, series, slice_object, turned
+from dicoms import (
+    AXIAL,
+    FRAME,
+    PATIENT,
+    PATIENT_ID,
+    WAYS_TO_STORE,
+    Way,
+    save,
+    segmentation,
+    series,
+    slice_object,
+    stored_as,
+    turned,
+)
 
 import seggd_rt
 from seggd_engines.network import NetworkShape
@@ -264,13 +278,22 @@ AFFINES = {
     "oblique": turned([0.3, -0.4, 0.5]),
     "flipped": AXIAL @ np.diag([-1.0, 1, 1, 1]),
     "upside down": AXIAL @ np.diag([1.0, 1, -1, 1]),
+    "turned by 180 degrees": turned([0.0, 0, np.pi]),
+    "transposed": AXIAL[:, [1, 0, 2, 3]],
+    "oblique and transposed": turned([0.3, -0.4, 0.5])[:, [1, 0, 2, 3]] @ np.diag([1.0, -1, 1, 1]),
 }
+
+
+def labels_stored(affine: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Return labels whose slices are shown as 24 rows of 32."""
+    transposed = np.argmax(np.abs(affine[:2, 0])) == 1
+    return np.ascontiguousarray(labels().swapaxes(1, 2)) if transposed else labels()
 
 
 @pytest.mark.parametrize("affine", AFFINES.values(), ids=AFFINES)
 def test_simpleitk_finds_the_same(tmp_path: Path, affine: NDArray[np.float64]) -> None:
     sitk = pytest.importorskip("SimpleITK", reason="SimpleITK is not installed")
-    source = READER.open(segmentation(tmp_path / "mask.dcm", labels(), NAMES, affine), READING)
+    source = READER.open(segmentation(tmp_path / "mask.dcm", labels_stored(affine), NAMES, affine), READING)
     folder = write(tmp_path / "out", source)
     reader = sitk.ImageSeriesReader()
     series_uid = pydicom.dcmread(folder / "0001.dcm").SeriesInstanceUID
@@ -278,7 +301,7 @@ def test_simpleitk_finds_the_same(tmp_path: Path, affine: NDArray[np.float64]) -
     image = reader.Execute()
     found = sitk.GetArrayFromImage(image)
     expected = np.rint(-500 + 1000 * images(5).astype(np.float64))
-    for corner in [(c, r, s) for c in (0, 31) for r in (0, 23) for s in (0, 4)]:
+    for corner in itertools.product(*((0, length - 1) for length in image.GetSize())):
         place = [*image.TransformIndexToPhysicalPoint(corner), 1]
         here = np.rint(np.linalg.solve(source.geometry.affine, place))
         np.testing.assert_allclose(source.geometry.affine @ here, place, atol=1e-3)
@@ -289,7 +312,7 @@ def test_simpleitk_finds_the_same(tmp_path: Path, affine: NDArray[np.float64]) -
 
 @pytest.mark.parametrize("affine", AFFINES.values(), ids=AFFINES)
 def test_highdicom_finds_the_same(tmp_path: Path, affine: NDArray[np.float64]) -> None:
-    source = READER.open(segmentation(tmp_path / "mask.dcm", labels(), NAMES, affine), READING)
+    source = READER.open(segmentation(tmp_path / "mask.dcm", labels_stored(affine), NAMES, affine), READING)
     folder = write(tmp_path / "out", source)
     found = highdicom.seg.segread(folder / "segmentation.dcm")
     volume = found.get_volume(combine_segments=True)
@@ -456,6 +479,73 @@ def test_images_go_back_to_the_masks_pixels(tmp_path: Path) -> None:
     assert found.shape == large.shape
     np.testing.assert_allclose(found[:, 8:32, 9:41], np.rint(-500 + 1000 * images(2)), atol=1)
     assert (found[:, :8] == -500).all()
+
+
+# However they are stored
+
+
+@pytest.mark.parametrize("kind", ["segmentation", "series"])
+@pytest.mark.parametrize("way", WAYS_TO_STORE, ids=str)
+def test_images_are_stored_as_their_mask_is(tmp_path: Path, way: Way, kind: str) -> None:
+    """Pixels, and to the bit what says where they lie, though cosines have as many digits as there may be."""
+    stored, affine = stored_as(way, labels(), turned([0.1, -0.2, 0.3]))
+    paths = series(tmp_path / "series", stored, affine)
+    path = paths[0].parent
+    if kind == "segmentation":
+        path = segmentation(tmp_path / "mask.dcm", stored, NAMES, affine, sparse=False)
+    source = READER.open(path, READING)
+    folder = write(tmp_path / "out", source)
+    expected = {}
+    whole = np.rint(-500 + 1000 * images(5).astype(np.float64)).astype(np.int16)
+    for pixels, each in zip(stored_as(way, whole, affine)[0], paths, strict=True):
+        stated = pydicom.dcmread(each)
+        expected[tuple(stated.ImagePositionPatient)] = pixels
+    for each in folder.glob("0*.dcm"):
+        data = pydicom.dcmread(each)
+        for keyword in ("ImageOrientationPatient", "PixelSpacing", "SliceThickness", "Rows", "Columns"):
+            assert data[keyword].value == stated[keyword].value
+        np.testing.assert_array_equal(data.pixel_array, expected.pop(tuple(data.ImagePositionPatient)))
+    assert expected == {}
+    mask = pydicom.dcmread(folder / "segmentation.dcm")
+    (shared,) = mask.SharedFunctionalGroupsSequence
+    assert shared.PlaneOrientationSequence[0].ImageOrientationPatient == stated.ImageOrientationPatient
+    assert shared.PixelMeasuresSequence[0].PixelSpacing == stated.PixelSpacing
+    again = READER.open(folder / "segmentation.dcm", READING)
+    np.testing.assert_array_equal(volume_of(again), volume_of(source))
+    np.testing.assert_allclose(again.geometry.affine, source.geometry.affine, atol=1e-6)
+
+
+def test_how_a_mask_is_stored_changes_no_image(tmp_path: Path, generator: seggd_rt.Generator, quiet: None) -> None:
+    """In NIfTI and in DICOM, which is drawn again and found to be the same."""
+    pytest.importorskip("nibabel", reason="the extra nifti is not installed")
+    first: list[NDArray[Any]] = []
+    for way in WAYS_TO_STORE:
+        place = tmp_path / "".join("ny"[each] for each in way)
+        place.mkdir()
+        stored, affine = stored_as(way, labels(), turned([0.1, -0.2, 0.3]))
+        mask = segmentation(place / "mask.dcm", stored, NAMES, affine)
+        list(run(plan(mask, place / "out.nii.gz"), generator))
+        records = list(run(plan(mask, place / "out", mark=True), generator))
+        folder = place / "out" / records[0].file
+        assert compare(folder, generator, Inputs(mask, Reading())).max_error == 0
+        volume = volume_of(require_reader(place / "out.nii.gz").open_real(place / "out.nii.gz", Reading()))
+        found = [*volume, *(record.mask_sha256 for record in records)]
+        first = first or found
+        for one, other in zip(found, first, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_a_mark_is_read_in_the_pixels_as_they_are_stored(tmp_path: Path) -> None:
+    """As viewers show them."""
+    white = [np.ones((24, 32), np.float32)] * 5
+    for way in WAYS_TO_STORE:
+        stored, affine = stored_as(way, labels(), AXIAL)
+        source = READER.open(series(tmp_path / f"{way}", stored, affine)[0].parent, READING)
+        with WRITER.create(tmp_path / f"out {way}", stack_of(source, mark=True)) as file:
+            for image in white:
+                file.append(image)
+        pixels = pydicom.dcmread(tmp_path / f"out {way}" / "0001.dcm").pixel_array
+        np.testing.assert_array_equal(pixels == 500, mark(np.ones(pixels.shape, np.float32)) == 1)
 
 
 # Whose they are
@@ -738,13 +828,13 @@ def test_a_slice_without_a_place_gives_nifti_without_one(tmp_path: Path) -> None
 def test_simpleitk_finds_nifti_where_the_dicom_mask_is(tmp_path: Path, affine: NDArray[np.float64]) -> None:
     sitk = pytest.importorskip("SimpleITK", reason="SimpleITK is not installed")
     pytest.importorskip("nibabel", reason="the extra nifti is not installed")
-    source = READER.open(series(tmp_path / "mask", labels(), affine)[0].parent, READING)
+    source = READER.open(series(tmp_path / "mask", labels_stored(affine), affine)[0].parent, READING)
     with WRITERS[Format.NIFTI].create(tmp_path / "a.nii", stack_of(source)) as file:
         for image in images(5):
             file.append(image)
     image = sitk.ReadImage(tmp_path / "a.nii")
     found, expected = sitk.GetArrayFromImage(image), -500 + 1000 * images(5)
-    for corner in [(c, r, s) for c in (0, 31) for r in (0, 23) for s in (0, 4)]:
+    for corner in itertools.product(*((0, length - 1) for length in image.GetSize())):
         place = [*image.TransformIndexToPhysicalPoint(corner), 1]
         column, row, index = np.rint(np.linalg.solve(source.geometry.affine, place))[:3].astype(int)
         np.testing.assert_allclose(source.geometry.affine @ [column, row, index, 1], place, atol=1e-4)

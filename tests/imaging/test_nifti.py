@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from seggd_rt.bundle import Bundle
 from seggd_rt.errors import DataError, LabelMapError, OptionError
 from seggd_rt.imaging.contract import ImageStack, Reading, Slice
-from seggd_rt.imaging.geometry import Axis
+from seggd_rt.imaging.geometry import Axis, nearest_axes
 from seggd_rt.imaging.nifti import AffineMismatchWarning, MissingAffineWarning, NiftiReader, NiftiWriter
 from seggd_rt.imaging.npy import NpyReader
 from seggd_rt.imaging.real import read_real
@@ -89,6 +89,17 @@ def test_slices_are_turned_as_they_are_looked_at(
     voxel = np.rint(np.linalg.solve(affine, place)).astype(int)[:3]
     assert file.read(k)[i, j] == array[tuple(voxel)]
     np.testing.assert_allclose(affine @ [*voxel, 1], place, atol=1e-4)
+
+
+@given(seed=st.integers(0, 2**32 - 1), shear=st.floats(0, 0.2))
+@settings(deadline=None)
+def test_the_nearest_axes_are_those_that_nibabel_finds(seed: int, shear: float) -> None:
+    random = np.random.default_rng(seed)
+    affine = np.eye(4)
+    affine[:3, :3] = np.linalg.qr(random.normal(size=(3, 3)))[0] * random.uniform(0.5, 3, 3)
+    affine[:3, :3] @= np.eye(3) + shear * random.normal(size=(3, 3))
+    expected = nib.orientations.io_orientation(affine)
+    assert nearest_axes(affine) == [(int(world), sign > 0) for world, sign in expected]
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
