@@ -13,8 +13,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import msgspec
-
 from benchmarks.gpu.checkout import ROOT
 from benchmarks.gpu.floor import floor_of
 from benchmarks.gpu.record import Record, is_bad, read_document
@@ -36,6 +34,7 @@ from benchmarks.report_plot import plot
 from benchmarks.report_targets import COMPILED, targets
 from seggd_rt.errors import SeggdError
 from seggd_rt.precision import Precision
+from seggd_rt.strict_json import decode
 
 PAGE = ROOT / "docs" / "performance.md"
 RESULTS = ROOT / "benchmarks" / "results"
@@ -65,7 +64,7 @@ def files_of_figures(folder: Path) -> list[Path]:
     """Return the files of a folder that benchmarks.gpu wrote, by name."""
     found = []
     for path in sorted(folder.glob("*.json")):
-        content = msgspec.json.decode(path.read_bytes())
+        content = decode(path.read_bytes())
         if isinstance(content, dict) and str(content.get("schema", "")).partition("/")[0] == SCHEMA.partition("/")[0]:
             read_document(path)
             found.append(path)

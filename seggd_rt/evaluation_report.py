@@ -14,6 +14,7 @@ import msgspec
 from seggd_rt.errors import DataError
 from seggd_rt.limits import read_file
 from seggd_rt.page import Picture
+from seggd_rt.strict_json import decode
 
 SCHEMA = "seggd-evaluation/2"
 _MAX_REPORT_BYTES = 64 << 20
@@ -184,8 +185,8 @@ def read_evaluation(path: Path) -> EvaluationReport:
     """
     data = _read(path, _MAX_REPORT_BYTES)
     try:
-        return msgspec.json.decode(data, type=EvaluationReport)
-    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+        return decode(data, EvaluationReport)
+    except msgspec.DecodeError as error:
         raise DataError(
             f"{path} is no report that this version reads, {SCHEMA} ({error}): give a report.json of seggd-rt evaluate"
         ) from error

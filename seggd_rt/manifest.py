@@ -15,6 +15,7 @@ from seggd_rt.limits import check_nesting
 from seggd_rt.precision import Precision
 from seggd_rt.samplers import Sampler
 from seggd_rt.schedule import NoiseSchedule
+from seggd_rt.strict_json import decode
 
 SCHEMA = "seggd-bundle/1"
 MANIFEST = "bundle.json"
@@ -355,7 +356,7 @@ def parse_manifest(data: bytes, where: str = MANIFEST) -> Manifest:
         It is not JSON, has an unknown key, lacks one, or a value is outside its range.
     """
     try:
-        schema = msgspec.json.decode(data, type=_Schema).schema
+        schema = decode(data, _Schema).schema
         if schema != SCHEMA:
             _refuse_schema(schema, where)
         return msgspec.json.decode(data, type=Manifest)

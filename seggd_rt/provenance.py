@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from seggd_rt.errors import DataError
+from seggd_rt.strict_json import decode
 
 KEY = "seggd-rt"
 """Under which formats that name their texts keep it."""
@@ -153,7 +154,7 @@ def parse(data: bytes, where: str) -> tuple[Provenance, ...]:
     if len(data) > MAX_BYTES:
         raise DataError(f"{where} has a record of its making over {MAX_BYTES >> 20} MiB: it was changed")
     try:
-        document = msgspec.json.decode(data, type=_Document)
+        document = decode(data, _Document)
         if document.format != _FORMAT:
             raise DataError(f"{where} states its making as {document.format}: a newer seggd-rt may read it")
         if not document.images:

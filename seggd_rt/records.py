@@ -20,6 +20,7 @@ from seggd_rt.imaging.fit import Fit
 from seggd_rt.limits import open_regular
 from seggd_rt.plan import Settings
 from seggd_rt.provenance import Provenance
+from seggd_rt.strict_json import decode
 
 MANIFEST = "manifest.jsonl"
 REJECTED = "rejected.jsonl"
@@ -221,8 +222,8 @@ class ManifestFile:
         found = []
         for number, line in enumerate(lines[:-1], start=1):  # what follows the last line feed is not finished
             try:
-                found.append((line, msgspec.json.decode(line, type=Record)))
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                found.append((line, decode(line, Record)))
+            except msgspec.DecodeError as error:
                 raise DataError(
                     f"{self.path}, line {number}, is no record of seggd-rt ({error}): write to another folder"
                 ) from error

@@ -25,6 +25,7 @@ from seggd_rt.errors import EngineCheckError
 from seggd_rt.labels import encode, encode_table
 from seggd_rt.precision import PARITY_LIMIT, ROW_LIMIT, Precision, psnr_db, relative_errors
 from seggd_rt.samplers import Sampler, sampler_rows
+from seggd_rt.strict_json import check_keys
 
 _SCHEMA = "seggd-check/2"
 
@@ -129,10 +130,12 @@ class SelfCheck:
         path = self._path(info, kind)
         try:
             # Not msgspec's JSON, which writes infinity and NaN as null.
-            return msgspec.convert(json.loads(path.read_bytes()), Outcome)
+            data = path.read_bytes()
+            check_keys(data)
+            return msgspec.convert(json.loads(data), Outcome)
         except OSError:  # as a rule: not there
             return None
-        except (ValueError, msgspec.ValidationError, RecursionError):
+        except (ValueError, RecursionError):
             warnings.warn(f"{path} is damaged: the check it keeps is made again", RuntimeWarning, stacklevel=2)
             return None
 

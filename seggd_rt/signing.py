@@ -23,6 +23,7 @@ from seggd_rt.errors import DataError, OptionError, SignatureError
 from seggd_rt.limits import read_file
 from seggd_rt.manifest import SIGNATURE
 from seggd_rt.optional import require
+from seggd_rt.strict_json import decode
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -114,8 +115,8 @@ def parse_signature(data: bytes, where: str = SIGNATURE) -> Signature:
         It is none, or not in the one form that a signature has: so no byte of the file goes unchecked.
     """
     try:
-        found = msgspec.json.decode(data, type=Signature)
-    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+        found = decode(data, Signature)
+    except msgspec.DecodeError as error:
         raise SignatureError(f"{where} is no signature ({error}): {_AGAIN}") from error
     if found.to_json() != data:
         raise SignatureError(f"{where} is not as it was written: {_AGAIN}")

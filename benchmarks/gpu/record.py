@@ -21,6 +21,7 @@ from benchmarks.gpu.results import (
 )
 from seggd_rt.atomic import write_file
 from seggd_rt.errors import DataError
+from seggd_rt.strict_json import decode
 
 
 class Record:
@@ -122,7 +123,7 @@ def read_document(path: Path) -> Document:
         It is none, or one of another schema.
     """
     try:
-        document = msgspec.json.decode(path.read_bytes(), type=Document)
+        document = decode(path.read_bytes(), Document)
     except (msgspec.DecodeError, OSError) as error:
         raise DataError(f"{path} is no file of figures of benchmarks.gpu: {error}") from error
     if document.schema != SCHEMA:

@@ -24,6 +24,7 @@ from seggd_engines.plan_key import SCHEMA, PlanKey, PlanRecord
 from seggd_rt.atomic import NewFile, make_folder, write_file
 from seggd_rt.errors import DataError, EngineError, OutputError
 from seggd_rt.optional import require
+from seggd_rt.strict_json import decode
 
 SUFFIX = ".plan"
 _PRIVATE = 0o700
@@ -68,8 +69,8 @@ class PlanCache:
         found = []
         for path in sorted(self.folder.glob("*.json")):
             try:
-                record = msgspec.json.decode(path.read_bytes(), type=PlanRecord)
-            except (OSError, ValueError, RecursionError):  # msgspec's errors are ValueErrors
+                record = decode(path.read_bytes(), PlanRecord)
+            except (OSError, msgspec.DecodeError):
                 warn(f"{path} is damaged: its plan is not used")
                 continue
             if record.key.schema != SCHEMA or path.stem != record.key.stem:
@@ -143,9 +144,9 @@ class PlanCache:
             There is no such plan, or it is not what its record says.
         """
         try:
-            record = msgspec.json.decode(path.with_suffix(".json").read_bytes(), type=PlanRecord)
+            record = decode(path.with_suffix(".json").read_bytes(), PlanRecord)
             data = path.read_bytes()
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, msgspec.DecodeError) as error:
             raise DataError(
                 f"{path} cannot be added: it must be a plan of seggd-rt build, with its .json beside it ({error})"
             ) from error

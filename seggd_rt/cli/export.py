@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +15,7 @@ from seggd_rt.labels import MaskEncoding
 from seggd_rt.optional import require
 from seggd_rt.precision import Precision
 from seggd_rt.schedule import BetaCurve, Prediction
+from seggd_rt.strict_json import decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -209,10 +209,10 @@ def _parse_size(text: str) -> tuple[int, int]:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_bytes())
+        config = decode(path.read_bytes())
     except OSError as error:
         raise OptionError(f"--unet-config {path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise OptionError(
             f'--unet-config {path} is not JSON ({error}): write an object, as in {{"norm_eps": 1e-5}}'
         ) from error

@@ -148,6 +148,11 @@ def damage(path: Path) -> None:
     path.write_bytes(data)
 
 
+def repeat_key(record: Path) -> None:
+    data = record.read_bytes()
+    record.write_bytes(b'{"path": "/elsewhere", ' + data.lstrip()[1:])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -157,6 +162,7 @@ def damage(path: Path) -> None:
         (lambda path: path.unlink(), "cannot be read"),
         (lambda path: path.with_suffix(".json").write_text("{}"), "is damaged: its plan is not used"),
         (lambda path: path.with_suffix(".json").write_bytes(b"\xff"), "is damaged: its plan is not used"),
+        (lambda path: repeat_key(path.with_suffix(".json")), "is damaged: its plan is not used"),
         (
             lambda path: path.with_suffix(".json").rename(path.with_name("tensorrt-rtx-fp32-foreign.json")),
             "not the record of the plan it names",

@@ -126,7 +126,7 @@ def test_bare_weights_with_everything_said(trace_once: UseTrace, tmp_path: Path)
         )
 
 
-@pytest.mark.parametrize("text", ["[1]", "{"])
+@pytest.mark.parametrize("text", ["[1]", "{", '{"norm_eps": 1e-5, "norm_eps": 1e-6}'])
 def test_configuration_must_be_an_object(wide_pt: Path, tmp_path: Path, text: str) -> None:
     (tmp_path / "known.json").write_text(text)
     with pytest.raises(OptionError, match=r"must hold a JSON object|is not JSON"):

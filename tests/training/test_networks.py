@@ -52,7 +52,8 @@ def test_what_makes_no_network_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="60x64; a network of 4 levels needs multiples of 8"):
         config("small", (60, 64))
     path = tmp_path / "a.json"
-    for text, message in {"{": "cannot be read as JSON", "[1]": "one JSON object"}.items():
+    twice = '{"norm_eps": 1e-5, "norm_eps": 1e-6}'
+    for text, message in {"{": "read as JSON", twice: "the key 'norm_eps' twice", "[1]": "one JSON object"}.items():
         path.write_text(text)
         with pytest.raises(OptionError, match=message):
             config(str(path))

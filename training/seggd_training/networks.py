@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from diffusers import UNet2DModel
 from torch import nn
 
 from seggd_rt.errors import OptionError
+from seggd_rt.strict_json import decode
 
 
 def _unet(widths: tuple[int, ...], attention: int, **more: Any) -> dict[str, Any]:
@@ -72,8 +73,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise OptionError(f"there is no network '{path}': name one of {', '.join(NETWORKS)}, or a JSON file")
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+        config = decode(path.read_bytes())
+    except (msgspec.DecodeError, OSError) as error:
         raise OptionError(
             f"{path} cannot be read as JSON ({error}): write the configuration of a UNet2DModel there, or name one of "
             f"{', '.join(NETWORKS)}"

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from seggd_export.forms.source import Source
 from seggd_export.forms.weights import as_state_dict, read_weights
 from seggd_rt.bundle import sha256_of
 from seggd_rt.errors import CheckpointError
 from seggd_rt.labels import MaskEncoding
+from seggd_rt.strict_json import decode
 
 CONFIG = "config.json"
 _WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
@@ -51,10 +53,10 @@ def read_json(path: Path) -> dict[str, Any]:
         The file is missing, or holds something else.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = decode(path.read_bytes())
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
+    except msgspec.DecodeError as error:
         raise CheckpointError(f"{path} is not JSON ({error}): copy or save it again") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} must hold a JSON object")

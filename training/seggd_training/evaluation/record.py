@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from seggd_engines.network import EngineInfo
+from seggd_rt.strict_json import decode
 from seggd_training.evaluation.cost import Cost
 from seggd_training.evaluation.interpolation import InterpolationScores
 from seggd_training.evaluation.memorisation import Memorisation
@@ -149,4 +150,4 @@ class Report(_Record, frozen=True):
 
 def parse_report(data: bytes) -> Report:
     """Read a report that `to_json` wrote; msgspec.DecodeError if it is none."""
-    return msgspec.json.decode(data, type=Report)
+    return decode(data, Report)

@@ -1,0 +1,69 @@
+"""JSON of others, decoded strictly: a key that stands twice in an object is refused, not taken for its last value.
+
+Two readers of such a file could see two files: which of the values counts is left to each.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeVar, overload
+
+import msgspec
+
+from seggd_rt.wording import printable
+
+Form = TypeVar("Form")
+
+
+@overload
+def decode(data: bytes | str) -> Any: ...
+@overload
+def decode(data: bytes | str, form: type[Form]) -> Form: ...
+def decode(data: bytes | str, form: Any = Any) -> Any:
+    """Return what JSON holds.
+
+    Parameters
+    ----------
+    data
+        The JSON, in UTF-8.
+    form
+        A type that msgspec decodes.
+
+    Raises
+    ------
+    msgspec.DecodeError
+        It is not JSON, is nested too deeply, has a key twice in one object, or is not of this form. It is a ValueError.
+    """
+    check_keys(data)
+    try:
+        return msgspec.json.decode(data, type=form)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from error
+
+
+def check_keys(data: bytes | str) -> None:
+    """Check that every object in JSON has each of its keys once.
+
+    Raises
+    ------
+    msgspec.DecodeError
+        One has a key twice; or this is not JSON, or it is nested too deeply.
+    """
+    try:
+        _KEYS.decode(data if isinstance(data, str) else data.decode())
+    except (ValueError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> None:
+    if len({key for key, _ in pairs}) == len(pairs):
+        return
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise ValueError(f"an object has the key '{printable(key)}' twice")
+        seen.add(key)
+
+
+# Numbers stay texts, and objects leave nothing behind: only their keys matter, and a file may be large.
+_KEYS = json.JSONDecoder(object_pairs_hook=_unique, parse_int=str, parse_float=str, parse_constant=str)
