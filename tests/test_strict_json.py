@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,13 +41,13 @@ def test_json_of_a_form_and_of_any() -> None:
         ('{"x": 1, "\\u0078": 2}', "x"),
         ('{"x": 1, "y": {"a": [{"é": 1, "b": 1, "é": 2}]}}', "é"),
         ('{"x": 1, "none": {"a": 0, "a": 0}}', "a"),
-        ('[[], {"\\u001b": 1, "\\u001b": 1}]', "\N{REPLACEMENT CHARACTER}"),
+        ('[[], {"\\u001b": 1, "\\u001b": 1}]', r"\u001b"),
     ],
 )
 def test_a_key_that_stands_twice_is_refused(text: str, key: str) -> None:
     for read in (check_keys, decode, lambda data: decode(data, Point)):
         for data in (text, text.encode()):
-            with pytest.raises(msgspec.DecodeError, match=f"an object has the key '{key}' twice"):
+            with pytest.raises(msgspec.DecodeError, match=re.escape(f"an object has the key '{key}' twice")):
                 read(data)
 
 
