@@ -60,6 +60,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         for name, length in (("public_key", 64), ("signature", 128)):
             if not re.fullmatch(f"[0-9a-f]{{{length}}}", getattr(self, name)):
                 raise ValueError(f"{name} must be {length} lowercase hexadecimal digits")
+        _check_key(bytes.fromhex(self.public_key), "public_key")
 
     @property
     def fingerprint(self) -> str:
@@ -137,7 +138,7 @@ class PublicKey:
         Raises
         ------
         DataError
-            The file cannot be read, or holds another kind of key.
+            The file cannot be read, or holds another kind of key, or one that proves nothing.
         MissingExtraError
             The package `cryptography` is not installed.
         """
@@ -151,7 +152,12 @@ class PublicKey:
             raise DataError(f"{path} is no public key in PEM: {_ADVICE}") from error
         if not isinstance(key, _require(_ED25519).Ed25519PublicKey):
             raise DataError(f"{path} is a public key of another kind than Ed25519: {_ADVICE}")
-        return cls(path, key.public_bytes_raw())
+        raw = key.public_bytes_raw()
+        try:
+            _check_key(raw, f"the public key {path}")
+        except ValueError as error:
+            raise DataError(f"{error}: {_ADVICE}") from error
+        return cls(path, raw)
 
     @property
     def fingerprint(self) -> str:
@@ -331,6 +337,25 @@ class SignatureState(msgspec.Struct, frozen=True, kw_only=True):
 _PRIMITIVES = "cryptography.hazmat.primitives"
 _AGAIN = "copy the bundle again, or sign it again"
 _ADVICE = "make a key pair with seggd-rt sign --new-key K.pem, or openssl genpkey -algorithm ed25519"
+
+
+_P = 2**255 - 19
+_D = -121665 * pow(121666, -1, _P) % _P
+"""Edwards25519 is -x^2 + y^2 = 1 + d x^2 y^2 modulo p (RFC 8032, section 5.1)."""
+
+
+def _check_key(raw: bytes, name: str) -> None:
+    """Raise ValueError for a public key of 32 bytes that RFC 8032 does not write so, or that proves nothing.
+
+    A key of small order is one of the eight points whose order divides 8. Anyone can make a signature by it that holds
+    for every message, and OpenSSL accepts it.
+    """
+    y = int.from_bytes(raw, "little") & (2**255 - 1)  # the highest bit is the sign of x
+    if y >= _P:
+        raise ValueError(f"{name} is not in the one form that Ed25519 has for a key ({raw.hex()})")
+    # y = 0 has the order 4, y^2 = 1 the orders 1 and 2. Doubled, a point of order 8 has y = 0, so that x^2 = -y^2.
+    if y * (y * y - 1) * (_D * y**4 + 2 * y * y - 1) % _P == 0:
+        raise ValueError(f"{name} is of small order, by which anyone can sign anything ({raw.hex()})")
 
 
 def _require(module: str) -> ModuleType:

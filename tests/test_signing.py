@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gc
 import importlib.util
 import json
@@ -116,6 +117,30 @@ def test_a_signature_of_something_else_is_none(bundle: Path, keys: Path) -> None
     (bundle / SIGNATURE).write_text(json.dumps({**stated, "signature": plain}, indent=2) + "\n")
     with pytest.raises(SignatureError, match="does not hold"):
         Bundle.open(bundle, require_signature=keys / "K.pub")
+
+
+# The y of the eight points whose order divides 8, also with the sign of x and, where 255 bits have room, with p added.
+P = 2**255 - 19
+Y_OF_ORDER_8 = int.from_bytes(
+    bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little"
+)
+SMALL = {y + sign for y in (0, 1, P - 1, Y_OF_ORDER_8, P - Y_OF_ORDER_8) for sign in (0, 1 << 255)}
+NOT_CANONICAL = {y + sign for y in (P, P + 1, P + 3, P + 18) for sign in (0, 1 << 255)}
+
+
+@pytest.mark.parametrize("number", sorted(SMALL | NOT_CANONICAL))
+def test_keys_that_prove_nothing_are_refused(tmp_path: Path, number: int) -> None:
+    raw = number.to_bytes(32, "little")
+    der = bytes.fromhex("302a300506032b6570032100") + raw
+    pem = f"-----BEGIN PUBLIC KEY-----\n{base64.b64encode(der).decode()}\n-----END PUBLIC KEY-----\n"
+    (tmp_path / "K.pub").write_text(pem)
+    said = "is of small order" if number in SMALL else "is not in the one form"
+    with pytest.raises(DataError, match=rf"^the public key .*K\.pub {said}.*\({raw.hex()}\): make a key pair"):
+        PublicKey.read(tmp_path / "K.pub")
+    # The neutral element and 0: for a key of order 1, OpenSSL finds that this holds for every message.
+    forged = {"schema": "seggd-signature/1", "public_key": raw.hex(), "signature": "01" + "00" * 63}
+    with pytest.raises(SignatureError, match=f"public_key {said}"):
+        parse_signature((json.dumps(forged, indent=2) + "\n").encode())
 
 
 def test_a_new_pair(tmp_path: Path) -> None:
