@@ -2,13 +2,15 @@
 
 A folder `NAME.seggd/` with `bundle.json` (schema `seggd-bundle/1`), one ONNX graph a precision, and
 `check.safetensors`, the golden states by which every engine checks itself. The manifest names every other file with its
-SHA-256, so the bundle's hash is the SHA-256 of `bundle.json`. Files are hashed when they are first used. Where a
-signature is required, they are copied as they are hashed, and the copies are what is used: nobody else can change them.
+SHA-256, so the bundle's hash is the SHA-256 of `bundle.json`. Files are read into memory and hashed there, and engines
+get those bytes: what runs is what the manifest states, whatever happens to the folder meanwhile.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,7 +22,7 @@ from numpy.typing import NDArray
 
 from seggd_rt.atomic import write_file
 from seggd_rt.errors import BundleError, IntegrityError, ManifestError, MissingExtraError, OutputError
-from seggd_rt.limits import read_file
+from seggd_rt.limits import open_regular, read_file
 from seggd_rt.manifest import (
     MANIFEST,
     MAX_MANIFEST_BYTES,
@@ -32,9 +34,9 @@ from seggd_rt.manifest import (
     SegmenterGraph,
     parse_manifest,
 )
-from seggd_rt.onnx_data import external_locations
+from seggd_rt.onnx_data import external_data
+from seggd_rt.onnx_graph import OnnxGraph
 from seggd_rt.precision import Precision
-from seggd_rt.private_copy import PrivateFolder
 from seggd_rt.signing import PublicKey, SignatureState, SigningKey, Standing, read_signature
 
 
@@ -79,8 +81,6 @@ class Bundle:
     sha256: str
     signer: str | None = None
     _manifest_bytes: bytes = field(default=b"", repr=False, compare=False)
-    _copies: PrivateFolder | None = field(default=None, repr=False, compare=False)
-    _verified: dict[str, Path] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def open(cls, path: str | Path, *, require_signature: str | Path | None = None) -> Bundle:
@@ -110,7 +110,7 @@ class Bundle:
                 raise BundleError(
                     f"{folder} is not a bundle: it must be a folder with {MANIFEST} in it (seggd-rt export)"
                 )
-            with manifest.open("rb") as file:
+            with open_regular(_inside(folder, MANIFEST), follow=False) as file:
                 data = file.read(MAX_MANIFEST_BYTES + 1)
         except OSError as error:
             raise BundleError(f"{manifest} cannot be read ({error.strerror or error})") from error
@@ -124,12 +124,11 @@ class Bundle:
             sha256=hashlib.sha256(data).hexdigest(),
             signer=None if key is None else key.fingerprint,
             _manifest_bytes=data,
-            _copies=None if key is None else PrivateFolder(folder.resolve().name),
         )
 
     def __getstate__(self) -> Mapping[str, Any]:
         """Leave behind what was verified: another process verifies for itself."""
-        return {**self.__dict__, "_verified": {}}
+        return {key: value for key, value in self.__dict__.items() if key not in ("_check_bytes", "golden")}
 
     def sign(self, key: SigningKey, *, force: bool = False) -> Path:
         """Verify every file, sign the manifest, which hashes them all, and write `bundle.sig`.
@@ -183,34 +182,26 @@ class Bundle:
             standing=standing, key_sha256=found.fingerprint, required=found.fingerprint == self.signer
         )
 
-    def file(self, ref: FileRef) -> Path:
-        """Return the path of a file whose content is what the manifest says; hashed at the first call.
-
-        Where a signature was required, it is that of a private copy, which is the only file that was hashed.
+    def read(self, ref: FileRef) -> bytes:
+        """Return the bytes of a file, which are those that the manifest states.
 
         Raises
         ------
         IntegrityError
             The file is missing or cannot be read, lies outside the folder, or its size or SHA-256 is another.
-        OutputError
-            The private copy cannot be written.
         """
-        if ref.path not in self._verified:
-            path = self.path / ref.path
-            try:
-                if not path.is_file():
-                    raise IntegrityError(f"{path} is missing: copy or export the bundle again")
-                if path.resolve().parent != self.path.resolve():
-                    raise IntegrityError(f"{path} is a link that leaves the bundle's folder: copy or export it again")
-                verified = _unchanged(path, ref) if self._copies is None else self._copies.copy(path, ref)
-            except OutputError:
-                raise
-            except OSError as error:
-                raise IntegrityError(f"{path} cannot be read ({error.strerror or error})") from error
-            if verified is None:
-                raise IntegrityError(f"{path} was changed after export (its SHA-256 differs): copy it again")
-            self._verified[ref.path] = verified
-        return self._verified[ref.path]
+        path = self.path / ref.path
+        try:
+            if not path.is_file():
+                raise IntegrityError(f"{path} is missing: copy or export the bundle again")
+            with open_regular(_inside(self.path, ref.path), follow=False) as file:
+                # Its length first: no more is read than the manifest states, however long the file is.
+                data = file.read(ref.size) if os.fstat(file.fileno()).st_size == ref.size else None
+        except OSError as error:
+            raise IntegrityError(f"{path} cannot be read ({error.strerror or error})") from error
+        if data is None or hashlib.sha256(data).hexdigest() != ref.sha256:
+            raise IntegrityError(f"{path} was changed after export (its SHA-256 differs): copy it again")
+        return data
 
     def check_sizes(self) -> None:
         """Look whether every file is there with the manifest's size; hash nothing.
@@ -223,7 +214,7 @@ class Bundle:
         for ref in self.manifest.files:
             path = self.path / ref.path
             try:
-                size = path.stat().st_size if path.is_file() else None
+                size = _inside(self.path, ref.path).stat().st_size if path.is_file() else None
             except OSError as error:
                 raise IntegrityError(f"{path} cannot be read ({error.strerror or error})") from error
             if size is None:
@@ -244,7 +235,7 @@ class Bundle:
         if self.manifest.sampler_graph is not None:
             self.sampler_file()
         if self.manifest.segmenter is not None:
-            self.segmenter_file()
+            self.read_segmenter()
         _ = self.golden
 
     def graph(self, precision: Precision) -> Graph:
@@ -266,12 +257,24 @@ class Bundle:
     def graph_file(self, graph: Graph) -> Path:
         """Return the path of a graph's ONNX file after verifying all its files.
 
+        Whoever may write to the folder can change them afterwards: engines get what `read_graph` returns.
+
         Raises
         ------
         IntegrityError
-            A file is missing or changed, or the graph names external data that the manifest does not.
+            A file is missing or changed, or the graph is not plain or names external data that the manifest does not.
         """
-        return self._onnx_file(graph.files)
+        return self.path / self.read_graph(graph).name
+
+    def read_graph(self, graph: Graph) -> OnnxGraph:
+        """Return a graph and its external data in memory, verified.
+
+        Raises
+        ------
+        IntegrityError
+            A file is missing or changed, or the graph is not plain or names external data that the manifest does not.
+        """
+        return self._onnx_graph(graph.files)
 
     def sampler_file(self) -> Path:
         """Return the path of `sampler.onnx`, the sampling loop as one graph, after verifying all its files.
@@ -286,7 +289,7 @@ class Bundle:
         loop = self.manifest.sampler_graph
         if loop is None:
             raise BundleError(f"{self.path.name} has no sampling loop as one graph: export it with --loop STEPS")
-        return self._onnx_file(loop.files)
+        return self.path / self._onnx_graph(loop.files, control_flow=True).name
 
     @property
     def segmenter(self) -> SegmenterGraph:
@@ -304,26 +307,33 @@ class Bundle:
             )
         return self.manifest.segmenter
 
-    def segmenter_file(self) -> Path:
-        """Return the path of `segmenter.onnx`, which finds the classes in images, after verifying all its files.
+    def read_segmenter(self) -> OnnxGraph:
+        """Return `segmenter.onnx`, which finds the classes in images, in memory and verified.
 
         Raises
         ------
         BundleError
             The bundle has none.
         IntegrityError
-            A file is missing or changed, or the graph names external data that the manifest does not.
+            A file is missing or changed, or the graph is not plain or names external data that the manifest does not.
         """
-        return self._onnx_file(self.segmenter.files)
+        return self._onnx_graph(self.segmenter.files)
 
-    def _onnx_file(self, files: tuple[FileRef, ...]) -> Path:
-        """Return the path of the first file, an ONNX graph, after verifying it and the others, its external data."""
-        listed = {ref.path for ref in files[1:]}
-        paths = [self.file(ref) for ref in files]
-        unlisted = external_locations(paths[0]) - listed
+    def _onnx_graph(self, files: tuple[FileRef, ...], *, control_flow: bool = False) -> OnnxGraph:
+        """Return a graph, the first of some files; the others are its external data."""
+        first, *others = files
+        path, model = self.path / first.path, self.read(first)
+        sizes = {ref.path: ref.size for ref in others}
+        needed = external_data(model, str(path), control_flow=control_flow)
+        unlisted = sorted(needed.keys() - sizes.keys())
         if unlisted:
-            raise IntegrityError(f"{paths[0]} names external data the manifest does not: {', '.join(sorted(unlisted))}")
-        return paths[0]
+            raise IntegrityError(f"{path} names external data the manifest does not: {', '.join(unlisted)}")
+        short = [location for location, size in needed.items() if size > sizes[location]]
+        if short:
+            raise IntegrityError(
+                f"{path} needs more external data than there is in {short[0]}: export the bundle again"
+            )
+        return OnnxGraph(first.path, self.path.resolve().name, model, {ref.path: self.read(ref) for ref in others})
 
     def check_file(self) -> Path:
         """Return the path of the golden run after verifying it, and that the manifest means what it did at export.
@@ -333,14 +343,15 @@ class Bundle:
         IntegrityError
             The file is missing or changed, or the manifest was edited.
         """
-        from safetensors import SafetensorError, safe_open
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
 
-        path = self.file(self.manifest.check.file)
+        path, data = self.path / self.manifest.check.file.path, self._check_bytes
         try:
-            with safe_open(path, framework="numpy") as file:
-                stated = (file.metadata() or {}).get(MEANING_KEY)
+            load(data)  # refuses what is not whole, of which nothing may be believed
         except SafetensorError as error:
             raise IntegrityError(f"{path} does not hold a golden run ({error}): export the bundle again") from error
+        stated = (_header(data).get("__metadata__") or {}).get(MEANING_KEY)
         if stated is None:
             raise IntegrityError(
                 f"{path} does not say what {MANIFEST} meant at export, as a development version wrote it: "
@@ -354,6 +365,10 @@ class Bundle:
         return path
 
     @cached_property
+    def _check_bytes(self) -> bytes:
+        return self.read(self.manifest.check.file)
+
+    @cached_property
     def golden(self) -> Golden:
         """The golden run.
 
@@ -363,11 +378,11 @@ class Bundle:
             Its file is missing or changed, or does not hold what the manifest says; or the manifest was edited.
         """
         from safetensors import SafetensorError
-        from safetensors.numpy import load_file
+        from safetensors.numpy import load
 
         path = self.check_file()
         try:
-            golden = Golden(**load_file(path))
+            golden = Golden(**load(self._check_bytes))
         except (SafetensorError, TypeError) as error:
             raise IntegrityError(f"{path} does not hold a golden run ({error}): export the bundle again") from error
         image = self.manifest.image
@@ -400,9 +415,26 @@ def _holds(path: Path, data: bytes) -> bool:
         return False
 
 
-def _unchanged(path: Path, ref: FileRef) -> Path | None:
-    """Return a path whose content is what `ref` says, else None."""
-    return path if path.stat().st_size == ref.size and sha256_of(path) == ref.sha256 else None
+def _inside(folder: Path, name: str) -> Path:
+    """Return where a file of a bundle's folder lies, links followed.
+
+    Raises
+    ------
+    IntegrityError
+        It lies elsewhere.
+    """
+    path = (folder / name).resolve()
+    if path.parent != folder.resolve():
+        raise IntegrityError(
+            f"{folder / name} is a link that leaves the bundle's folder: copy the bundle with the files that its links "
+            "lead to"
+        )
+    return path
+
+
+def _header(data: bytes) -> Any:
+    """Return the header of a safetensors file that is whole."""
+    return json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
 
 
 def sha256_of(path: Path) -> str:

@@ -17,8 +17,15 @@ MAX_NESTING = 32
 """How many lists and objects may lie in each other, where a file's values are of no known form."""
 
 
-def open_regular(path: Path) -> BufferedReader:
+def open_regular(path: Path, *, follow: bool = True) -> BufferedReader:
     """Open a file to read its bytes; a pipe, a socket or a device is none, and is not waited for.
+
+    Parameters
+    ----------
+    path
+        The file.
+    follow
+        Whether the last part of its path may be a link.
 
     Raises
     ------
@@ -26,7 +33,8 @@ def open_regular(path: Path) -> BufferedReader:
         It cannot be opened, or is no regular file.
     """
     # O_NONBLOCK: to open a pipe would wait until somebody writes into it.
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+    handle = os.open(path, flags if follow else flags | getattr(os, "O_NOFOLLOW", 0))
     try:
         mode = os.fstat(handle).st_mode
         if stat.S_ISDIR(mode):

@@ -47,7 +47,7 @@ def load(
         CPU threads a network call may use; the engine's own choice by default.
     require_signature
         An Ed25519 public key, PEM: a bundle that is not signed by it, or not as it was signed, is refused before any
-        engine sees it. The engine then runs private copies of the files that were verified.
+        engine sees it.
 
     Raises
     ------
@@ -159,7 +159,7 @@ def open_network(
     bundle: Bundle, engine: Engine, precision: Precision, device: str, threads: int | None = None
 ) -> AnyNetwork:
     """Open a bundle's graph with an engine, unchecked: see `Engine.open`."""
-    graph = bundle.graph_file(bundle.graph(engine.graph_precision(precision)))
+    graph = bundle.read_graph(bundle.graph(engine.graph_precision(precision)))
     return engine.open(graph, network_shape(bundle.manifest), device=device, precision=precision, threads=threads)
 
 

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from seggd_engines.network import require_usable
-from seggd_engines.onnxruntime import OnnxRuntimeEngine, failures
+from seggd_engines.onnxruntime import OnnxRuntimeEngine, failures, open_session, ports
+from seggd_engines.signature import FLOAT32
 from seggd_rt.bundle import Bundle
 from seggd_rt.errors import DataError, EngineError, OptionError
 from seggd_rt.labels import check_label_map, select_classes
@@ -66,18 +67,18 @@ class OutputCheck:
         """
         if threads is not None and threads < 1:
             raise OptionError(f"threads is {threads}; it must be at least 1")
-        path, manifest = bundle.segmenter_file(), bundle.manifest
+        graph, manifest = bundle.read_segmenter(), bundle.manifest
         ort = require("onnxruntime", extra="cpu", feature="checking images")
         require_usable("onnxruntime", OnnxRuntimeEngine().availability("cpu"), Precision.FP32)
-        try:
-            session = ort.InferenceSession(path, session_options(ort, threads), providers=["CPUExecutionProvider"])
-        except failures(ort) as error:
-            raise EngineError(f"ONNX Runtime cannot open {path.name}: {error}") from error
-        found = {node.name: node.shape[1:] for node in (*session.get_inputs(), *session.get_outputs())}
-        size = [manifest.image.height, manifest.image.width]
-        wanted = {"image": [manifest.image.channels, *size], "scores": [len(manifest.classes), *size]}
+        session = open_session(ort, graph, session_options(ort, threads), ["CPUExecutionProvider"])
+        found = {name: (port.type, *port.axes[1:]) for name, port in ports(session).items()}
+        size = (manifest.image.height, manifest.image.width)
+        wanted = {
+            "image": (FLOAT32, manifest.image.channels, *size),
+            "scores": (FLOAT32, len(manifest.classes), *size),
+        }
         if found != wanted:
-            raise EngineError(f"{path.name} takes and gives {found}, not {wanted}: export the bundle again")
+            raise EngineError(f"{graph.name} takes and gives {found}, not {wanted}: export the bundle again")
         return cls(ort, session, manifest, bundle.segmenter)
 
     def __call__(

@@ -126,7 +126,7 @@ def test_on_a_gpu_the_loop_is_one_graph_and_the_hosts_work_is_told(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, report: Report
 ) -> None:
     opened = Bundle.open(tiny_bundle)
-    graph = opened.graph_file(opened.graph(Precision.FP32))
+    graph = opened.read_graph(opened.graph(Precision.FP32))
     network = OnnxRuntimeEngine().open(
         graph, NetworkShape(1, 3, 24, 32), device="cpu", precision=Precision.FP32, threads=1
     )

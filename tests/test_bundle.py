@@ -220,6 +220,56 @@ def test_a_link_out_of_the_folder_is_refused(copy: Path, tmp_path: Path) -> None
         open_graph(copy)
 
 
+@pytest.mark.parametrize("name", ["bundle.json", "check.safetensors"])
+def test_every_file_of_a_bundle_lies_in_it(copy: Path, tmp_path: Path, name: str) -> None:
+    (copy / name).rename(tmp_path / "outside")
+    (copy / name).symlink_to(tmp_path / "outside")
+    with pytest.raises(IntegrityError, match=rf"{name} is a link that leaves the bundle's folder: copy"):
+        Bundle.open(copy).check_file()
+    with pytest.raises(IntegrityError, match=rf"{name} is a link"):
+        Bundle.open(copy).check_sizes()
+
+
+def test_a_link_within_the_folder_is_followed(copy: Path) -> None:
+    path = graph_path(copy)
+    path.rename(copy / "renamed.onnx")
+    path.symlink_to("renamed.onnx")
+    Bundle.open(copy).verify()
+
+
+def test_a_graph_is_what_the_manifest_states_whatever_happens_to_the_folder(copy: Path, tmp_path: Path) -> None:
+    """A folder that is exchanged while a bundle is open: its files are refused, and never another bundle's network."""
+    opened = Bundle.open(copy)
+    graph = opened.read_graph(opened.graph(Precision.FP32))
+    copy.rename(tmp_path / "away.seggd")
+    shutil.copytree(TINY_CHECKED, copy)
+    with (copy / "unet.fp32.onnx").open("ab") as file:
+        file.write(b"\x12\x00")
+    with pytest.raises(IntegrityError, match="was changed"):
+        opened.read_graph(opened.graph(Precision.FP32))
+    assert graph.model == (tmp_path / "away.seggd" / graph.name).read_bytes()
+
+
+def test_external_data_that_is_too_short(copy: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="the export side is not installed")
+    path = graph_path(copy)
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="weights", size_threshold=0)
+    data = (copy / "weights").read_bytes()
+    for content, message in ((data, None), (data[:-1], "needs more external data than there is in weights")):
+        (copy / "weights").write_bytes(content)
+        files = [msgspec.to_builtins(file_ref(each)) for each in (path, copy / "weights")]
+        (copy / MANIFEST).write_bytes(edited(copy, {"graphs.0.files": files}))
+        opened = Bundle.open(copy)
+        if message is None:
+            assert opened.read_graph(opened.graph(Precision.FP32)).external == {"weights": data}
+        else:
+            with pytest.raises(IntegrityError, match=message):
+                open_graph(copy)
+    (copy / MANIFEST).write_bytes(edited(copy, {"graphs.0.files": files[:1]}))
+    with pytest.raises(IntegrityError, match="names external data the manifest does not: weights"):
+        open_graph(copy)
+
+
 def test_a_sampler_graph_is_verified_as_any_file(copy: Path) -> None:
     shutil.copy(graph_path(copy), copy / "sampler.onnx")
     ref = msgspec.to_builtins(file_ref(copy / "sampler.onnx"))
@@ -243,7 +293,7 @@ def test_a_segmenter_is_verified_as_any_file(tmp_path: Path) -> None:
     Bundle.open(copy).verify()
     with (copy / "segmenter.onnx").open("r+b") as file:
         file.write(b"x")
-    for check in (lambda: Bundle.open(copy).segmenter_file(), lambda: Bundle.open(copy).verify()):
+    for check in (lambda: Bundle.open(copy).read_segmenter(), lambda: Bundle.open(copy).verify()):
         with pytest.raises(IntegrityError, match=r"segmenter\.onnx was changed"):
             check()
     (copy / "segmenter.onnx").unlink()

@@ -18,6 +18,7 @@ from seggd_engines.host import HostSession
 from seggd_engines.network import Availability, Buffer, DeviceKind, EngineInfo, Network, NetworkShape
 from seggd_engines.onnxruntime import OnnxRuntimeEngine
 from seggd_rt.errors import BundleError, EngineCheckError, EngineUnavailableError, IntegrityError, OptionError
+from seggd_rt.onnx_graph import OnnxGraph
 from seggd_rt.precision import IMAGE_PSNR_DB, Precision
 
 pytestmark = pytest.mark.usefixtures("needs_onnxruntime")
@@ -70,7 +71,7 @@ class LossyEngine:
         return Precision.FP32
 
     def open(
-        self, graph: Path, shape: NetworkShape, *, device: str, precision: Precision, threads: int | None
+        self, graph: OnnxGraph, shape: NetworkShape, *, device: str, precision: Precision, threads: int | None
     ) -> Network:
         self.opened.append(precision)
         network = OnnxRuntimeEngine().open(graph, shape, device=device, precision=Precision.FP32, threads=1)

@@ -18,6 +18,7 @@ from seggd_engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
 from seggd_rt.bundle import Bundle
 from seggd_rt.errors import EngineError
 from seggd_rt.loading import network_shape
+from seggd_rt.onnx_graph import OnnxGraph
 
 _RECORDED = {"enable_cuda_graph": "0"}
 """It records no graph of its own, so that the session may record the whole loop; where something in it forbids that, it
@@ -49,7 +50,8 @@ def onnxruntime_session(
     if fused:
         graph = derived(graph, context, "norms", with_group_norms)
     engine = OnnxRuntimeCudaEngine(provider)
-    network = engine.open(graph, shape, device=context.device.name, precision=task.precision, threads=None)
+    opened = in_memory(graph)
+    network = engine.open(opened, shape, device=context.device.name, precision=task.precision, threads=None)
     return network_session(task, context.device, network)
 
 
@@ -121,7 +123,7 @@ class UnrolledContender:
             table = self._task.table(steps)
             graph = derived(graph, self._context, f"unrolled{steps}", lambda path, to: unrolled(path, to, table))
             self._network = self._engine.open(
-                graph, shape, device=self._device.name, precision=self._task.precision, threads=None
+                in_memory(graph), shape, device=self._device.name, precision=self._task.precision, threads=None
             )
             with self._stream.active():
                 call = self._network.bind(self._sample, self._timestep, self._out, self._stream.handle)
@@ -136,6 +138,11 @@ def graph_of(task: Task, context: Context) -> tuple[Path, NetworkShape]:
     """Return a subject's graph in a task's precision, and its network's sizes."""
     bundle = Bundle.open(bundle_of(task.subject, context))
     return bundle.graph_file(bundle.graph(task.precision)), network_shape(bundle.manifest)
+
+
+def in_memory(graph: Path) -> OnnxGraph:
+    """Return a graph as engines take it, unchecked: those that are derived have operators of ONNX Runtime's own."""
+    return OnnxGraph(graph.name, graph.parent.name, graph.read_bytes())
 
 
 def derived(graph: Path, context: Context, name: str, derive: Callable[[Path, Path], object]) -> Path:

@@ -407,7 +407,7 @@ def rtx_unlisted(capabilities: tuple[str, ...]) -> str:
     if gpu.capability in tensorrt.capabilities:
         raise Skip(f"it lists {gpu.capability}")
     bundle, cache, precision = Bundle.open(_TINY), PlanCache.of_user(), Precision.FP32
-    graph, shape = bundle.graph_file(bundle.graph(precision)), network_shape(bundle.manifest)
+    graph, shape = bundle.read_graph(bundle.graph(precision)), network_shape(bundle.manifest)
     plan = find_or_build(
         cache, graph, shape, BuildOptions(flavour, precision, compute_capabilities=capabilities), gpu=gpu
     )

@@ -11,13 +11,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from seggd_rt.errors import EngineUnavailableError
+from seggd_rt.onnx_graph import OnnxGraph
 from seggd_rt.precision import Precision
 from seggd_rt.rows import RowTable
 
@@ -203,7 +203,7 @@ class Engine(Protocol):
         """Return the precision of the graph it wants in order to compute in `precision`."""
 
     def open(
-        self, graph: Path, shape: NetworkShape, *, device: str, precision: Precision, threads: int | None
+        self, graph: OnnxGraph, shape: NetworkShape, *, device: str, precision: Precision, threads: int | None
     ) -> AnyNetwork:
         """Open a graph.
 

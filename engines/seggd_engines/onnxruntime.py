@@ -24,8 +24,9 @@ from seggd_engines.network import (
 )
 from seggd_engines.onnxruntime_trace import trace
 from seggd_engines.profiling import Clock, LayerProfile, medians
-from seggd_engines.signature import check_signature
+from seggd_engines.signature import FLOAT32, Port, check_signature
 from seggd_rt.errors import EngineError
+from seggd_rt.onnx_graph import OnnxGraph
 from seggd_rt.optional import require
 from seggd_rt.precision import Precision
 from seggd_rt.quiet_onnxruntime import session_options
@@ -79,7 +80,7 @@ class OnnxRuntimeEngine:
         return precision
 
     def open(
-        self, graph: Path, shape: NetworkShape, *, device: str, precision: Precision, threads: int | None
+        self, graph: OnnxGraph, shape: NetworkShape, *, device: str, precision: Precision, threads: int | None
     ) -> Network:
         """Open a graph: see `Engine.open`."""
         ort = require("onnxruntime", extra="cpu", feature="the onnxruntime engine")
@@ -98,10 +99,10 @@ class OnnxRuntimeNetwork:
         The graph cannot be opened, or is not the network of this shape.
     """
 
-    def __init__(self, ort: Any, graph: Path, shape: NetworkShape, info: EngineInfo) -> None:
+    def __init__(self, ort: Any, graph: OnnxGraph, shape: NetworkShape, info: EngineInfo) -> None:
         self._ort, self._graph, self._shape, self._info = ort, graph, shape, info
         self._session = session = self._open()
-        check_signature(graph, {node.name: node.shape for node in session.get_inputs() + session.get_outputs()}, shape)
+        check_signature(graph.name, ports(session), shape)
 
     @property
     def info(self) -> EngineInfo:
@@ -134,10 +135,7 @@ class OnnxRuntimeNetwork:
         options = session_options(self._ort, self._info.threads)
         if trace_prefix is not None:
             options.enable_profiling, options.profile_file_prefix = True, trace_prefix
-        try:
-            return self._ort.InferenceSession(self._graph, options, providers=["CPUExecutionProvider"])
-        except failures(self._ort) as error:
-            raise EngineError(f"ONNX Runtime cannot open {self._graph.name}: {error}") from error
+        return open_session(self._ort, self._graph, options, ["CPUExecutionProvider"])
 
     def _bind(self, session: Any, sample: Buffer, timestep: Buffer, out: Buffer) -> Callable[[], None]:
         binding = session.io_binding()
@@ -153,6 +151,33 @@ class OnnxRuntimeNetwork:
                 raise EngineError(f"ONNX Runtime failed: {error}") from error
 
         return call
+
+
+def open_session(ort: Any, graph: OnnxGraph, options: Any, providers: list[Any]) -> Any:
+    """Open a graph that is in memory, with options and execution providers; nothing is read from files.
+
+    Raises
+    ------
+    EngineError
+        It cannot be opened.
+    """
+    # Else it takes bytes for its own format, which nothing here checks, by four letters among them.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    if graph.external:
+        names, data = zip(*graph.external.items(), strict=True)
+        options.add_external_initializers_from_files_in_memory(names, data, [len(each) for each in data])
+    try:
+        return ort.InferenceSession(graph.model, options, providers=providers)
+    except failures(ort) as error:
+        raise EngineError(f"ONNX Runtime cannot open {graph.name}: {error}") from error
+
+
+def ports(session: Any) -> dict[str, Port]:
+    """Return a session's inputs and outputs by name."""
+    return {
+        node.name: Port(FLOAT32 if node.type == "tensor(float)" else node.type, node.shape)
+        for node in (*session.get_inputs(), *session.get_outputs())
+    }
 
 
 def failures(ort: Any) -> tuple[type[Exception], ...]:

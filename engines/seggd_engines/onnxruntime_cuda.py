@@ -12,7 +12,6 @@ import importlib.metadata
 import importlib.util
 import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,12 +20,13 @@ from seggd_engines.cuda import CudaSession
 from seggd_engines.cuda_stream import CudaStream
 from seggd_engines.gpus import find_gpu
 from seggd_engines.network import Availability, Buffer, DeviceKind, EngineInfo, NetworkShape, Session, require_usable
-from seggd_engines.onnxruntime import failures, installed_builds
+from seggd_engines.onnxruntime import failures, installed_builds, open_session, ports
 from seggd_engines.onnxruntime_trace import trace
 from seggd_engines.profiling import Clock, LayerProfile, medians
 from seggd_engines.recording import ALLOCATING, nothing_collected
 from seggd_engines.signature import check_signature
 from seggd_rt.errors import EngineError, EngineUnavailableError
+from seggd_rt.onnx_graph import OnnxGraph
 from seggd_rt.optional import require
 from seggd_rt.precision import Precision
 from seggd_rt.quiet_onnxruntime import session_options
@@ -75,7 +75,7 @@ class OnnxRuntimeCudaEngine:
         return precision
 
     def open(
-        self, graph: Path, shape: NetworkShape, *, device: str, precision: Precision, threads: int | None
+        self, graph: OnnxGraph, shape: NetworkShape, *, device: str, precision: Precision, threads: int | None
     ) -> OnnxRuntimeCudaNetwork:
         """Open a graph: see `Engine.open`."""
         there = self.availability(device)
@@ -94,7 +94,7 @@ class OnnxRuntimeCudaNetwork:
     max_batch: int | None = None
 
     def __init__(
-        self, ort: Any, graph: Path, shape: NetworkShape, info: EngineInfo, provider: Mapping[str, str]
+        self, ort: Any, graph: OnnxGraph, shape: NetworkShape, info: EngineInfo, provider: Mapping[str, str]
     ) -> None:
         self._ort, self._graph, self._shape, self._info, self._provider = ort, graph, shape, info, provider
         self._ordinal = find_gpu(info.device).ordinal
@@ -200,13 +200,10 @@ class OnnxRuntimeCudaNetwork:
         }
         if trace_prefix is not None:
             provider[_OWN_GRAPH] = "0"  # a graph's nodes cannot be told apart
-        try:
-            session = self._ort.InferenceSession(self._graph, options, providers=[(_PROVIDER, provider)])
-        except failures(self._ort) as error:
-            raise EngineError(f"ONNX Runtime cannot open {self._graph.name} on the GPU: {error}") from error
+        session = open_session(self._ort, self._graph, options, [(_PROVIDER, provider)])
         if session.get_providers()[0] != _PROVIDER:
             raise EngineUnavailableError("ONNX Runtime could not load its CUDA provider and would run on the CPU")
-        ports = session.get_inputs() + session.get_outputs()
         # The first axis is this batch by now.
-        check_signature(self._graph, {port.name: ["batch", *port.shape[1:]] for port in ports}, self._shape)
+        free = {name: port._replace(axes=["batch", *port.axes[1:]]) for name, port in ports(session).items()}
+        check_signature(self._graph.name, free, self._shape)
         return session

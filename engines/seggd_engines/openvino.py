@@ -9,10 +9,10 @@ from __future__ import annotations
 import ctypes
 import importlib.metadata
 import importlib.util
+import io
 import threading
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,8 +32,9 @@ from seggd_engines.network import (
 from seggd_engines.openvino_counters import COUNTING, profile_request
 from seggd_engines.openvino_rewrite import rewrite
 from seggd_engines.profiling import LayerProfile
-from seggd_engines.signature import check_signature
+from seggd_engines.signature import FLOAT32, Port, check_signature
 from seggd_rt.errors import EngineError, EngineUnavailableError
+from seggd_rt.onnx_graph import OnnxGraph
 from seggd_rt.optional import require
 from seggd_rt.precision import Precision
 
@@ -65,7 +66,7 @@ class OpenVinoEngine:
         return Precision.FP32
 
     def open(
-        self, graph: Path, shape: NetworkShape, *, device: str, precision: Precision, threads: int | None
+        self, graph: OnnxGraph, shape: NetworkShape, *, device: str, precision: Precision, threads: int | None
     ) -> Network:
         """Open a graph: see `Engine.open`."""
         there = self.availability(device)
@@ -75,11 +76,8 @@ class OpenVinoEngine:
             options["INFERENCE_NUM_THREADS"] = str(threads)
             # Threads are pinned to the first cores, and so would be those of every other process that has as few.
             options["ENABLE_CPU_PINNING"] = "NO"
-        try:
-            model = _core().read_model(graph)
-        except RuntimeError as error:
-            raise EngineError(f"OpenVINO cannot open {graph.name}: {error}") from error
-        check_signature(graph, {port.any_name: _axes(port) for port in model.inputs + model.outputs}, shape)
+        model = _read(graph)
+        check_signature(graph.name, {port.any_name: _port(port) for port in model.inputs + model.outputs}, shape)
         rewrite(model)
         info = EngineInfo(self.name, there.version, device, there.device_name, precision, threads)
         network = OpenVinoNetwork(model, options, shape, info)
@@ -159,6 +157,30 @@ def _core() -> Any:
     return require("openvino", extra="cpu", feature="the openvino engine").Core()
 
 
+def _read(graph: OnnxGraph) -> Any:
+    """Read a graph as ONNX and nothing else: `Core.read_model` tries other formats, which name files of their own.
+
+    Raises
+    ------
+    EngineError
+        It cannot be read.
+    """
+    frontends = require("openvino.frontend", extra="cpu", feature="the openvino engine")
+    failures = (
+        *(frontends.GeneralFailure, frontends.InitializationFailure, frontends.NotImplementedFailure),
+        *(frontends.OpConversionFailure, frontends.OpValidationFailure, RuntimeError),
+    )
+    try:
+        onnx = frontends.FrontEndManager().load_by_framework("onnx")
+        if not graph.external:
+            return onnx.convert(onnx.load(io.BytesIO(graph.model)))
+        # Of a graph without a place it would look for the data in the working folder.
+        with graph.on_disk() as path:
+            return onnx.convert(onnx.load(path, enable_mmap=False))
+    except failures as error:
+        raise EngineError(f"OpenVINO cannot open {graph.name}: {error}") from error
+
+
 def _request(compiled: Any, sample: Buffer, timestep: Buffer, out: Buffer) -> Any:
     """Return an inference request on these buffers."""
     ov = require("openvino", extra="cpu", feature="the openvino engine")
@@ -178,9 +200,11 @@ def _call(request: Any) -> Callable[[], None]:
     return call
 
 
-def _axes(port: Any) -> list[int | None]:
-    """Return the sizes of a port's axes, None for one that is free."""
-    return [axis.get_length() if axis.is_static else None for axis in port.partial_shape]
+def _port(port: Any) -> Port:
+    """Describe an input or output; None is the size of an axis that is free."""
+    element, shape = port.get_element_type().get_type_name(), port.partial_shape
+    axes = [axis.get_length() if axis.is_static else None for axis in shape] if shape.rank.is_static else ["any rank"]
+    return Port(FLOAT32 if element == "f32" else element, axes)
 
 
 def _host_array(buffer: Buffer) -> NDArray[np.float32]:

@@ -3,52 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from typing import NamedTuple
 
 from seggd_engines.network import NetworkShape
 from seggd_rt.errors import EngineError
 
+FLOAT32 = "float32"
 
-def check_signature(graph: Path, found: Mapping[str, Sequence[object]], shape: NetworkShape) -> None:
+
+class Port(NamedTuple):
+    """An input or output of a graph, as an engine reports it.
+
+    Attributes
+    ----------
+    type
+        The type of its elements, as NumPy calls it where it is float32; any other word is another type.
+    axes
+        Whole numbers, or anything else for an axis that is free.
+    """
+
+    type: str
+    axes: Sequence[object]
+
+
+def check_signature(name: str, found: Mapping[str, Port], shape: NetworkShape) -> None:
     """Refuse a graph whose inputs and outputs are not those of a network of this shape.
 
     Parameters
     ----------
-    graph
-        The ONNX file.
+    name
+        The ONNX file's.
     found
-        The axes of each input and output by name, as an engine reports them: whole numbers, or anything else for an
-        axis that is free.
+        Each input and output by name.
     shape
         What the manifest says.
 
     Raises
     ------
     EngineError
-        A name is missing or too many, or a size is another.
+        A name is missing or too many, or a type or a size is another.
     """
-    wanted: dict[str, tuple[int | None, ...]] = {
-        "sample": (None, shape.channels, shape.height, shape.width),
-        "timestep": (None,),
-        "out": (None, shape.image_channels, shape.height, shape.width),
+    wanted = {
+        "sample": Port(FLOAT32, (None, shape.channels, shape.height, shape.width)),
+        "timestep": Port(FLOAT32, (None,)),
+        "out": Port(FLOAT32, (None, shape.image_channels, shape.height, shape.width)),
     }
     fits = found.keys() == wanted.keys() and all(_fits(found[name], wanted[name]) for name in wanted)
     if not fits:
         raise EngineError(
-            f"{graph.name} is not the network of this manifest: it has {_listed(found)}, the manifest says "
+            f"{name} is not the network of this manifest: it has {_listed(found)}, the manifest says "
             f"{_listed(wanted)}; export the bundle again"
         )
 
 
-def _fits(found: Sequence[object], wanted: Sequence[int | None]) -> bool:
-    return len(found) == len(wanted) and all(
-        not isinstance(axis, int) if size is None else not isinstance(axis, int) or axis == size
-        for axis, size in zip(found, wanted, strict=True)
+def _fits(found: Port, wanted: Port) -> bool:
+    return (
+        found.type == wanted.type
+        and len(found.axes) == len(wanted.axes)
+        and all(
+            not isinstance(axis, int) if size is None else not isinstance(axis, int) or axis == size
+            for axis, size in zip(found.axes, wanted.axes, strict=True)
+        )
     )
 
 
-def _listed(shapes: Mapping[str, Sequence[object]]) -> str:
+def _listed(ports: Mapping[str, Port]) -> str:
     return ", ".join(
-        f"{name} ({', '.join(str(axis) if isinstance(axis, int) else 'N' for axis in axes)})"
-        for name, axes in shapes.items()
+        f"{name} {port.type} ({', '.join(str(axis) if isinstance(axis, int) else 'N' for axis in port.axes)})"
+        for name, port in ports.items()
     )

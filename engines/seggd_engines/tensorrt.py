@@ -9,25 +9,25 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from seggd_engines.cuda import CudaSession
 from seggd_engines.cuda_stream import CudaStream
 from seggd_engines.gpus import DeviceMemory, Gpu, find_gpu, on_gpu
-from seggd_engines.graph_files import graph_digest
 from seggd_engines.network import Availability, Buffer, DeviceKind, EngineInfo, NetworkShape, Session, require_usable
 from seggd_engines.plan_cache import PlanCache, StoredPlan
 from seggd_engines.profiling import LayerProfile
 from seggd_engines.recording import ALLOCATING
-from seggd_engines.signature import check_signature
-from seggd_engines.tensorrt_flavour import Flavour, Messages, TensorRT
+from seggd_engines.signature import Port, check_signature
+from seggd_engines.tensorrt_build import given_to
+from seggd_engines.tensorrt_flavour import Flavour, Messages, TensorRT, type_name
 from seggd_engines.tensorrt_inspect import check_inspected, inspect, operators, why_invalid
 from seggd_engines.tensorrt_options import BatchProfile, BuildOptions
 from seggd_engines.tensorrt_plans import find_or_build, newest_plan
 from seggd_engines.tensorrt_profile import profile_context
 from seggd_rt.atomic import write_file
 from seggd_rt.errors import EngineError, EngineUnavailableError, MissingExtraError, OutputError
+from seggd_rt.onnx_graph import OnnxGraph
 from seggd_rt.precision import Precision
 
 _OLDEST_GPU = {Flavour.TENSORRT: (7, 5), Flavour.TENSORRT_RTX: (8, 0)}
@@ -84,13 +84,13 @@ class TensorRTEngine:
         return precision
 
     def open(
-        self, graph: Path, shape: NetworkShape, *, device: str, precision: Precision, threads: int | None
+        self, graph: OnnxGraph, shape: NetworkShape, *, device: str, precision: Precision, threads: int | None
     ) -> TensorRTNetwork:
         """Open a graph with the plan that was asked for last, or build one: see `Engine.open`."""
         there = self.availability(device)
         require_usable(self.name, there, precision)
         gpu, tensorrt, cache = find_gpu(device), self._flavour.load(), PlanCache.of_user()
-        plan = newest_plan(cache, graph_digest(graph), self._flavour, precision, tensorrt.version, gpu)
+        plan = newest_plan(cache, graph.digest, self._flavour, precision, tensorrt.version, gpu)
         if plan is None:
             options = BuildOptions(self._flavour, precision)
             plan = find_or_build(cache, graph, shape, options, gpu=gpu, say=_warn_of_build)
@@ -112,7 +112,7 @@ class TensorRTNetwork:
         self,
         tensorrt: TensorRT,
         plan: StoredPlan,
-        graph: Path,
+        graph: OnnxGraph,
         shape: NetworkShape,
         info: EngineInfo,
         gpu: Gpu,
@@ -122,7 +122,7 @@ class TensorRTNetwork:
         self._capturable = True
         self._runtime = tensorrt.module.Runtime(tensorrt.logger)
         self._engine = self._load(plan, graph)
-        check_signature(graph, self._axes(), shape)
+        check_signature(graph.name, self._ports(), shape)
         check_inspected(inspect(tensorrt, self._engine), info.precision)
         sizes = (int(sizes[0]) for sizes in self._engine.get_tensor_profile_shape("sample", 0))
         self._batch = BatchProfile(*sizes)
@@ -212,7 +212,7 @@ class TensorRTNetwork:
                 raise said.failure("refuses a buffer")
         return context, memory
 
-    def _load(self, plan: StoredPlan, graph: Path) -> Any:
+    def _load(self, plan: StoredPlan, graph: OnnxGraph) -> Any:
         """Return the engine of a plan, with the graph's weights where the plan has none."""
         key = plan.record.key
         if key.version_compatible:
@@ -228,15 +228,21 @@ class TensorRTNetwork:
             if key.strip_weights:
                 refitter = self._tensorrt.module.Refitter(engine, self._tensorrt.logger)
                 parser = self._tensorrt.module.OnnxParserRefitter(refitter, self._tensorrt.logger)
-                if not (parser.refit_from_file(str(graph)) and refitter.refit_cuda_engine()):
+                if not (given_to(parser.refit_from_bytes, graph) and refitter.refit_cuda_engine()):
                     raise said.failure(f"cannot put the weights of {graph.name} into the plan {plan.path}")
         return engine
 
-    def _axes(self) -> dict[str, list[int | None]]:
-        """Return the sizes of each input's and output's axes, None for one that is free."""
+    def _ports(self) -> dict[str, Port]:
+        """Describe each input and output; None is the size of an axis that is free."""
         engine = self._engine
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-        return {name: [size if size >= 0 else None for size in engine.get_tensor_shape(name)] for name in names}
+        return {
+            name: Port(
+                type_name(engine.get_tensor_dtype(name)),
+                [size if size >= 0 else None for size in engine.get_tensor_shape(name)],
+            )
+            for name in names
+        }
 
     def _new_context(self) -> Any:
         """Return an execution context that brings no memory of its own."""

@@ -7,19 +7,19 @@ refused here, before the build by the network's types and after it by the plan's
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from seggd_engines.gpus import Gpu, on_gpu, why_no_gpu
-from seggd_engines.graph_files import graph_files
 from seggd_engines.network import NetworkShape
-from seggd_engines.signature import check_signature
-from seggd_engines.tensorrt_flavour import Flavour, Said, TensorRT, tidy
+from seggd_engines.signature import Port, check_signature
+from seggd_engines.tensorrt_flavour import Flavour, Said, TensorRT, tidy, type_name
 from seggd_engines.tensorrt_options import CURRENT, BuildOptions
 from seggd_engines.tensorrt_progress import OnProgress, run_build
 from seggd_rt.errors import EngineError, EngineUnavailableError
+from seggd_rt.onnx_graph import OnnxGraph
 from seggd_rt.precision import Precision
 
 _DATA_TYPES = {Precision.FP32: "FLOAT", Precision.FP16: "HALF", Precision.BF16: "BF16"}
@@ -28,7 +28,7 @@ _OVERHEAD = 16 << 20
 
 
 def build_plan(
-    graph: Path,
+    graph: OnnxGraph,
     shape: NetworkShape,
     options: BuildOptions,
     *,
@@ -41,7 +41,7 @@ def build_plan(
     Parameters
     ----------
     graph
-        The ONNX file, its external data beside it.
+        The network.
     shape
         What the manifest says of the network.
     options
@@ -65,14 +65,13 @@ def build_plan(
     """
     if options.needs_gpu and gpu is None:
         raise EngineUnavailableError(f"{options.flavour.label} cannot build this without a GPU: {why_no_gpu()}")
-    weights_bytes = sum(file.stat().st_size for file in graph_files(graph))
     tensorrt = options.flavour.load()
     place = on_gpu(gpu.ordinal) if options.needs_gpu and gpu is not None else nullcontext()
     with place, tensorrt.messages.heard() as said:
         builder = tensorrt.module.Builder(tensorrt.logger)
         parser, network = _parsed(tensorrt, builder, graph)
-        check_signature(graph, _axes(network), shape)
-        check_types(tensorrt.module, network, graph, options.precision)
+        check_signature(graph.name, _ports(network), shape)
+        check_types(tensorrt.module, network, graph.name, options.precision)
         config = _config(tensorrt, builder, shape, options, said)
         timing = _use_timing_cache(config, timing_cache) if options.flavour is Flavour.TENSORRT else None
         serialized = run_build(tensorrt, builder, network, config, gpu if options.needs_gpu else None, on_progress)
@@ -82,7 +81,7 @@ def build_plan(
     said.pass_on_warnings()
     plan = Plan(serialized, tensorrt.version, bytes(timing.serialize()) if timing is not None else b"")
     if not options.strip_weights:
-        check_size(len(plan.data), weights_bytes, options.precision)
+        check_size(len(plan.data), graph.size, options.precision)
     return plan
 
 
@@ -95,7 +94,7 @@ class Plan:
     timing_cache: bytes
 
 
-def check_types(module: Any, network: Any, graph: Path, precision: Precision) -> None:
+def check_types(module: Any, network: Any, name: str, precision: Precision) -> None:
     """Refuse a network whose convolutions, or matrix products over pixels, compute in another precision.
 
     Products of a vector an image, as in the time embedding, may stay in float32: a bundle's graphs keep such islands.
@@ -122,7 +121,7 @@ def check_types(module: Any, network: Any, graph: Path, precision: Precision) ->
         if wrong:
             computes = f"{len(wrong)} layers, as {wrong[0][0]}, compute in {wrong[0][1]}"
         raise EngineError(
-            f"{graph.name} is not a graph in {precision}: {computes}. TensorRT takes the precision from the graph: "
+            f"{name} is not a graph in {precision}: {computes}. TensorRT takes the precision from the graph: "
             f"export the bundle with --precision {precision}"
         )
 
@@ -142,7 +141,7 @@ def check_size(plan_bytes: int, weights_bytes: int, precision: Precision) -> Non
         )
 
 
-def _parsed(tensorrt: TensorRT, builder: Any, graph: Path) -> tuple[Any, Any]:
+def _parsed(tensorrt: TensorRT, builder: Any, graph: OnnxGraph) -> tuple[Any, Any]:
     """Return the parser, which owns the weights, and the network it parsed."""
     # TensorRT 10 types networks weakly unless told; of the others the flag may be gone.
     flag = getattr(tensorrt.module.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
@@ -150,18 +149,29 @@ def _parsed(tensorrt: TensorRT, builder: Any, graph: Path) -> tuple[Any, Any]:
         raise EngineUnavailableError(f"{tensorrt.flavour.label} {tensorrt.version} cannot type networks strongly")
     network = builder.create_network(0 if flag is None else 1 << int(flag))
     parser = tensorrt.module.OnnxParser(network, tensorrt.logger)
-    if not parser.parse_from_file(str(graph)):
+    if not given_to(parser.parse, graph):
         errors = (parser.get_error(index) for index in range(parser.num_errors))
         listed = "; ".join(f"{error.node_name()} ({error.node_operator()}): {tidy(error.desc())}" for error in errors)
         raise EngineError(f"{tensorrt.flavour.label} cannot open {graph.name}: {listed or 'it does not say why'}")
     return parser, network
 
 
-def _axes(network: Any) -> dict[str, list[int | None]]:
-    """Return the sizes of each input's and output's axes, None for one that is free."""
+def given_to(read: Callable[..., bool], graph: OnnxGraph) -> bool:
+    """Give a graph's bytes to a parser's method, and say whether it took them. It finds external data by a path."""
+    if not graph.external:
+        return read(graph.model)
+    with graph.on_disk() as path:
+        return read(graph.model, str(path))
+
+
+def _ports(network: Any) -> dict[str, Port]:
+    """Describe each input and output; None is the size of an axis that is free."""
     tensors = [network.get_input(index) for index in range(network.num_inputs)]
     tensors += [network.get_output(index) for index in range(network.num_outputs)]
-    return {tensor.name: [size if size >= 0 else None for size in tensor.shape] for tensor in tensors}
+    return {
+        tensor.name: Port(type_name(tensor.dtype), [size if size >= 0 else None for size in tensor.shape])
+        for tensor in tensors
+    }
 
 
 def _config(tensorrt: TensorRT, builder: Any, shape: NetworkShape, options: BuildOptions, said: Said) -> Any:

@@ -19,6 +19,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
+from seggd_engines.signature import FLOAT32
 from seggd_rt.errors import EngineError, EngineUnavailableError
 from seggd_rt.optional import require
 
@@ -153,6 +154,11 @@ class Messages:
 def tidy(message: str) -> str:
     """Return a message as one line without the folders of the machine TensorRT was compiled on."""
     return re.sub(r"\bat /\S+?:\d+ ?", "", " ".join(message.split()))
+
+
+def type_name(element: Any) -> str:
+    """Return what an element type of TensorRT is called, `float32` as NumPy calls it."""
+    return FLOAT32 if element.name == "FLOAT" else str(element.name)
 
 
 def make_logger(module: Any, messages: Messages) -> Any:

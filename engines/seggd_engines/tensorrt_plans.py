@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from seggd_engines.gpus import Gpu
-from seggd_engines.graph_files import graph_digest
 from seggd_engines.network import NetworkShape
 from seggd_engines.plan_cache import PlanCache, StoredPlan
 from seggd_engines.plan_key import PlanKey
@@ -16,6 +15,7 @@ from seggd_engines.tensorrt_flavour import Flavour
 from seggd_engines.tensorrt_options import BuildOptions
 from seggd_engines.tensorrt_progress import OnProgress
 from seggd_rt.atomic import write_file
+from seggd_rt.onnx_graph import OnnxGraph
 from seggd_rt.precision import Precision
 
 
@@ -39,7 +39,7 @@ def newest_plan(
 
 def find_or_build(
     cache: PlanCache,
-    graph: Path,
+    graph: OnnxGraph,
     shape: NetworkShape,
     options: BuildOptions,
     *,
@@ -73,8 +73,8 @@ def find_or_build(
         It cannot be built: see `build_plan`.
     """
     version = options.flavour.load().version
-    key = PlanKey.of(graph_digest(graph), options, version, gpu)
-    name = graph.resolve().parent.name
+    key = PlanKey.of(graph.digest, options, version, gpu)
+    name = graph.origin
 
     def there(*, quiet: bool = False) -> StoredPlan | None:
         plan = cache.find(lambda other: other == key, quiet=quiet)

@@ -24,6 +24,7 @@ from seggd_rt.errors import ExportError
 from seggd_rt.labels import ablate, encode_table
 from seggd_rt.manifest import Meaning
 from seggd_rt.noise import normal
+from seggd_rt.onnx_graph import OnnxGraph
 from seggd_rt.precision import Precision
 from seggd_rt.quiet_onnxruntime import session_options
 from seggd_rt.rows import RowTable
@@ -92,7 +93,7 @@ def _by_the_runtime(
     encoding, image = encode_table(meaning.mask.encoding, len(keep)), meaning.image
     shape = NetworkShape(image.channels, encoding.shape[1], image.height, image.width)
     opened = OnnxRuntimeEngine().open(
-        network, shape, device="cpu", precision=Precision.FP32, threads=torch.get_num_threads()
+        OnnxGraph.read(network), shape, device="cpu", precision=Precision.FP32, threads=torch.get_num_threads()
     )
     tables = ablate(encoding, np.flatnonzero(keep).tolist())[None, None]
     run = Run(table, label_map[None], tables, seeds=(SEED,), noise=noise)

@@ -85,7 +85,7 @@ def build_bundle(
     from seggd_rt.loading import network_shape
 
     bundle = Bundle.open(path, require_signature=require_signature)
-    graph = bundle.graph_file(bundle.graph(options.precision))
+    graph = bundle.read_graph(bundle.graph(options.precision))
     shape = network_shape(bundle.manifest)
     gpu = gpu_to_build_on(options, device)
     with _shown_progress() as (say, show):

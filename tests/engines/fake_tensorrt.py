@@ -97,12 +97,12 @@ def make_module(script: Script, version: str) -> ModuleType:
     module.ExecutionContextAllocationStrategy = IntEnum("Strategy", ["STATIC", "USER_MANAGED"])
     module.Builder = lambda logger: Builder(module, script, logger)
     module.OnnxParser = lambda network, logger: SimpleNamespace(
-        parse_from_file=lambda path: True, num_errors=0, get_error=None
+        parse=lambda model, path=None: True, num_errors=0, get_error=None
     )
     module.Runtime = lambda logger: Runtime(module, script, logger)
     module.Refitter = lambda engine, logger: SimpleNamespace(refit_cuda_engine=lambda: script.refits)
     module.OnnxParserRefitter = lambda refitter, logger: SimpleNamespace(
-        refit_from_file=lambda path: script.refitted_from.append(path) is None
+        refit_from_bytes=lambda model, path=None: script.refitted_from.append(model) is None
     )
     if script.rtx:
         members = ["NONE", "CURRENT", "SM75", "SM80", "SM86", "SM89", "SM120"]
@@ -122,7 +122,8 @@ class Builder:
 
     def create_network(self, flags: int) -> Any:
         self._script.network_flags.append(flags)
-        tensors = {name: SimpleNamespace(name=name, shape=shape) for name, shape in SIZES.items()}
+        single = self._module.DataType.FLOAT
+        tensors = {name: SimpleNamespace(name=name, dtype=single, shape=shape) for name, shape in SIZES.items()}
         dtype = self._module.DataType[self._script.dtype]
         wide = SimpleNamespace(dtype=dtype, shape=(-1, 8, 24, 32))
         layer = SimpleNamespace(
@@ -195,13 +196,16 @@ class Engine:
     num_io_tensors = len(SIZES)
 
     def __init__(self, module: Any, script: Script, log: Callable[[], None]) -> None:
-        self._script, self._log = script, log
+        self._script, self._log, self._single = script, log, module.DataType.FLOAT
 
     def get_tensor_name(self, index: int) -> str:
         return list(SIZES)[index]
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         return SIZES[name]
+
+    def get_tensor_dtype(self, name: str) -> Any:
+        return self._single
 
     def get_tensor_profile_shape(self, name: str, profile: int) -> list[tuple[int, ...]]:
         return [(size, *SIZES[name][1:]) for size in self._script.profile]

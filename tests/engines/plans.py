@@ -12,9 +12,10 @@ from seggd_engines.gpus import Gpu
 from seggd_engines.network import NetworkShape
 from seggd_engines.tensorrt_flavour import Flavour
 from seggd_engines.tensorrt_options import BuildOptions
+from seggd_rt.onnx_graph import OnnxGraph
 from seggd_rt.precision import Precision
 
-GRAPH = TINY / "unet.fp32.onnx"
+GRAPH = OnnxGraph.read(TINY / "unet.fp32.onnx")
 SHAPE = NetworkShape(1, 3, 24, 32)
 ADA = Gpu(0, "NVIDIA RTX 4090", (8, 9), 24 << 30)
 

@@ -18,6 +18,7 @@ from seggd_engines.gpus import Gpu
 from seggd_engines.network import Availability, Buffer, DeviceKind, EngineInfo, Network, NetworkShape
 from seggd_engines.onnxruntime import OnnxRuntimeEngine
 from seggd_rt.errors import EngineCheckError, EngineUnavailableError, OptionError
+from seggd_rt.onnx_graph import OnnxGraph
 from seggd_rt.precision import Precision
 
 pytestmark = pytest.mark.usefixtures("needs_onnxruntime")
@@ -75,7 +76,7 @@ class GpuEngine:
         return precision
 
     def open(
-        self, graph: Path, shape: NetworkShape, *, device: str, precision: Precision, threads: int | None
+        self, graph: OnnxGraph, shape: NetworkShape, *, device: str, precision: Precision, threads: int | None
     ) -> Emulated:
         self.opened.append((device, precision))
         network = OnnxRuntimeEngine().open(graph, shape, device="cpu", precision=Precision.FP32, threads=1)

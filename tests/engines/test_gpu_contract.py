@@ -43,7 +43,7 @@ def opened(name: str, precision: Precision, bundle: Bundle, shape: NetworkShape)
     wanted = engine.graph_precision(precision)
     if wanted not in {graph.precision for graph in bundle.manifest.graphs}:
         pytest.skip(f"{bundle.path.name} has no {wanted} graph")
-    graph = bundle.graph_file(bundle.graph(wanted))
+    graph = bundle.read_graph(bundle.graph(wanted))
     return engine.open(graph, shape, device=DEVICE, precision=precision, threads=None)
 
 

@@ -20,6 +20,7 @@ from seggd_engines.network import Buffer, DeviceKind, Network, NetworkShape
 from seggd_rt.bundle import Bundle
 from seggd_rt.errors import EngineError, EngineUnavailableError
 from seggd_rt.labels import encode, encode_table
+from seggd_rt.onnx_graph import OnnxGraph
 from seggd_rt.precision import PARITY_LIMIT, Precision, relative_errors
 
 SHAPE = NetworkShape(1, 3, 24, 32)
@@ -38,7 +39,7 @@ def open_graph(engine_name: str, precision: Precision, bundle: Path = TINY, shap
     if precision not in there.precisions:
         pytest.skip(f"{engine_name} computes in {', '.join(there.precisions)} on this {there.device_name}")
     opened = Bundle.open(bundle)
-    graph = opened.graph_file(opened.graph(engine.graph_precision(precision)))
+    graph = opened.read_graph(opened.graph(engine.graph_precision(precision)))
     return engine.open(graph, shape, device="cpu", precision=precision, threads=1)
 
 
@@ -216,11 +217,73 @@ def test_bad_graphs_are_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("no graph")
     for path in (tmp_path / "cut.onnx", tmp_path / "text.onnx", tmp_path / "missing.onnx"):
         with pytest.raises(EngineError, match=f"cannot open {path.name}"):
-            engine.open(path, SHAPE, device="cpu", precision=Precision.FP32, threads=1)
+            OnnxGraph.read(path)
+        if path.exists():
+            unchecked = OnnxGraph(path.name, "", path.read_bytes())
+            with pytest.raises(EngineError, match=f"cannot open {path.name}"):
+                engine.open(unchecked, SHAPE, device="cpu", precision=Precision.FP32, threads=1)
+    graph = OnnxGraph.read(TINY / "unet.fp32.onnx")
     for shape in (NetworkShape(2, 3, 24, 32), NetworkShape(1, 2, 24, 32), NetworkShape(1, 3, 32, 24)):
         with pytest.raises(EngineError, match="not the network of this manifest"):
-            engine.open(TINY / "unet.fp32.onnx", shape, device="cpu", precision=Precision.FP32, threads=1)
+            engine.open(graph, shape, device="cpu", precision=Precision.FP32, threads=1)
     with pytest.raises(EngineUnavailableError, match="cuda:0"):
-        engine.open(TINY / "unet.fp32.onnx", SHAPE, device="cuda:0", precision=Precision.FP32, threads=1)
+        engine.open(graph, SHAPE, device="cuda:0", precision=Precision.FP32, threads=1)
     with pytest.raises(EngineUnavailableError, match="fp16"):
-        engine.open(TINY / "unet.fp32.onnx", SHAPE, device="cpu", precision=Precision.FP16, threads=1)
+        engine.open(graph, SHAPE, device="cpu", precision=Precision.FP16, threads=1)
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_only_onnx_is_opened(name: str, tmp_path: Path) -> None:
+    """Other formats name files of their own, and an engine that guesses would open them."""
+    open_graph(name, Precision.FP32).close()  # skips where the engine cannot run
+    (tmp_path / "unet.fp32.onnx").write_bytes((TINY / "unet.fp32.onnx").read_bytes())
+    if name == "openvino":
+        openvino = pytest.importorskip("openvino")
+        openvino.save_model(openvino.Core().read_model(tmp_path / "unet.fp32.onnx"), tmp_path / "other.xml")
+        other = tmp_path / "other.xml"
+    else:
+        onnxruntime = pytest.importorskip("onnxruntime")
+        other, options = tmp_path / "other.ort", onnxruntime.SessionOptions()
+        options.optimized_model_filepath, options.log_severity_level = str(other), 3
+        options.add_session_config_entry("session.save_model_format", "ORT")
+        onnxruntime.InferenceSession(tmp_path / "unet.fp32.onnx", options)
+    engine = find_engine(name)
+    graph = OnnxGraph("unet.fp32.onnx", "", other.read_bytes())
+    with pytest.raises(EngineError, match=r"cannot open unet\.fp32\.onnx"):
+        engine.open(graph, SHAPE, device="cpu", precision=Precision.FP32, threads=1)
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_external_data_comes_from_memory(name: str, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="the export side is not installed")
+    whole = open_graph(name, Precision.FP32)
+    path = tmp_path / "unet.fp32.onnx"
+    onnx.save(onnx.load(TINY / path.name), path, save_as_external_data=True, location="weights", size_threshold=100)
+    graph = OnnxGraph.read(path)
+    assert graph.external.keys() == {"weights"}
+    (tmp_path / "weights").write_bytes(bytes(len(graph.external["weights"])))
+    opened = find_engine(name).open(graph, SHAPE, device="cpu", precision=Precision.FP32, threads=1)
+    np.testing.assert_array_equal(Bound(opened, 2).evaluate(*draw(2)), Bound(whole, 2).evaluate(*draw(2)))
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("port", ["sample", "timestep", "out"])
+def test_other_element_types_are_refused(name: str, port: str) -> None:
+    onnx = pytest.importorskip("onnx", reason="the export side is not installed")
+    open_graph(name, Precision.FP32).close()  # skips where the engine cannot run
+    model = onnx.load(TINY / "unet.fp32.onnx")
+    double = onnx.TensorProto.DOUBLE
+    if port == "out":
+        model.graph.output[0].type.tensor_type.elem_type = double
+        last = next(node for node in model.graph.node if "out" in node.output)
+        last.output[0] = "out_float"
+        model.graph.node.append(onnx.helper.make_node("Cast", ["out_float"], ["out"], to=double))
+    else:
+        given = next(value for value in model.graph.input if value.name == port)
+        given.type.tensor_type.elem_type = double
+        for node in model.graph.node:
+            node.input[:] = [f"{port}_float" if name == port else name for name in node.input]
+        model.graph.node.insert(0, onnx.helper.make_node("Cast", [port], [f"{port}_float"], to=onnx.TensorProto.FLOAT))
+    graph = OnnxGraph("unet.fp32.onnx", "", model.SerializeToString())
+    with pytest.raises(EngineError, match=rf"is not the network of this manifest: .*{port} (f64|tensor\(double\))"):
+        find_engine(name).open(graph, SHAPE, device="cpu", precision=Precision.FP32, threads=1)

@@ -21,10 +21,11 @@ from seggd_engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
 from seggd_engines.profiling import WARM_UPS, Clock, LayerProfile
 from seggd_engines.recording import ALLOCATING
 from seggd_rt.errors import EngineError, EngineUnavailableError
+from seggd_rt.onnx_graph import OnnxGraph
 from seggd_rt.precision import Precision
 
 SHAPE = NetworkShape(1, 3, 24, 32)
-GRAPH = Path("unet.fp16.onnx")
+GRAPH = OnnxGraph("unet.fp16.onnx", "tiny.seggd", b"")
 CUDA = "CUDAExecutionProvider"
 
 
@@ -70,7 +71,7 @@ class FakeOrt:
     def RunOptions(self) -> Any:
         return SimpleNamespace(add_run_config_entry=self.run_entries.__setitem__)
 
-    def InferenceSession(self, graph: Path, options: Any, providers: Any) -> Any:
+    def InferenceSession(self, graph: bytes, options: Any, providers: Any) -> Any:
         self.asked = providers
         binding = SimpleNamespace(
             bind_input=lambda *given: self.inputs.append(given), bind_output=lambda *given: self.inputs.append(given)
@@ -91,10 +92,10 @@ class FakeOrt:
         return SimpleNamespace(
             get_providers=lambda: self.loaded,
             get_inputs=lambda: [
-                SimpleNamespace(name="sample", shape=[2, self.channels, *size]),
-                SimpleNamespace(name="timestep", shape=[2]),
+                SimpleNamespace(name="sample", type="tensor(float)", shape=[2, self.channels, *size]),
+                SimpleNamespace(name="timestep", type="tensor(float)", shape=[2]),
             ],
-            get_outputs=lambda: [SimpleNamespace(name="out", shape=[2, 1, *size])],
+            get_outputs=lambda: [SimpleNamespace(name="out", type="tensor(float)", shape=[2, 1, *size])],
             io_binding=lambda: binding,
             run_with_iobinding=run,
             end_profiling=end_profiling,

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bundles import TINY
 from plans import ADA, GRAPH, SHAPE, needs_filelock, needs_rtx, rtx
 
 from seggd_engines import tensorrt_plans
 from seggd_engines.gpus import Gpu
-from seggd_engines.graph_files import graph_digest
 from seggd_engines.plan_cache import PlanCache, StoredPlan
 from seggd_engines.plan_key import PlanKey
 from seggd_engines.tensorrt_build import Plan
@@ -27,6 +27,7 @@ from seggd_engines.tensorrt_flavour import Flavour
 from seggd_engines.tensorrt_options import BatchProfile, BuildOptions
 from seggd_engines.tensorrt_plans import find_or_build, newest_plan
 from seggd_rt.errors import DataError, EngineError, OutputError
+from seggd_rt.onnx_graph import OnnxGraph
 from seggd_rt.precision import Precision
 
 AMPERE = Gpu(0, "NVIDIA A100", (8, 0), 80 << 30)
@@ -255,14 +256,15 @@ def test_a_cache_that_cannot_be_written_says_what_to_do(tmp_path: Path) -> None:
 def test_the_hash_of_a_graph_covers_its_external_data(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx", reason="the export side is not installed")
     path = tmp_path / "unet.fp32.onnx"
-    onnx.save(onnx.load(GRAPH), path, save_as_external_data=True, location="weights", size_threshold=0)
-    before = graph_digest(path)
+    onnx.save(
+        onnx.load_from_string(GRAPH.model), path, save_as_external_data=True, location="weights", size_threshold=0
+    )
+    before = OnnxGraph.read(path).digest
     damage(tmp_path / "weights")
-    assert graph_digest(path) != before
-    damage(path)
+    assert OnnxGraph.read(path).digest != before
     (tmp_path / "weights").unlink()
     with pytest.raises(EngineError, match=r"cannot open unet.fp32.onnx"):
-        graph_digest(path)
+        OnnxGraph.read(path)
 
 
 class Builder:
@@ -276,7 +278,7 @@ class Builder:
         monkeypatch.setattr(Flavour, "load", lambda flavour: self)
         self.version = "10.13.0"
 
-    def build(self, graph: Path, shape: Any, options: BuildOptions, **more: Any) -> Plan:
+    def build(self, graph: OnnxGraph, shape: Any, options: BuildOptions, **more: Any) -> Plan:
         self.built.append(options)
         self.given.append(more["timing_cache"])
         return Plan(memoryview(f"plan {len(self.built)}".encode()), self.version, self.timing)
@@ -332,12 +334,14 @@ from seggd_engines.plan_cache import PlanCache
 from seggd_engines.tensorrt_flavour import Flavour
 from seggd_engines.tensorrt_options import BuildOptions
 from seggd_engines.tensorrt_plans import find_or_build
+from seggd_rt.onnx_graph import OnnxGraph
 from seggd_rt.precision import Precision
 options = BuildOptions(Flavour.TENSORRT_RTX, Precision.FP32)
 Flavour.TENSORRT_RTX.load()
 print("ready", flush=True)
 sys.stdin.readline()
-plan = find_or_build(PlanCache(Path(sys.argv[1])), Path(sys.argv[2]), NetworkShape(1, 3, 24, 32), options, say=print)
+graph = OnnxGraph.read(Path(sys.argv[2]))
+plan = find_or_build(PlanCache(Path(sys.argv[1])), graph, NetworkShape(1, 3, 24, 32), options, say=print)
 print(plan.record.sha256)
 """
 
@@ -346,7 +350,7 @@ print(plan.record.sha256)
 def test_of_two_processes_one_builds(cache: PlanCache) -> None:
     children = [
         subprocess.Popen(
-            [sys.executable, "-c", _CHILD, cache.folder, GRAPH],
+            [sys.executable, "-c", _CHILD, cache.folder, TINY / "unet.fp32.onnx"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -356,7 +360,7 @@ def test_of_two_processes_one_builds(cache: PlanCache) -> None:
     for child in children:
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n"
-    with cache.lock(PlanKey.of(graph_digest(GRAPH), rtx(), Flavour.TENSORRT_RTX.load().version, None).stem):
+    with cache.lock(PlanKey.of(GRAPH.digest, rtx(), Flavour.TENSORRT_RTX.load().version, None).stem):
         # Both find nothing and wait here, so that both would build if the second did not look again.
         for child in children:
             assert child.stdin is not None

@@ -313,7 +313,7 @@ def test_stripped_plans_take_the_weights_from_the_graph(install: Callable[..., S
     options = BuildOptions(Flavour.TENSORRT, Precision.FP32, strip_weights=True)
     find_or_build(PlanCache.of_user(), GRAPH, SHAPE, options, gpu=ADA)
     open_tiny(Flavour.TENSORRT)
-    assert script.refitted_from == [str(GRAPH)]
+    assert script.refitted_from == [GRAPH.model]
     script.refits = False
     with pytest.raises(EngineError, match=r"cannot put the weights of unet.fp32.onnx into the plan"):
         open_tiny(Flavour.TENSORRT)

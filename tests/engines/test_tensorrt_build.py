@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -17,16 +16,19 @@ from seggd_engines.tensorrt_flavour import Flavour, Messages, tidy
 from seggd_engines.tensorrt_options import BatchProfile, BuildOptions
 from seggd_engines.tensorrt_progress import BuildProgress, Phases
 from seggd_rt.errors import EngineError, EngineUnavailableError, MissingExtraError, OptionError
+from seggd_rt.onnx_graph import OnnxGraph
 from seggd_rt.precision import Precision
 
 
 @pytest.fixture(scope="module")
-def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[Precision, Path]:
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[Precision, OnnxGraph]:
     """The tiny network of seggd_training, with attention, in every precision; weights beside the graph."""
     return _graphs("tiny", (32, 32), tmp_path_factory.mktemp("graphs"), tuple(Precision))
 
 
-def _graphs(name: str, size: tuple[int, int], folder: Path, precisions: tuple[Precision, ...]) -> dict[Precision, Path]:
+def _graphs(
+    name: str, size: tuple[int, int], folder: Path, precisions: tuple[Precision, ...]
+) -> dict[Precision, OnnxGraph]:
     """Trace a network with random weights, without the proof that an export adds."""
     pytest.importorskip("torch", reason="the export side is not installed")
     import onnx_ir as ir
@@ -44,7 +46,7 @@ def _graphs(name: str, size: tuple[int, int], folder: Path, precisions: tuple[Pr
         model = traced if precision is Precision.FP32 else to_half(traced, precision, network.float32_modules())
         paths[precision] = folder / f"unet.{precision}.onnx"
         ir.save(model, paths[precision], external_data=f"unet.{precision}.data")
-    return paths
+    return {precision: OnnxGraph.read(path) for precision, path in paths.items()}
 
 
 GREY = NetworkShape(1, 1, 32, 32)
@@ -52,12 +54,14 @@ GREY = NetworkShape(1, 1, 32, 32)
 
 @needs_rtx
 @pytest.mark.parametrize(
-    ("graph", "shape"), [(GRAPH, SHAPE), (TINY_RGB / "unet.fp32.onnx", NetworkShape(3, 1, 16, 20))], ids=["grey", "rgb"]
+    ("graph", "shape"),
+    [(GRAPH, SHAPE), (OnnxGraph.read(TINY_RGB / "unet.fp32.onnx"), NetworkShape(3, 1, 16, 20))],
+    ids=["grey", "rgb"],
 )
-def test_builds_the_tiny_bundles(graph: Path, shape: NetworkShape) -> None:
+def test_builds_the_tiny_bundles(graph: OnnxGraph, shape: NetworkShape) -> None:
     told: list[BuildProgress] = []
     plan = build_plan(graph, shape, rtx(batch=BatchProfile(1, 4, 16)), on_progress=told.append)
-    assert len(plan.data) > graph.stat().st_size
+    assert len(plan.data) > graph.size
     assert plan.version.startswith("1.")
     shares = [progress.share for progress in told]
     assert shares == sorted(shares)
@@ -67,10 +71,10 @@ def test_builds_the_tiny_bundles(graph: Path, shape: NetworkShape) -> None:
 
 @needs_rtx
 @pytest.mark.parametrize("precision", list(Precision))
-def test_the_plan_has_the_precision_of_the_graph(graphs: dict[Precision, Path], precision: Precision) -> None:
+def test_the_plan_has_the_precision_of_the_graph(graphs: dict[Precision, OnnxGraph], precision: Precision) -> None:
     plan = build_plan(graphs[precision], GREY, rtx(precision))
-    # External data is found beside the graph: without it there would be no weights in the plan.
-    assert len(plan.data) > graphs[precision].with_suffix(".data").stat().st_size
+    # Without its external data there would be no weights in the plan.
+    assert len(plan.data) > sum(map(len, graphs[precision].external.values())) > 0
 
 
 @needs_rtx
@@ -80,7 +84,7 @@ def test_the_plan_has_the_precision_of_the_graph(graphs: dict[Precision, Path], 
     ids=lambda precision: str(precision),
 )
 def test_a_graph_in_another_precision_is_refused(
-    graphs: dict[Precision, Path], there: Precision, asked: Precision
+    graphs: dict[Precision, OnnxGraph], there: Precision, asked: Precision
 ) -> None:
     with pytest.raises(EngineError, match=f"unet.{there}.onnx is not a graph in {asked}: .* --precision {asked}"):
         build_plan(graphs[there], GREY, rtx(asked))
@@ -100,11 +104,11 @@ def test_a_graph_without_anything_to_tell_its_precision_by(tmp_path: Path) -> No
     path = tmp_path / "unet.fp32.onnx"
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10), path)
     with pytest.raises(EngineError, match="not a graph in fp32: it has no convolution"):
-        build_plan(path, SHAPE, rtx())
+        build_plan(OnnxGraph.read(path), SHAPE, rtx())
 
 
 @needs_rtx
-def test_compute_capabilities(graphs: dict[Precision, Path]) -> None:
+def test_compute_capabilities(graphs: dict[Precision, OnnxGraph]) -> None:
     graph = graphs[Precision.FP16]
     assert build_plan(graph, GREY, rtx(Precision.FP16, compute_capabilities=("8.6", "8.9", "12.0"))).data
     with pytest.raises(EngineUnavailableError, match=r"cannot build for compute capability 9.0, only for 7.5, 8.0"):
@@ -114,14 +118,13 @@ def test_compute_capabilities(graphs: dict[Precision, Path]) -> None:
 
 
 @needs_rtx
-def test_graphs_that_cannot_be_read(tmp_path: Path, graphs: dict[Precision, Path]) -> None:
-    (tmp_path / "cut.onnx").write_bytes(GRAPH.read_bytes()[:1500])
-    (tmp_path / "text.onnx").write_text("no graph")
-    (tmp_path / "empty.onnx").touch()
-    shutil.copy(graphs[Precision.FP32], tmp_path / "alone.onnx")
-    for name in ("cut", "text", "empty", "missing", "alone"):
+def test_graphs_that_cannot_be_read(tmp_path: Path, graphs: dict[Precision, OnnxGraph]) -> None:
+    for name, data in (("cut", GRAPH.model[:1500]), ("text", b"no graph")):
         with pytest.raises(EngineError, match=f"cannot open {name}.onnx"):
-            build_plan(tmp_path / f"{name}.onnx", SHAPE, rtx())
+            build_plan(OnnxGraph(f"{name}.onnx", "", data), SHAPE, rtx())
+    alone = OnnxGraph("alone.onnx", "", graphs[Precision.FP32].model, {"other": b""})
+    with pytest.raises(EngineError, match=r"cannot open alone\.onnx"):
+        build_plan(alone, GREY, rtx())
     for shape in (NetworkShape(2, 3, 24, 32), NetworkShape(1, 2, 24, 32), NetworkShape(1, 3, 32, 24)):
         with pytest.raises(EngineError, match="not the network of this manifest"):
             build_plan(GRAPH, shape, rtx())
@@ -130,18 +133,18 @@ def test_graphs_that_cannot_be_read(tmp_path: Path, graphs: dict[Precision, Path
 @needs_rtx
 def test_what_the_parser_says_reaches_the_user(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx", reason="the export side is not installed")
-    model = onnx.load(GRAPH)
+    model = onnx.load_from_string(GRAPH.model)
     first = next(node for node in model.graph.node if node.op_type == "Conv")
     first.op_type, first.name = "NoSuchOperator", "conv_in"
     onnx.save(model, tmp_path / "odd.onnx")
     with pytest.raises(
         EngineError, match=r"TensorRT-RTX cannot open odd.onnx: conv_in \(NoSuchOperator\): .*Plugin not found"
     ):
-        build_plan(tmp_path / "odd.onnx", SHAPE, rtx())
+        build_plan(OnnxGraph.read(tmp_path / "odd.onnx"), SHAPE, rtx())
 
 
 @needs_rtx
-def test_an_exception_in_the_callers_thread_cancels_the_build(graphs: dict[Precision, Path]) -> None:
+def test_an_exception_in_the_callers_thread_cancels_the_build(graphs: dict[Precision, OnnxGraph]) -> None:
     told: list[BuildProgress] = []
     caller = threading.current_thread()
 

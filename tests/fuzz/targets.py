@@ -33,7 +33,7 @@ from seggd_rt.imaging.png import PngWriter
 from seggd_rt.imaging.real import read_real
 from seggd_rt.manifest import parse_manifest
 from seggd_rt.mask_checks import checked, fitted
-from seggd_rt.onnx_data import external_locations
+from seggd_rt.onnx_data import external_data
 from seggd_rt.provenance import Provenance, dump, parse
 from seggd_rt.records import MANIFEST, ManifestFile, Record
 from seggd_rt.signing import PublicKey, SigningKey, read_signature
@@ -142,8 +142,7 @@ def key(data: bytes) -> None:
 
 
 def onnx(data: bytes) -> None:
-    with file_of(data, "unet.onnx") as path:
-        external_locations(path)
+    external_data(data, "unet.onnx")
 
 
 def report(data: bytes) -> None:

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from seggd_engines.onnxruntime import failures
+from seggd_engines.onnxruntime import failures, open_session
 from seggd_rt.bundle import sha256_of
-from seggd_rt.errors import DataError
+from seggd_rt.errors import DataError, EngineError
+from seggd_rt.onnx_graph import OnnxGraph
 from seggd_rt.optional import require
 from seggd_rt.quiet_onnxruntime import session_options
 from seggd_training.evaluation.segmenter import Segmenter, standardize
@@ -65,16 +66,16 @@ class FeatureGraph(msgspec.Struct, frozen=True):
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return features of images, (N, H, W, C) float32 in [0, 1]: (N, features)."""
         runtime = require("onnxruntime", extra="cpu", feature="--feature-graph")
+        raised: tuple[type[Exception], ...] = (EngineError, *failures(runtime))
         try:
-            session = runtime.InferenceSession(
-                str(self.path), session_options(runtime), providers=["CPUExecutionProvider"]
-            )
+            graph = OnnxGraph.read(self.path)
+            session = open_session(runtime, graph, session_options(runtime), ["CPUExecutionProvider"])
             given = session.get_inputs()[0]
             found = [
                 session.run(None, {given.name: _fitted(images[start : start + _BATCH], given.shape)})[0]
                 for start in range(0, len(images), _BATCH)
             ]
-        except failures(runtime) as error:
+        except raised as error:
             raise DataError(f"{self.path} cannot be run on images: {' '.join(str(error).split())}") from error
         values = np.concatenate(found).astype(np.float64)
         if values.ndim != 2 or len(values) != len(images):
