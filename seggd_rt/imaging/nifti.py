@@ -374,7 +374,7 @@ def _shape(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
 def _open(path: Path) -> nibabel.Nifti1Image:
     nib = _nibabel()
     try:
-        return _kind_of(path).from_filename(path)
+        return _kind_of(path).from_filename(path, mmap=False)  # a mapped file that is truncated ends the process
     except DataError:
         raise
     except (nib.filebasedimages.ImageFileError, *_damage()) as error:

@@ -5,13 +5,15 @@ A .npy has no room for a record of its making, which lies beside it as NAME.npy.
 
 from __future__ import annotations
 
+import math
 import os
 import tokenize
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -36,6 +38,8 @@ from seggd_rt.provenance import MAX_BYTES, Provenance, dump, parse
 _HEADERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
 _DAMAGE = (ValueError, SyntaxError, TypeError, LookupError, RecursionError, MemoryError, tokenize.TokenError)
 """What NumPy raises for headers that are damaged: it reads them as Python's literals."""
+_BLOCK = 16 << 20
+"""Bytes read at a time, where one part of an array lies between the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ class NpyArray:
     path: Path
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    fortran_order: bool = False
 
     @classmethod
     def open(cls, path: Path) -> NpyArray:
@@ -57,15 +62,13 @@ class NpyArray:
         """
         try:
             with open_regular(path) as file:
-                header = _HEADERS.get(npy_format.read_magic(file))
-                if header is None:
-                    raise ValueError("its format is newer than 2.0")
-                shape, _, dtype = header(file)
+                array = cls(path, *_header(file))
                 size = os.fstat(file.fileno()).st_size - file.tell()
         except OSError as error:
             raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
         except _DAMAGE as error:
             raise DataError(f"{path} is not a .npy file, or not a whole one: save it again with numpy.save") from error
+        shape, dtype = array.shape, array.dtype
         if dtype.hasobject:
             raise DataError(f"{path} holds Python objects, which are not safe to load: save it as an array of numbers")
         count = 1
@@ -75,7 +78,7 @@ class NpyArray:
             raise DataError(
                 f"{path} states {dtype} {shape} and holds {size} bytes of it: copy it again, or save it again"
             )
-        return cls(path, shape, dtype)
+        return array
 
     def read(self, index: int | None = None) -> NDArray[Any]:
         """Return a copy of the array, or of its part at an index of the first axis.
@@ -85,13 +88,65 @@ class NpyArray:
         DataError
             The file was changed since it was opened, or cannot be read.
         """
+        # Into memory: a mapped file that somebody truncates ends the process by a signal.
         try:
-            mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise DataError(f"{self.path} cannot be read any more ({error}): start again") from error
-        if mapped.shape != self.shape or mapped.dtype != self.dtype:
+            with open_regular(self.path) as file:
+                self._require_unchanged(file)
+                return self._whole(file) if index is None else self._part(file, range(self.shape[0])[index])
+        except OSError as error:
+            raise DataError(f"{self.path} cannot be read any more ({error.strerror or error}): start again") from error
+
+    def _require_unchanged(self, file: BufferedReader) -> None:
+        """Refuse a file whose header is not the one that `open` read; leave it at its numbers."""
+        try:
+            same = _header(file) == (self.shape, self.dtype, self.fortran_order)
+        except _DAMAGE:
+            same = False
+        if not same:
             raise DataError(f"{self.path} was changed while it was in use: start again")
-        return np.array(mapped if index is None else mapped[index])
+
+    def _whole(self, file: BufferedReader) -> NDArray[Any]:
+        order: Literal["F", "C"] = "F" if self.fortran_order else "C"
+        return self._numbers(file, math.prod(self.shape)).reshape(self.shape, order=order)
+
+    def _part(self, file: BufferedReader, index: int) -> NDArray[Any]:
+        count, *rest = self.shape
+        size = math.prod(rest)
+        if not self.fortran_order:
+            file.seek(index * size * self.dtype.itemsize, os.SEEK_CUR)
+            return self._numbers(file, size).reshape(rest)
+        # The parts lie interleaved: this one's numbers are picked out of a block at a time.
+        part, step = np.empty(size, self.dtype), max(1, _BLOCK // (count * self.dtype.itemsize))
+        for first in range(0, size, step):
+            last = min(first + step, size)
+            part[first:last] = self._numbers(file, (last - first) * count)[index::count]
+        return part.reshape(rest, order="F")
+
+    def _numbers(self, file: BufferedReader, count: int) -> NDArray[Any]:
+        """Return the next numbers of a file."""
+        numbers = np.empty(count, self.dtype)
+        left = memoryview(numbers.view(np.uint8))
+        while len(left):
+            size = file.readinto(left)
+            if not size:
+                raise DataError(f"{self.path} ends before its numbers do: copy it again, or save it again")
+            left = left[size:]
+        return numbers
+
+
+def _header(file: BufferedReader) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
+    """Read a header, and return shape, type and whether the first axis is the fastest.
+
+    Raises
+    ------
+    ValueError, or another of `_DAMAGE`
+        It is none.
+    """
+    read = _HEADERS.get(npy_format.read_magic(file))
+    if read is None:
+        raise ValueError("its format is newer than 2.0")
+    shape, fortran_order, dtype = read(file)
+    return shape, dtype, fortran_order
 
 
 @dataclass(frozen=True, slots=True)

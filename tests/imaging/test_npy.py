@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seggd_rt.errors import DataError, LabelMapError, SeggdError
+from seggd_rt.imaging import npy
 from seggd_rt.imaging.contract import ImageStack
 from seggd_rt.imaging.npy import NpyArray, NpyReader, NpyWriter
 
@@ -113,6 +116,39 @@ def test_a_change_while_in_use_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "mask.npy").unlink()
     with pytest.raises(DataError, match="cannot be read any more"):
         array.read()
+
+
+@pytest.mark.parametrize("index", [None, 1])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_file_that_is_truncated_while_it_is_read(
+    index: int | None, order: Literal["C", "F"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "noise.npy"
+    np.save(path, np.zeros((2, 300, 400), np.float32, order=order))
+    array = NpyArray.open(path)
+
+    class Truncating(io.BufferedReader):
+        """Of a file that loses its end between its header and its numbers."""
+
+        def readinto(self, buffer: Any) -> int:
+            os.truncate(path, 1000)
+            return super().readinto(buffer)
+
+    monkeypatch.setattr(npy, "open_regular", lambda path: Truncating(io.FileIO(path)))
+    with pytest.raises(DataError, match=r"noise\.npy ends before its numbers do: copy it again"):
+        array.read(index)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["u1", ">i4", "<f4"])
+def test_parts_and_the_whole(dtype: str, order: Literal["C", "F"], tmp_path: Path) -> None:
+    values = np.array(np.arange(3 * 4 * 5).reshape(3, 4, 5), dtype, order=order)
+    np.save(tmp_path / "stack.npy", values)
+    array = NpyArray.open(tmp_path / "stack.npy")
+    for index in (None, 0, 2):
+        found = array.read(index)
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found, values if index is None else values[index])
 
 
 @pytest.mark.parametrize(("channels", "shape"), [(1, (2, 4, 5)), (3, (2, 4, 5, 3))])

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 
 from seggd_export.checkpoint import load_weights_only
 from seggd_export.forms.source import StateDict
 from seggd_rt.errors import CheckpointError
+from seggd_rt.limits import open_regular
 
 _WRAPPERS = ("module.", "_orig_mod.")
 """Prefixes of DataParallel and of torch.compile."""
@@ -30,7 +31,8 @@ def read_weights(path: Path) -> object:
     if path.suffix != ".safetensors":
         return load_weights_only(path)
     try:
-        return load_file(path)
+        with open_regular(path) as file:
+            return load(file.read())  # a mapped file that somebody truncates ends the process by a signal
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} does not exist") from error
     except (SafetensorError, OSError) as error:
