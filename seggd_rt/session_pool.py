@@ -12,6 +12,8 @@ from seggd_rt.errors import EngineError
 
 _MAX_IDLE = 8
 """Sessions kept for later calls: each has the buffers of one batch size."""
+_MAX_SIZES = 4
+"""Of how many batch sizes: for each of them an engine may hold the network once more."""
 
 
 class SessionPool:
@@ -60,6 +62,15 @@ class SessionPool:
             if not self._lent:
                 self.network.close()
 
+    def _drop_oldest(self) -> None:
+        """Close idle sessions that are too many, or of too many sizes of the network's batch."""
+        sizes = list(dict.fromkeys(idle.batch * idle.lanes for idle in reversed(self._idle)))[:_MAX_SIZES]
+        kept = [idle for idle in self._idle if idle.batch * idle.lanes in sizes][-_MAX_IDLE:]
+        for idle in self._idle:
+            if not any(idle is one for one in kept):
+                idle.close()
+        self._idle = kept
+
     def _take(self, batch: int, lanes: int) -> Session | None:
         with self._lock:
             if self._closed:
@@ -78,7 +89,7 @@ class SessionPool:
                 self._idle.append(session)
                 if not keep or self._closed:
                     self._idle.pop().close()
-                elif len(self._idle) > _MAX_IDLE:
-                    self._idle.pop(0).close()
+                else:
+                    self._drop_oldest()
             if self._closed and not self._lent:
                 self.network.close()

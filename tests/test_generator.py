@@ -206,6 +206,17 @@ def test_few_sessions_are_kept() -> None:
         assert len(generator._pool._idle) < 10
 
 
+def test_sessions_of_four_batch_sizes_are_kept() -> None:
+    """Each holds what its engine compiled for its size."""
+    network = AnalyticNetwork(SHAPE)
+    with seggd_rt.Generator(BUNDLE, network) as generator:
+        for batch in [1, 2, 3, 4, 5, 2, 3, 4, 5]:
+            generator(MASK, seeds=range(batch), steps=1)
+        assert network.bound == 5
+        generator(MASK, seeds=range(1), steps=1)
+        assert network.bound == 6
+
+
 def test_a_call_that_fails_leaves_nothing_behind(generator: seggd_rt.Generator) -> None:
     def stop(step: Step) -> NoReturn:
         raise InterruptedError

@@ -11,6 +11,7 @@ import importlib.metadata
 import importlib.util
 import io
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -38,6 +39,8 @@ from seggd_rt.onnx_graph import OnnxGraph
 from seggd_rt.optional import require
 from seggd_rt.precision import Precision
 
+_MAX_COMPILED = 4
+"""Graphs kept compiled, each for one batch size: those that were used last."""
 _HINTS = {Precision.FP32: "f32", Precision.BF16: "bf16"}
 
 
@@ -91,12 +94,12 @@ class OpenVinoNetwork:
     """A graph compiled by OpenVINO, once for each batch size.
 
     A graph of fixed shape is up to 15 % faster a step than one of free batch, and its first call compiles nothing. Each
-    batch size keeps its own copy of the weights.
+    batch size has its own copy of the weights, so only the latest few are kept.
     """
 
     def __init__(self, model: Any, options: dict[str, str], shape: NetworkShape, info: EngineInfo) -> None:
         self._model, self._options, self._shape, self._info = model, options, shape, info
-        self._by_batch: dict[int, Any] = {}
+        self._by_batch: OrderedDict[int, Any] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
@@ -131,6 +134,9 @@ class OpenVinoNetwork:
         with self._lock:
             if batch not in self._by_batch:
                 self._by_batch[batch] = self._compile(batch, {})
+            self._by_batch.move_to_end(batch)
+            if len(self._by_batch) > _MAX_COMPILED:
+                self._by_batch.popitem(last=False)  # requests of sessions in use keep theirs
             return self._by_batch[batch]
 
     def session(self, batch: int, lanes: int = 1) -> Session:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -287,3 +290,13 @@ def test_other_element_types_are_refused(name: str, port: str) -> None:
     graph = OnnxGraph("unet.fp32.onnx", "", model.SerializeToString())
     with pytest.raises(EngineError, match=rf"is not the network of this manifest: .*{port} (f64|tensor\(double\))"):
         find_engine(name).open(graph, SHAPE, device="cpu", precision=Precision.FP32, threads=1)
+
+
+def test_openvino_keeps_the_compiled_graphs_of_four_batch_sizes() -> None:
+    network: Any = open_graph("openvino", Precision.FP32)
+    in_use, expected = Bound(network, 1), Bound(network, 1).evaluate(*draw(1))
+    compiled = {batch: weakref.ref(network.compiled(batch)) for batch in range(1, 8)}
+    gc.collect()
+    kept = {batch for batch, graph in compiled.items() if graph() is not None}
+    assert kept == {4, 5, 6, 7}
+    np.testing.assert_array_equal(in_use.evaluate(*draw(1)), expected)
