@@ -1,8 +1,9 @@
-// Whatever bytes lie where a manifest, a golden run, a graph or a label map should: an error, never a crash.
+// Whatever bytes lie where a manifest, a golden run, a graph, a label map or a text should: an error, never a crash.
 //
 // The first byte says which of them the others are.
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -15,6 +16,7 @@
 #include "manifest.h"
 #include "meaning.h"
 #include "onnx_data.h"
+#include "printable.h"
 #include "safetensors.h"
 
 namespace {
@@ -50,7 +52,7 @@ std::filesystem::path written(std::string_view data) {
 }
 
 void read(uint8_t kind, std::string_view data) {
-  switch (kind % 4) {
+  switch (kind % 5) {
     case 0:
       return read_manifest(data);
     case 1:
@@ -58,8 +60,11 @@ void read(uint8_t kind, std::string_view data) {
     case 2:
       external_locations(written(data));
       return;
-    default:
+    case 3:
       read_safetensors(written(data));
+      return;
+    default:
+      if (printable(printable(data)) != printable(data)) std::abort();
   }
 }
 

@@ -6,11 +6,13 @@
 #include <memory>
 #include <new>
 #include <string>
+#include <string_view>
 
 #include "error.h"
 #include "generator.h"
 #include "loading.h"
 #include "names.h"
+#include "printable.h"
 #include "versioned.h"
 
 struct seggd_bundle {
@@ -31,13 +33,26 @@ namespace {
 
 using seggd::core::Error;
 
+constexpr const char* kNoMemory = "there is not enough memory: ask for fewer images at once";
+
 // Longer messages, as of a path that a caller made up, are cut: noting an error must not fail itself.
 thread_local char last_error[2048] = "";
 
-seggd_status failed(seggd_status status, const char* message) noexcept {
-  const size_t length = std::min(std::strlen(message), sizeof last_error - 1);
-  std::memmove(last_error, message, length);
+void note(std::string_view message) noexcept {
+  size_t length = std::min(message.size(), sizeof last_error - 1);
+  const auto within_character = [&] { return length < message.size() && (message[length] & 0xc0) == 0x80; };
+  while (length > 0 && within_character()) --length;
+  std::memmove(last_error, message.data(), length);
   last_error[length] = '\0';
+}
+
+// A message may quote a file of others, which must not move a terminal's cursor: see printable.h.
+seggd_status failed(seggd_status status, const char* message) noexcept {
+  try {
+    note(seggd::core::printable(message));
+  } catch (const std::bad_alloc&) {
+    note(kNoMemory);
+  }
   return status;
 }
 
@@ -49,9 +64,9 @@ seggd_status guarded(Call call) noexcept {
   } catch (const Error& error) {
     return failed(error.status(), error.what());
   } catch (const std::bad_alloc&) {
-    return failed(SEGGD_OUT_OF_MEMORY, "there is not enough memory: ask for fewer images at once");
+    return failed(SEGGD_OUT_OF_MEMORY, kNoMemory);
   } catch (const std::length_error&) {
-    return failed(SEGGD_OUT_OF_MEMORY, "there is not enough memory: ask for fewer images at once");
+    return failed(SEGGD_OUT_OF_MEMORY, kNoMemory);
   } catch (const std::exception& error) {
     return failed(SEGGD_INTERNAL, error.what());
   } catch (...) {

@@ -18,6 +18,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// Throws std::system_error where a path cannot be followed.
+bool leaves(const fs::path& folder, const fs::path& path) {
+  return fs::canonical(path).parent_path() != fs::canonical(folder);
+}
+
 std::string read_manifest(const fs::path& folder) {
   const fs::path path = folder / kManifest;
   std::error_code unknown;
@@ -25,6 +30,9 @@ std::string read_manifest(const fs::path& folder) {
     throw Error(SEGGD_BUNDLE, folder.u8string() + " is not a bundle: it must be a folder with " +
                                   std::string(kManifest) + " in it (seggd-rt export)");
   try {
+    if (leaves(folder, path))
+      throw Error(SEGGD_INTEGRITY,
+                  path.u8string() + " is a link that leaves the bundle's folder: copy or export it again");
     if (fs::file_size(path) > kMaxManifestBytes)
       throw Error(SEGGD_MANIFEST, path.u8string() + " is over 16 MiB: it cannot be a manifest");
     std::ifstream file(path, std::ios::binary);
@@ -104,8 +112,7 @@ fs::path Bundle::file(const FileRef& ref) const {
   const auto broken = [&path](const std::string& what) { return Error(SEGGD_INTEGRITY, path.u8string() + " " + what); };
   try {
     if (!fs::is_regular_file(path)) throw broken("is missing: copy or export the bundle again");
-    if (fs::canonical(path).parent_path() != fs::canonical(folder_))
-      throw broken("is a link that leaves the bundle's folder: copy or export it again");
+    if (leaves(folder_, path)) throw broken("is a link that leaves the bundle's folder: copy or export it again");
     if (fs::file_size(path) != ref.size || sha256_of(path) != ref.sha256)
       throw broken("was changed after export (its SHA-256 differs): copy it again");
   } catch (const std::system_error& error) {

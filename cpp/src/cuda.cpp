@@ -131,9 +131,7 @@ std::vector<float> CudaSession::evaluate(const float* x, const float* mask, floa
   return o;
 }
 
-void CudaSession::begin() {
-  stream_->launch(Kernel::kBegin, grid_, static_cast<unsigned>(batch_), kBlock, inputs_);
-}
+void CudaSession::begin() { stream_->launch(Kernel::kBegin, grid_, static_cast<unsigned>(batch_), kBlock, inputs_); }
 
 // Steps, with beginning and end if it is to be the whole loop: as one graph where that can be.
 void CudaSession::launch(bool whole, int steps) {

@@ -15,8 +15,8 @@ namespace seggd::core {
 // Of kernels/sampling.cu. Each takes the address of a Sampling.
 enum class Kernel { kBegin, kStep, kFinish };
 
-// Held by what allocates or gives back, and by those who record in CUDA's global mode, as ONNX Runtime does: no thread of
-// the process may allocate meanwhile.
+// Held by what allocates or gives back, and by those who record in CUDA's global mode, as ONNX Runtime does: no thread
+// of the process may allocate meanwhile.
 inline std::recursive_mutex& allocating() {
   static std::recursive_mutex mutex;
   return mutex;

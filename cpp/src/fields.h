@@ -2,16 +2,14 @@
 #pragma once
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <stdexcept>
 #include <string>
 
+#include "json.h"
 #include "names.h"
 
 namespace seggd::core {
-
-using Json = nlohmann::json;
 
 class Fields {
  public:
@@ -57,10 +55,12 @@ class Fields {
                                 "): there are " + joined(names.list()));
   }
 
-  // Any object or null, which later versions may fill.
+  // An object of any form, or null. It must not be nested more than kMaxNesting levels deep.
   void reserved(const std::string& key) {
     const Json* value = given(key);
-    if (value && !value->is_object()) fail(at(key), "an object", *value);
+    if (!value) return;
+    if (!value->is_object()) fail(at(key), "an object", *value);
+    check_nesting(*value);
   }
 
   // Refuses the keys that were not asked for.

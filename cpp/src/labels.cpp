@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "error.h"
+#include "printable.h"
 #include "wording.h"
 
 namespace seggd::core {
@@ -13,17 +14,6 @@ namespace {
 
 constexpr int kMaxLabel = 255;
 constexpr double kAspectTolerance = 0.02;  // of the ratio's logarithm
-
-// Control characters, in ASCII and as C1 in UTF-8. Python refuses all that is not printable; the manifest's digest
-// (meaning.h) keeps a name what it was at export.
-bool has_control_characters(const std::string& name) {
-  for (size_t i = 0; i < name.size(); ++i) {
-    const unsigned char byte = static_cast<unsigned char>(name[i]);
-    if (byte < 0x20 || byte == 0x7f) return true;
-    if (byte == 0xc2 && i + 1 < name.size() && static_cast<unsigned char>(name[i + 1]) < 0xa0) return true;
-  }
-  return false;
-}
 
 std::string quoted(const std::vector<LabelClass>& classes) {
   std::vector<std::string> names;
@@ -53,7 +43,7 @@ int find_class(const std::string& given, const std::vector<LabelClass>& classes)
 void LabelClass::check() const {
   if (id < 0 || id > kMaxLabel)
     throw std::invalid_argument("class id is " + std::to_string(id) + "; it must lie in [0, 255]");
-  if (name.empty() || stripped(name) != name || name.find(',') != std::string::npos || has_control_characters(name))
+  if (name.empty() || stripped(name) != name || name.find(',') != std::string::npos || !is_printable(name))
     throw std::invalid_argument("class name is '" + name +
                                 "'; it must be printable, without a comma or spaces around it");
   for (const int value : color)

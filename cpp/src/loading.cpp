@@ -1,6 +1,7 @@
 #include "loading.h"
 
 #include <algorithm>
+#include <thread>
 
 #include "devices.h"
 #include "error.h"
@@ -26,6 +27,14 @@ std::vector<std::string> devices(const std::string& device) {
   if (!numbered)
     throw Error(SEGGD_OPTION, "there is no device '" + device + "': there are cpu, cuda:0 (and so on) and auto");
   return {device};
+}
+
+// 0 is the engine's own choice.
+void check_threads(int threads) {
+  const unsigned cores = std::max(1u, std::thread::hardware_concurrency());  // which is 0 where it is not known
+  if (threads >= 0 && static_cast<unsigned>(threads) <= cores) return;
+  throw Error(SEGGD_OPTION, "threads is " + std::to_string(threads) + ": this machine has " + std::to_string(cores) +
+                                (cores == 1 ? " core" : " cores") + "; give 1 to " + std::to_string(cores));
 }
 
 bool is_place_of(const Engine& engine, const std::string& device) { return engine.on_gpu() == (device != "cpu"); }
@@ -132,8 +141,7 @@ std::unique_ptr<Network> load(const Bundle& bundle, const LoadOptions& options) 
 std::unique_ptr<Network> load(const Bundle& bundle, const LoadOptions& options,
                               const std::vector<std::unique_ptr<Engine>>& all) {
   const std::vector<std::string> places = devices(options.device);
-  if (options.threads < 0)
-    throw Error(SEGGD_OPTION, "threads is " + std::to_string(options.threads) + "; it must not be negative");
+  check_threads(options.threads);
   std::optional<Precision> precision;
   if (options.precision != kAuto) precision = kPrecisions.require(options.precision);
   if (options.engine != kAuto) {

@@ -1,6 +1,7 @@
 #include "manifest.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "fields.h"
@@ -9,15 +10,6 @@ namespace seggd::core {
 namespace {
 
 constexpr int kMaxPixels = 1 << 26;
-constexpr int kMaxDepth = 200;  // of lists and objects in each other: reading and freeing them takes a stack
-
-Json parse_json(std::string_view data) {
-  const auto shallow = [](int depth, Json::parse_event_t, Json&) {
-    if (depth > kMaxDepth) throw std::invalid_argument("its lists and objects are too deep in each other");
-    return true;
-  };
-  return Json::parse(data.begin(), data.end(), shallow);
-}
 
 bool is_file_name(const std::string& path) {
   const auto letter = [](char c) {
@@ -150,7 +142,7 @@ void check_provenance(const Json& json) {
 std::vector<FileRef> read_sampler(const Json* extensions) {
   if (!extensions) return {};
   const auto found = extensions->find("sampler");
-  if (found == extensions->end()) return {};
+  if (found == extensions->end() || found->is_null()) return {};
   Fields fields(*found, "extensions.sampler");
   std::vector<FileRef> files;
   for (const Json& file : Fields::list_of(fields.require("files"), "files")) files.push_back(read_file(file, "files"));
@@ -232,23 +224,35 @@ std::vector<FileRef> read_segmenter(const Json* json, const std::vector<LabelCla
   return files;
 }
 
+// What DICOM calls the classes. This library reads no DICOM, so it checks the form alone: which names are classes takes
+// Unicode's rules of case.
+void check_dicom(const Json* json) {
+  if (!json) return;
+  Fields fields(*json, "dicom");
+  if (const Json* segments = fields.find("segments")) {
+    Fields(*segments, "dicom.segments");
+    for (const auto& item : segments->items()) Fields::text_of(item.value(), "dicom.segments");
+  }
+  fields.finish();
+}
+
 void check_names(const Manifest& manifest) {
-  std::set<std::string> names{std::string(kManifest), std::string(kSignature)};
-  const auto add = [&names](const FileRef& ref) {
-    if (!names.insert(ref.path).second)
+  const FileRef reserved;
+  std::map<std::string, const FileRef*> files{{std::string(kManifest), &reserved},
+                                              {std::string(kSignature), &reserved}};
+  const auto add = [&files](const FileRef& ref) {
+    if (!files.emplace(ref.path, &ref).second)
       throw std::invalid_argument("files must differ from each other, from " + std::string(kManifest) + " and from " +
                                   std::string(kSignature) + ", and '" + ref.path + "' does not");
   };
   for (const Graph& graph : manifest.graphs) std::for_each(graph.files.begin(), graph.files.end(), add);
   add(manifest.check_file);
   std::for_each(manifest.segmenter_files.begin(), manifest.segmenter_files.end(), add);
+  const auto others = files;
   for (const FileRef& ref : manifest.sampler_files) {
     // Its weights may be the fp32 graph's own file.
-    const auto same = [&ref](const FileRef& other) { return other == ref; };
-    const auto lists = [&same](const Graph& graph) {
-      return std::any_of(graph.files.begin(), graph.files.end(), same);
-    };
-    if (!std::any_of(manifest.graphs.begin(), manifest.graphs.end(), lists)) add(ref);
+    const auto found = others.find(ref.path);
+    if (found == others.end() || !(*found->second == ref)) add(ref);
   }
 }
 
@@ -280,7 +284,8 @@ Manifest read(const Json& json) {
   const auto spacing_mm = read_pair(fields, "spacing_mm");
   manifest.intensity_range = read_pair(fields, "intensity_range");
   manifest.segmenter_files = read_segmenter(fields.given("segmenter"), manifest.classes);
-  for (const char* key : {"dicom", "evaluation", "extensions"}) fields.reserved(key);
+  check_dicom(fields.given("dicom"));
+  for (const char* key : {"evaluation", "extensions"}) fields.reserved(key);
   manifest.sampler_files = read_sampler(fields.given("extensions"));
   fields.finish();
   check_names(manifest);
@@ -317,7 +322,7 @@ void check_schema(const Json& json, const std::string& where) {
 
 Manifest parse_manifest(std::string_view data, const std::string& where) {
   try {
-    const Json json = parse_json(data);
+    const Json json = read_json(data);
     check_schema(json, where);
     return read(json);
   } catch (const Error&) {

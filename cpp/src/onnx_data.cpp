@@ -140,6 +140,7 @@ class Walk {
     uint64_t value = 0;
     for (int shift = 0; shift <= 63; shift += 7) {
       const unsigned char byte = bytes_.at(at++);
+      if (shift == 63 && byte > 1) throw Broken();  // the number has more than 64 bits
       value |= static_cast<uint64_t>(byte & 0x7F) << shift;
       if (byte < 0x80) return value;
     }

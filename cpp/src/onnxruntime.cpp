@@ -103,6 +103,14 @@ std::vector<const OrtEpDevice*> OnnxRuntime::plugin_devices(const std::string& p
 #endif
 }
 
+OrtOwned<OrtSessionOptions> OnnxRuntime::session_options() const {
+  OrtSessionOptions* made = nullptr;
+  require(api_->CreateSessionOptions(&made), "make options");
+  auto options = own(made, api_->ReleaseSessionOptions);
+  require(api_->AddSessionConfigEntry(made, "session.load_model_format", "ONNX"), "set an option");
+  return options;
+}
+
 Ports OnnxRuntime::ports(OrtSession* session) const {
   const OrtApi& api = *api_;
   OrtAllocator* allocator = nullptr;

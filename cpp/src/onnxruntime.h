@@ -42,6 +42,10 @@ class OnnxRuntime {
   // Devices of an execution provider, on GPUs or on the CPU, after loading the plugin at a path that brings it.
   std::vector<const OrtEpDevice*> plugin_devices(const std::string& plugin, const std::string& provider, bool on_gpu);
 
+  // Options of a session that reads ONNX and nothing else. By a file's name alone, ONNX Runtime would also read its own
+  // format, which onnx_data.h does not look into.
+  OrtOwned<OrtSessionOptions> session_options() const;
+
   // What a session takes and gives.
   Ports ports(OrtSession* session) const;
 

@@ -82,9 +82,8 @@ std::function<void()> OnnxRuntimeCudaNetwork::bind(const Buffers& buffers, Devic
 OrtOwned<OrtSession> OnnxRuntimeCudaNetwork::open(int batch, void* stream) const {
   const OrtApi& api = ort_.api();
   const char* what = "open the graph on the GPU";
-  OrtSessionOptions* options = nullptr;
-  ort_.require(api.CreateSessionOptions(&options), what);
-  const auto owned = ort_.own(options, api.ReleaseSessionOptions);
+  const auto owned = ort_.session_options();
+  OrtSessionOptions* options = owned.get();
   ort_.require(api.AddFreeDimensionOverrideByName(options, "batch", batch), what);
   // What the GPU cannot run is an error, not a silent detour over the CPU.
   ort_.require(api.AddSessionConfigEntry(options, "session.disable_cpu_ep_fallback", "1"), what);

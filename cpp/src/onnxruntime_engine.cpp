@@ -125,9 +125,8 @@ std::unique_ptr<Network> OnnxRuntimeEngine::open(const GraphFile& graph, const N
                                                  const EngineInfo& info, int threads) const {
   OnnxRuntime& ort = OnnxRuntime::load(library_);
   const OrtApi& api = ort.api();
-  OrtSessionOptions* options = nullptr;
-  ort.require(api.CreateSessionOptions(&options), "make options");
-  const auto owned = ort.own(options, api.ReleaseSessionOptions);
+  const auto owned = ort.session_options();
+  OrtSessionOptions* options = owned.get();
   ort.require(api.SetIntraOpNumThreads(options, threads), "set its threads");
   if (provider_.form != Form::kCpu) {
     // What a provider cannot run would else run on the CPU, unasked.

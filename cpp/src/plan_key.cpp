@@ -75,9 +75,9 @@ bool PlanKey::runs(const std::string& on_version, const Gpu& on_gpu) const {
 }
 
 PlanRecord parse_plan_record(std::string_view data) {
-  // In the order of the file, which is the one that the key is hashed in.
+  const Json json = read_json(data);
+  // In the order of the file, in which the key is hashed.
   const auto ordered = nlohmann::ordered_json::parse(data);
-  const Json json = Json::parse(data);
   Fields fields(json, "record");
   PlanRecord record;
   record.key = read_key(fields.require("key"));

@@ -149,7 +149,20 @@ int image_count(const seggd_request& request) {
   return request.count == 0 ? 1 : request.count;
 }
 
-Run prepare(const Manifest& manifest, const seggd_request& request, const Warn& warn, bool on_device) {
+seggd_request with_defaults(const ImageSpec& image, seggd_request request) {
+  if (request.height == 0 && request.width == 0) request.height = image.height, request.width = image.width;
+  return request;
+}
+
+seggd_interpolation with_defaults(seggd_interpolation how) {
+  static constexpr double kWeight = 0.5, kAt = 0.6;
+  if (!how.weights && how.weight_count == 0) how.weights = &kWeight, how.weight_count = 1;
+  if (how.at == 0) how.at = kAt;
+  return how;
+}
+
+Run prepare(const Manifest& manifest, const seggd_request& given, const Warn& warn, bool on_device) {
+  const seggd_request request = with_defaults(manifest.image, given);
   const int images = image_count(request);
   if (request.preview_every < 0) throw Error(SEGGD_OPTION, "preview_every must not be negative");
   Run run;

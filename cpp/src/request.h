@@ -15,12 +15,18 @@ namespace seggd::core {
 // How many images are asked for; SEGGD_OPTION where it is negative.
 int image_count(const seggd_request& request);
 
+// A request with the bundle's size in place of a height and width of 0.
+seggd_request with_defaults(const ImageSpec& image, seggd_request request);
+
+// An interpolation with Python's defaults in place of no weights and of an `at` of 0.
+seggd_interpolation with_defaults(seggd_interpolation how);
+
 // Told of what a caller should know before it is drawn; what it throws ends the call.
 using Warn = std::function<void(seggd_warning, const std::string&)>;
 
 // A run of checked inputs. It refers to the request's memory; on a device, that is not looked at.
 // SEGGD_ARGUMENT, SEGGD_OPTION, SEGGD_DATA and SEGGD_LABEL_MAP as their descriptions say.
-Run prepare(const Manifest& manifest, const seggd_request& request, const Warn& warn, bool on_device = false);
+Run prepare(const Manifest& manifest, const seggd_request& given, const Warn& warn, bool on_device = false);
 
 // Classes to keep or to leave out, by name; either may be null with a count of 0.
 struct Selection {

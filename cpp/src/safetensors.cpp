@@ -1,5 +1,6 @@
 #include "safetensors.h"
 
+#include <algorithm>
 #include <cstring>
 #include <fstream>
 #include <iterator>
@@ -24,7 +25,23 @@ uint64_t place(const Json& json) {
   return json.get<uint64_t>();
 }
 
-Tensor read_tensor(const Json& json, const std::string& name, const std::string& data) {
+struct Place {
+  uint64_t begin, end;
+};
+
+// Refuses bytes that no tensor has, and bytes that two tensors have: what the safetensors package refuses too.
+void require_gapless(std::vector<Place> places, uint64_t size) {
+  std::sort(places.begin(), places.end(),
+            [](const Place& a, const Place& b) { return a.begin != b.begin ? a.begin < b.begin : a.end < b.end; });
+  uint64_t end = 0;
+  for (const Place& place : places) {
+    if (place.begin != end) throw std::invalid_argument("its tensors overlap, or leave bytes between them");
+    end = place.end;
+  }
+  if (end != size) throw std::invalid_argument("it has bytes after its last tensor");
+}
+
+Tensor read_tensor(const Json& json, const std::string& name, const std::string& data, std::vector<Place>& places) {
   Fields fields(json, name);
   Tensor tensor{fields.text("dtype"), {}, {}};
   uint64_t size = size_of(tensor.dtype);
@@ -39,6 +56,7 @@ Tensor read_tensor(const Json& json, const std::string& name, const std::string&
   const uint64_t begin = place(offsets[0]), end = place(offsets[1]);
   if (begin > end || end > data.size() || end - begin != size)
     throw std::invalid_argument(name + " does not lie where the header says");
+  places.push_back({begin, end});
   tensor.bytes = data.substr(static_cast<size_t>(begin), static_cast<size_t>(size));
   return tensor;
 }
@@ -66,20 +84,21 @@ Safetensors read_safetensors(const std::filesystem::path& path) {
     length |= static_cast<uint64_t>(static_cast<unsigned char>(all[i])) << (8 * i);
   if (length > kMaxHeader || length > all.size() - sizeof length)
     throw std::invalid_argument("its header is not whole");
-  const auto begin = all.begin() + sizeof length, end = begin + static_cast<std::ptrdiff_t>(length);
-  const std::string data(end, all.end());
+  const std::string data = all.substr(sizeof length + static_cast<size_t>(length));
   Safetensors found;
-  const Json header = Json::parse(begin, end);
+  std::vector<Place> places;
+  const Json header = read_json({all.data() + sizeof length, static_cast<size_t>(length)});
   if (!header.is_object()) throw std::invalid_argument("its header is no object");
   for (const auto& item : header.items()) {
     if (item.key() != "__metadata__") {
-      found.tensors[item.key()] = read_tensor(item.value(), item.key(), data);
+      found.tensors[item.key()] = read_tensor(item.value(), item.key(), data, places);
       continue;
     }
     if (!item.value().is_object()) throw std::invalid_argument("its metadata is no object");
     for (const auto& entry : item.value().items())
       found.metadata[entry.key()] = Fields::text_of(entry.value(), "its metadata");
   }
+  require_gapless(std::move(places), data.size());
   return found;
 }
 

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <seggd/seggd.h>
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <stdexcept>
@@ -83,6 +84,145 @@ TEST_F(Abi, NullPointers) {
   seggd_bundle_close(nullptr), seggd_engines_close(nullptr), seggd_generator_close(nullptr);
 }
 
+// seggd.h: what a member of 0 or NULL stands for, beside the image of the value that it names.
+TEST_F(Abi, TheDefaultsOfARequest) {
+  static const char* const all_classes[] = {"cavity", "myocardium", "right ventricle"};
+  static const char* const none[] = {nullptr};
+  static const uint64_t zero_seed = 0;
+  const auto drawn = [&](const std::function<void(seggd_request&)>& change) {
+    auto cleared = sized<seggd_request>();
+    cleared.label_maps = label_map.data();
+    change(cleared);
+    std::fill(image.begin(), image.end(), -1.0f);
+    EXPECT_EQ(generate(cleared), SEGGD_OK) << seggd_last_error();
+    return image;
+  };
+  const std::vector<float> expected = drawn([](auto&) {});
+  const std::vector<std::function<void(seggd_request&)>> same{
+      [](auto& r) { r.count = 1; },
+      [](auto& r) { r.label_map_count = 1; },
+      [](auto& r) { r.height = 24, r.width = 32; },
+      [](auto& r) { r.seeds = &zero_seed, r.seed = 7; },
+      [](auto& r) { r.noise_count = 1; },
+      [](auto& r) { r.sampler = "ddim"; },
+      [](auto& r) { r.steps = 50; },
+      [](auto& r) { r.spacing = "leading"; },
+      [](auto& r) { r.keep = all_classes, r.keep_count = 3; },
+      [](auto& r) { r.drop = none; },
+      [](auto& r) { r.preview_every = 7; },
+      [](auto& r) { r.resize_label_maps = 1; },
+      [](auto& r) { r.on_step = [](const seggd_step* step, void* user) -> int32_t { return user || step->preview; }; },
+  };
+  for (size_t i = 0; i < same.size(); ++i) EXPECT_EQ(drawn(same[i]), expected) << i;
+  EXPECT_NE(drawn([](auto& r) { r.seed = 1; }), expected);
+  EXPECT_NE(drawn([](auto& r) { r.eta = 1; }), expected);
+}
+
+// A sampler that is not the bundle's has its usual steps.
+TEST_F(Abi, TheDefaultStepsOfAnotherSampler) {
+  seggd_request other = request();
+  other.sampler = "dpm-solver++", other.steps = 25;
+  EXPECT_EQ(generate(other), SEGGD_OK);
+  const std::vector<float> expected = image;
+  other.steps = 0;
+  EXPECT_EQ(generate(other), SEGGD_OK);
+  EXPECT_EQ(image, expected);
+}
+
+TEST_F(Abi, TheDefaultsOfAnInterpolation) {
+  const std::vector<float> real(24 * 32, 0.5f);
+  static const double half = 0.5;
+  static const char* const first[] = {"cavity"};
+  const auto drawn = [&](const std::function<void(seggd_interpolation&)>& change) {
+    auto cleared = sized<seggd_interpolation>();
+    cleared.real = real.data(), cleared.real_size_bytes = real.size() * sizeof(float);
+    change(cleared);
+    seggd_request given = request();
+    given.steps = 10;
+    EXPECT_EQ(seggd_interpolate(generator, &given, &cleared, image.data(), image.size() * sizeof(float), 0), SEGGD_OK)
+        << seggd_last_error();
+    return image;
+  };
+  const std::vector<float> expected = drawn([](auto&) {});
+  const std::vector<std::function<void(seggd_interpolation&)>> same{
+      [](auto& how) { how.real_type = SEGGD_FLOAT32; }, [](auto& how) { how.weights = &half, how.weight_count = 1; },
+      [](auto& how) { how.at = 0.6; },
+      [](auto& how) { how.then_keep = first, how.then_keep_count = 1; },  // the only class of this label map
+  };
+  for (size_t i = 0; i < same.size(); ++i) EXPECT_EQ(drawn(same[i]), expected) << i;
+  EXPECT_NE(drawn([](auto& how) { how.at = 0.9; }), expected);
+}
+
+TEST_F(Abi, TheDefaultsOfLoadOptions) {
+  const auto engine_of = [&](const std::function<void(seggd_load_options&)>& change) {
+    auto cleared = sized<seggd_load_options>();
+    cleared.onnxruntime = ONNXRUNTIME_LIBRARY;
+    change(cleared);
+    seggd_generator* opened = nullptr;
+    auto info = sized<seggd_engine_info>();
+    EXPECT_EQ(seggd_generator_open(bundle, &cleared, &opened), SEGGD_OK) << seggd_last_error();
+    EXPECT_EQ(seggd_generator_get_engine(opened, &info), SEGGD_OK);
+    const std::string runs = std::string(info.name) + " " + info.precision + " " + info.device + " " + info.reason;
+    seggd_generator_close(opened);
+    return runs;
+  };
+  const std::string expected = engine_of([](auto&) {});
+  const std::vector<std::function<void(seggd_load_options&)>> same{
+      [](auto& o) { o.engine = "auto"; },          [](auto& o) { o.precision = "auto"; },
+      [](auto& o) { o.device = "auto"; },          [](auto& o) { o.openvino_plugin = ""; },
+      [](auto& o) { o.tensorrt_rtx_plugin = ""; }, [](auto& o) { o.tensorrt = ""; },
+      [](auto& o) { o.tensorrt_plan = ""; }};
+  for (size_t i = 0; i < same.size(); ++i) EXPECT_EQ(engine_of(same[i]), expected) << i;
+  seggd_engines* listed = nullptr;
+  EXPECT_EQ(seggd_engines_list(nullptr, &listed), SEGGD_OK);
+  seggd_engines_close(listed);
+}
+
+// What the library fills has no null pointer.
+TEST_F(Abi, FilledStructsHaveNoNull) {
+  auto info = sized<seggd_bundle_info>();
+  ASSERT_EQ(seggd_bundle_get_info(bundle, &info), SEGGD_OK);
+  EXPECT_TRUE(info.name && info.sha256 && info.default_sampler && info.precisions);
+  auto found = sized<seggd_class>();
+  ASSERT_EQ(seggd_bundle_get_class(bundle, 0, &found), SEGGD_OK);
+  EXPECT_TRUE(found.name);
+  const auto whole = [](const seggd_engine_info& engine) {
+    return engine.name && engine.device && engine.device_name && engine.version && engine.precision && engine.reason;
+  };
+  seggd_engines* listed = nullptr;
+  ASSERT_EQ(seggd_engines_list(nullptr, &listed), SEGGD_OK);
+  for (int32_t index = 0; index < seggd_engines_count(listed); ++index) {
+    auto engine = sized<seggd_engine_info>();
+    ASSERT_EQ(seggd_engines_get(listed, index, &engine), SEGGD_OK);
+    EXPECT_TRUE(whole(engine)) << index;
+  }
+  seggd_engines_close(listed);
+  auto runs = sized<seggd_engine_info>();
+  ASSERT_EQ(seggd_generator_get_engine(generator, &runs), SEGGD_OK);
+  EXPECT_TRUE(whole(runs) && runs.usable == 1);
+}
+
+TEST_F(Abi, AMessageHoldsNoTextThatMovesTheCursor) {
+  const golden::Copy copy;
+  copy.edit([](golden::Json& manifest) { manifest["\x1b[2J\u202e" + std::string(3000, 'x')] = 1; });
+  seggd_bundle* opened = nullptr;
+  EXPECT_EQ(seggd_bundle_open(copy.path().string().c_str(), &opened), SEGGD_MANIFEST);
+  const std::string message = seggd_last_error();
+  EXPECT_NE(message.find("unknown key '\\u001b[2J\\u202exxx"), std::string::npos) << message;
+  EXPECT_EQ(message.find('\x1b'), std::string::npos);
+}
+
+TEST_F(Abi, ALongMessageEndsWithAWholeCharacter) {
+  for (const std::string start : {"", "x"}) {
+    std::string path = start;
+    for (int i = 0; i < 2000; ++i) path += "\xc3\xa9";
+    seggd_bundle* opened = nullptr;
+    EXPECT_EQ(seggd_bundle_open(path.c_str(), &opened), SEGGD_BUNDLE);
+    const std::string message = seggd_last_error();
+    EXPECT_EQ(message.substr(message.size() - 2), "\xc3\xa9");
+  }
+}
+
 TEST_F(Abi, AFailureLeavesOutputsAsTheyWere) {
   seggd_bundle* before = bundle;
   EXPECT_EQ(seggd_bundle_open("no such bundle", &bundle), SEGGD_BUNDLE);
@@ -107,6 +247,8 @@ TEST_F(Abi, WrongRequests) {
       {[](auto& r) { r.struct_size = size_t{1} << 40; }, SEGGD_ARGUMENT, "struct_size is not set"},
       {[](auto& r) { r.height = 32, r.width = 24; }, SEGGD_LABEL_MAP,
        "the label map is 32x24; this bundle draws 24x32"},
+      {[](auto& r) { r.height = 0; }, SEGGD_LABEL_MAP, "the label map is 0x32"},
+      {[](auto& r) { r.width = 0, r.resize_label_maps = 1; }, SEGGD_LABEL_MAP, "the label map is 24x0"},
       {[](auto& r) { r.label_maps = outside.data(); }, SEGGD_LABEL_MAP, "label 4 is outside the classes"},
       {[](auto& r) { r.count = -1; }, SEGGD_OPTION, "count is -1"},
       {[](auto& r) { r.count = 2; }, SEGGD_DATA, "images has 3072 bytes"},
@@ -162,7 +304,8 @@ TEST_F(Abi, WrongInterpolations) {
   expect(drawn([](auto& how) { how.real_size_bytes = 5; }), SEGGD_DATA, "the real image has 5 bytes");
   expect(drawn([](auto& how) { how.weights = nullptr; }), SEGGD_ARGUMENT, "weights is a null pointer");
   expect(drawn([&](auto& how) { how.weights = &two; }), SEGGD_OPTION, "each weight must lie in [0, 1]");
-  expect(drawn([](auto& how) { how.at = 0; }), SEGGD_OPTION, "at is 0");
+  expect(drawn([](auto& how) { how.weight_count = 0; }), SEGGD_ARGUMENT, "weight_count is 0");
+  expect(drawn([](auto& how) { how.at = -0.1; }), SEGGD_OPTION, "at is -0.1");
   real[7] = 1.5f;
   expect(drawn([](auto&) {}), SEGGD_DATA, "must lie in [0, 1]");
 }

@@ -88,6 +88,21 @@ TEST(Bundle, ALinkOutOfTheFolderIsRefused) {
   expect_refused(copy, SEGGD_INTEGRITY, "leaves the bundle's folder");
 }
 
+TEST(Bundle, AManifestThatIsALinkOutOfTheFolderIsRefused) {
+  const Copy copy;
+  const fs::path outside = copy.path().parent_path() / "outside.json";
+  fs::rename(copy.file("bundle.json"), outside);
+  fs::create_symlink(outside, copy.file("bundle.json"));
+  expect_refused(copy, SEGGD_INTEGRITY, "leaves the bundle's folder");
+}
+
+TEST(Bundle, AManifestThatIsALinkWithinTheFolderIsRead) {
+  const Copy copy;
+  fs::rename(copy.file("bundle.json"), copy.file("manifest"));
+  fs::create_symlink("manifest", copy.file("bundle.json"));
+  EXPECT_EQ(verified(copy.path()).message, "");
+}
+
 TEST(Bundle, ALinkedFolderIsABundle) {
   const Copy copy;
   const fs::path link = copy.path().parent_path() / "link.seggd";
@@ -114,7 +129,7 @@ TEST(Bundle, WhatDecidesNoImageMayBeEdited) {
 TEST(Bundle, AGoldenRunThatIsNone) {
   for (const std::string& data :
        {std::string(), std::string("short"), std::string(8, '\xff'), std::string("\2\0\0\0\0\0\0\0{}", 10),
-        std::string("\2\0\0\0\0\0\0\0[]", 10), [] {
+        std::string("\2\0\0\0\0\0\0\0[]", 10), golden::read(golden::bundle("tiny") + "/check.safetensors") + "x", [] {
           const std::string header =
               R"({"noise":{"dtype":"F32","shape":[9223372036854775807,4],"data_offsets":[0,4]}})";
           return std::string(1, static_cast<char>(header.size())) + std::string(7, '\0') + header + "1234";

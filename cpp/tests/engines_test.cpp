@@ -1,8 +1,10 @@
 // Which engines there are, which is chosen, and what is said of those that cannot run.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <seggd/seggd.hpp>
+#include <thread>
 
 #include "devices.h"
 #include "golden.h"
@@ -56,7 +58,21 @@ TEST(Engines, NamesThatAreNotThere) {
   EXPECT_TRUE(has(refused([](auto& options) { options.engine = "onnxruntme"; }), "did you mean 'onnxruntime'?"));
   EXPECT_TRUE(has(refused([](auto& options) { options.precision = "fp8"; }), "there is no precision 'fp8'"));
   EXPECT_TRUE(has(refused([](auto& options) { options.device = "cuda:x"; }), "there is no device 'cuda:x'"));
-  EXPECT_TRUE(has(refused([](auto& options) { options.threads = -1; }), "threads is -1"));
+}
+
+TEST(Engines, ThreadsAreAtMostTheCores) {
+  const unsigned cores = std::max(1u, std::thread::hardware_concurrency());
+  const std::string here = ": this machine has " + std::to_string(cores) + (cores == 1 ? " core" : " cores") +
+                           "; give 1 to " + std::to_string(cores);
+  for (const int threads : {-1, static_cast<int>(cores) + 1, 20'000, INT32_MAX}) {
+    const Chosen found = opened([threads](auto& options) { options.threads = threads; });
+    EXPECT_EQ(found.status, SEGGD_OPTION);
+    EXPECT_EQ(found.text, "threads is " + std::to_string(threads) + here);
+  }
+  for (const int threads : {0, 1, static_cast<int>(cores)}) {
+    const auto asked = [threads](auto& options) { options.engine = "onnxruntime", options.threads = threads; };
+    EXPECT_EQ(opened(asked).status, SEGGD_OK) << threads;
+  }
 }
 
 TEST(Engines, NothingIsReplacedInSilence) {
@@ -96,6 +112,22 @@ TEST(Engines, AGraphThatIsNone) {
   golden::write(copy.file("unet.fp32.onnx"), std::string("\x08\x0a", 2));  // a model of a version alone
   copy.reseal();
   EXPECT_EQ(opened([](auto& options) { options.engine = "onnxruntime"; }, copy.path().string()).status, SEGGD_ENGINE);
+}
+
+// ONNX Runtime would read its own format where a file is called so. Then this file were a graph that nobody looked
+// into.
+TEST(Engines, AGraphOfOnnxRuntimesOwnFormatIsRefused) {
+  const golden::Copy copy;
+  std::filesystem::rename(copy.file("unet.fp32.onnx"), copy.file("unet.ort"));
+  copy.edit([](golden::Json& manifest) { manifest["graphs"][0]["files"][0]["path"] = "unet.ort"; });
+  const auto named = [](auto& options) { options.engine = "onnxruntime"; };
+  EXPECT_EQ(opened(named, copy.path().string()).text, "onnxruntime fp32 on cpu");  // the name decides nothing
+  // Protobuf of two fields that no ONNX model has, and the mark of the other format at its place.
+  golden::write(copy.file("unet.ort"), std::string("\x7a\x0e\0\0ORTM\0\0\0\0\0\0\0\0", 16));
+  copy.reseal();
+  const Chosen found = opened(named, copy.path().string());
+  EXPECT_EQ(found.status, SEGGD_ENGINE);
+  EXPECT_FALSE(has(found, "ORT format") || has(found, "flatbuffer")) << found.text;
 }
 
 TEST(Engines, OutputsThatMissTheGoldenStates) {

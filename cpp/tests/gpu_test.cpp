@@ -27,10 +27,11 @@ class CopyOnGpu : public CudaNetwork {
   const NetworkShape& shape() const override { return shape_; }
   bool capturable() const override { return true; }
   std::function<void()> bind(const Buffers& buffers, DeviceStream& stream) const override {
-    return [=, &stream, elements = shape_.elements(), stride = static_cast<size_t>(shape_.channels()) * shape_.pixels()] {
-      for (size_t i = 0; i < static_cast<size_t>(buffers.batch); ++i)
-        stream.copy(buffers.out + i * elements, buffers.sample + i * stride, elements * sizeof(float));
-    };
+    return
+        [=, &stream, elements = shape_.elements(), stride = static_cast<size_t>(shape_.channels()) * shape_.pixels()] {
+          for (size_t i = 0; i < static_cast<size_t>(buffers.batch); ++i)
+            stream.copy(buffers.out + i * elements, buffers.sample + i * stride, elements * sizeof(float));
+        };
   }
 
  private:

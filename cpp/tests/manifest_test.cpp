@@ -44,6 +44,9 @@ TEST(Manifest, WhatItRefusesInWords) {
                                 {"/classes/1/name", "\" cavity\"", "spaces around"},
                                 {"/classes/1/name", "\"BACKGROUND\"", "more than case"},
                                 {"/classes/1/name", "\"a\\u0007\"", "printable"},
+                                {"/classes/1/name", "\"a\\u00a0b\"", "printable"},
+                                {"/classes/1/name", "\"a\\u202eb\"", "printable"},
+                                {"/classes/1/name", "\"a\\u2028\"", "printable"},
                                 {"/image/height", "0", "image size"},
                                 {"/image/height", "24.0", "whole number"},
                                 {"/image/width", "1099511627776", "32 bits"},
@@ -73,7 +76,10 @@ TEST(Manifest, WhatItRefusesInWords) {
                                 {"/schema", "1", "schema must be a string"},
                                 {"/spacing_mm", "[1.0, 0.0]", "positive"},
                                 {"/intensity_range", "[5, 5]", "less than"},
-                                {"/dicom", "3", "an object"}};
+                                {"/dicom", "3", "an object"},
+                                {"/dicom", "{\"names\": {}}", "unknown key 'names'"},
+                                {"/dicom", "{\"segments\": {\"LV\": 1}}", "a string"},
+                                {"/extensions", "{\"sampler\": 1}", "an object"}};
   for (const auto& [place, value, message] : all) {
     Json manifest = tiny();
     const Json::json_pointer at(place);
@@ -139,9 +145,67 @@ TEST(Manifest, ANewerSchemaAsksForAnUpgrade) {
   }
 }
 
+// As tests/test_bundle.py.
+TEST(Manifest, ValuesOfNoKnownFormHaveALimitOfNesting) {
+  for (const char* place : {"/evaluation", "/extensions", "/provenance/training"}) {
+    Json value = 1;
+    for (int level = 0; level < 32; ++level) value = Json{{"a", value}};
+    Json manifest = tiny();
+    manifest[Json::json_pointer(place)] = value;
+    EXPECT_EQ(parsed(manifest.dump()).message, "") << place;
+    manifest[Json::json_pointer(place)] = Json{{"a", value}};
+    EXPECT_NE(parsed(manifest.dump()).message.find("nested more than 32 levels"), std::string::npos) << place;
+  }
+}
+
+TEST(Manifest, ValuesOfNoKnownFormHaveALimitOfNumber) {
+  Json manifest = tiny();
+  manifest["evaluation"]["a"] = std::vector<Json>(60'000, Json::object());
+  EXPECT_EQ(parsed(manifest.dump()).message, "");
+  manifest["evaluation"]["a"] = std::vector<Json>(400'000, Json::object());
+  EXPECT_NE(parsed(manifest.dump()).message.find("more than 65536 values"), std::string::npos);
+}
+
+TEST(Manifest, AKeyThatComesTwiceIsRefused) {
+  const std::string once = tiny().dump();
+  for (const std::string twice : {"\"name\":\"a\",", "\"evaluation\":{\"a\":1,\"a\":2},"}) {
+    const golden::Outcome found = parsed("{" + twice + once.substr(1));
+    EXPECT_EQ(found.status, SEGGD_MANIFEST);
+    EXPECT_NE(found.message.find("' twice"), std::string::npos) << found.message;
+  }
+}
+
+TEST(Manifest, DicomIsReadForItsForm) {
+  for (const char* dicom :
+       {"null", "{}", R"({"segments": {}})", R"({"segments": {"LV": "Cavity", "Bg": "background"}})"}) {
+    Json manifest = tiny();
+    manifest["dicom"] = Json::parse(dicom);
+    EXPECT_EQ(parsed(manifest.dump()).message, "") << dicom;
+  }
+}
+
+TEST(Manifest, TheSamplingLoopMayShareFilesOfTheBundle) {
+  const auto with = [](const std::vector<Json>& files) {
+    Json manifest = tiny();
+    manifest["extensions"]["sampler"] = {{"files", files}, {"opset", 20},   {"sampler", "ddim"},
+                                         {"steps", 50},    {"limit", 1e-5}, {"max_error", 0.0}};
+    return manifest.dump();
+  };
+  const Json weights = tiny()["graphs"][0]["files"][0];
+  Json own = weights, other = weights;
+  own["path"] = "sampler.onnx", other["size"] = 1;
+  EXPECT_EQ(parsed(with({own, weights})).message, "");
+  for (const std::vector<Json>& files : {std::vector<Json>{own, own}, std::vector<Json>{own, other}})
+    EXPECT_NE(parsed(with(files)).message.find("differ"), std::string::npos);
+  Json none = tiny();
+  none["extensions"]["sampler"] = nullptr;
+  EXPECT_EQ(parsed(none.dump()).message, "");
+}
+
 TEST(Manifest, WhatIsNoJson) {
   for (const std::string& data : {std::string(), std::string("{"), std::string("[1]"), std::string("\xff\xfe"),
-                                  "{\"schema\":" + std::string(100'000, '[')})
+                                  "{\"schema\":" + std::string(100'000, '['), "\xef\xbb\xbf" + tiny().dump(),
+                                  tiny().dump() + std::string("\0junk", 5)})
     EXPECT_EQ(parsed(data).status, SEGGD_MANIFEST);
 }
 

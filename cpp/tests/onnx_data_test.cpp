@@ -22,6 +22,8 @@ TEST(OnnxData, WhatIsNoWholeMessageIsRefused) {
     EXPECT_EQ(walked(whole.substr(0, size)).status, SEGGD_INTEGRITY) << size;
   EXPECT_EQ(walked(std::string(20, '\xff')).status, SEGGD_INTEGRITY);         // a number without end
   EXPECT_EQ(walked("\xba\x80\x80\x80\x80\x01\x00").status, SEGGD_INTEGRITY);  // a tag beyond 32 bits
+  // A size beyond 64 bits, of which the lower ones are a small size.
+  EXPECT_EQ(walked(std::string("\x3a\x80\x80\x80\x80\x80\x80\x80\x80\x80\x02", 11)).status, SEGGD_INTEGRITY);
   EXPECT_EQ(walked("\x3a\xff\xff\xff\xff\xff\xff\xff\xff\x7f").status, SEGGD_INTEGRITY);
 }
 

@@ -45,7 +45,7 @@ TEST(OnnxRuntimeCuda, DrawsOnItsOwnMemoryAndStream) {
   host.generate(request, {expected.data(), expected.size() * sizeof(float), SEGGD_FLOAT32});
   for (size_t i = 0; i < found.size(); ++i) ASSERT_NEAR(found[i], expected[i], 1e-5);
   EXPECT_EQ(notes(),
-            "session.disable_cpu_ep_fallback=1\n"
+            "session.load_model_format=ONNX\nsession.disable_cpu_ep_fallback=1\n"
             "device_id=2\nenable_cuda_graph=1\nuse_tf32=0\n"
             "user_compute_stream is a pointer\nappended\n"
             "disable_synchronize_execution_providers=1\n"

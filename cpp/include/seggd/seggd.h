@@ -7,10 +7,14 @@
  * Threads. Handles may be shared: any number of threads may generate with one generator at once, each call in buffers
  * of its own. Closing is for one thread, when no other is in a call. Errors. Every function that can fail returns a
  * status and leaves its outputs as they were; `seggd_last_error` says in one or two sentences what was wrong and what
- * to do. No C++ exception leaves the library. Versions. Structs begin with `struct_size`, which the caller sets to
- * sizeof of the struct it knows; all other members may be 0 or NULL, which is their default. A library that is newer or
- * older than the caller's header reads and writes what both know, and refuses a newer caller's setting that it does
- * not. Text is UTF-8, paths too, on Windows as well.
+ * to do. No C++ exception leaves the library. Text is UTF-8, paths too, on Windows as well. A character of a message
+ * that would move a terminal's cursor, or hide or reverse text, is an escape there: \u001b.
+ * Versions. Structs begin with `struct_size`, which the caller sets to sizeof of the struct it knows. A library that is
+ * newer or older than the caller's header reads and writes what both know, and refuses a newer caller's setting that it
+ * does not.
+ * Defaults. In a struct that the caller fills, every member but `struct_size` has a comment on 0 or NULL: the default
+ * that it stands for, or "required" where it is an error. So a caller clears a struct and sets what it needs. In a
+ * struct that the library fills, no string is NULL, and a text that is not known is "".
  */
 #ifndef SEGGD_SEGGD_H
 #define SEGGD_SEGGD_H
@@ -69,6 +73,7 @@ SEGGD_API const char* seggd_last_error(void);
 
 /* ---- Bundles ---- */
 
+/* The library fills it. `name` is the file's own text: escape it before a terminal shows it. */
 typedef struct seggd_bundle_info {
   size_t struct_size;
   const char* name;
@@ -81,6 +86,7 @@ typedef struct seggd_bundle_info {
   const char* precisions; /* of its graphs: "fp32, fp16" */
 } seggd_bundle_info;
 
+/* The library fills it. */
 typedef struct seggd_class {
   size_t struct_size;
   int32_t id;
@@ -99,7 +105,7 @@ SEGGD_API void seggd_bundle_close(seggd_bundle* bundle);
 
 /* ---- Engines ---- */
 
-/* Which engine draws, and where. */
+/* Which engine generates, and where. Paths that are "" are as NULL. */
 typedef struct seggd_load_options {
   size_t struct_size;
   const char* engine; /* "tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "openvino", "onnxruntime"; NULL or "auto": the
@@ -107,11 +113,12 @@ typedef struct seggd_load_options {
   const char* precision;   /* "fp32", "fp16", "bf16"; NULL or "auto": the engine's own choice where its golden image
                               reaches 40 dB PSNR, else fp32 */
   const char* device;      /* "cpu", "cuda:0"; NULL or "auto": the first GPU, else the CPU */
-  int32_t threads;         /* of the CPU for a network call; 0: the engine's own choice */
+  int32_t threads;         /* CPU threads of a network call, at most the machine's cores; 0: the engine's own choice */
   const char* onnxruntime; /* path of ONNX Runtime's library; NULL: the environment's SEGGD_ONNXRUNTIME, else the one
                               that the system finds */
-  const char* openvino_plugin;     /* paths of execution provider plugins of ONNX Runtime; NULL: the environment's */
-  const char* tensorrt_rtx_plugin; /* SEGGD_OPENVINO_PLUGIN and SEGGD_TENSORRT_RTX_PLUGIN, else none */
+  const char* openvino_plugin;     /* path of an execution provider plugin of ONNX Runtime; NULL: the environment's
+                                      SEGGD_OPENVINO_PLUGIN, else none */
+  const char* tensorrt_rtx_plugin; /* another; NULL: the environment's SEGGD_TENSORRT_RTX_PLUGIN, else none */
   const char* tensorrt;            /* path of TensorRT's library, where this build runs plans; NULL: the environment's
                                       SEGGD_TENSORRT, else the one that the system finds */
   /* Path of a plan of `seggd-rt build`, with its record (.json) beside it. A plan is code: whoever names it here trusts
@@ -120,6 +127,7 @@ typedef struct seggd_load_options {
   const char* tensorrt_plan;
 } seggd_load_options;
 
+/* The library fills it. */
 typedef struct seggd_engine_info {
   size_t struct_size;
   const char* name;
@@ -127,8 +135,8 @@ typedef struct seggd_engine_info {
   const char* device_name;
   const char* version;
   const char* precision; /* of a generator: what it computes in; in a list: all it can, its own choice first */
-  int32_t usable;
-  const char* reason; /* why it cannot run here, and what to do; of a generator: what was passed over, and why */
+  int32_t usable;        /* 1, or 0 where it cannot run here */
+  const char* reason;    /* why it cannot run here, and what to do; of a generator: what was passed over, and why */
 } seggd_engine_info;
 
 /* Lists every engine in the order of "auto", and whether it can run here. `options` may be NULL. */
@@ -146,7 +154,7 @@ SEGGD_API seggd_status seggd_generator_open(const seggd_bundle* bundle, const se
 SEGGD_API seggd_status seggd_generator_get_engine(const seggd_generator* generator, seggd_engine_info* info);
 SEGGD_API void seggd_generator_close(seggd_generator* generator);
 
-/* One finished step. */
+/* One finished step. The library fills it. */
 typedef struct seggd_step {
   size_t struct_size;
   int32_t index; /* from 0 */
@@ -173,31 +181,32 @@ enum {
  * but 0 ends the run with SEGGD_CANCELLED. New kinds may come. */
 typedef int32_t (*seggd_on_warning)(seggd_warning kind, const char* message, void* user);
 
-/* What to draw: N images, C channels, (height, width) H x W. */
+/* What to generate: N images, C channels, (height, width) H x W. */
 typedef struct seggd_request {
   size_t struct_size;
-  int32_t count;             /* N; 0 is 1 */
-  const uint8_t* label_maps; /* (label_map_count, H, W): the bundle's class ids; one serves all images */
-  int32_t label_map_count;   /* 1 or N; 0 is 1 */
-  int32_t height, width;     /* of the label maps: they must be the bundle's, but for `resize_label_maps` */
-  const uint64_t* seeds;     /* (N), or NULL: of one image `seed`, of several drawn from `seed` as in Python */
-  uint64_t seed;
-  const float* noise;      /* (noise_count, C, H, W), normal, to start from in place of the seeds' own draw; or NULL */
-  int32_t noise_count;     /* 1 or N; 0 is 1 */
-  const char* sampler;     /* "ddim", "ddpm", "dpm-solver++", "dpm-solver++-sde"; NULL: the bundle's */
-  int32_t steps;           /* in [1, train_steps]; 0: the bundle's, or another sampler's usual ones */
-  double eta;              /* in [0, 1], of "ddim" */
-  const char* spacing;     /* "leading", "trailing", "linspace"; NULL: the bundle's */
-  const char* const* keep; /* names of the classes to keep, or ... */
-  size_t keep_count;
-  const char* const* drop; /* ... to leave out of the mask; not both */
-  size_t drop_count;
-  seggd_on_step on_step;       /* may be NULL */
-  void* user;                  /* passed to it */
-  int32_t preview_every;       /* steps between two previews; 0: none */
-  seggd_on_warning on_warning; /* may be NULL; gets `user` too */
-  int32_t resize_label_maps;   /* other than 0: label maps of another size are resized by nearest neighbour, with a
-                                  warning */
+  int32_t count;               /* N; 0 is 1 */
+  const uint8_t* label_maps;   /* (label_map_count, H, W): the bundle's class ids; one serves all images; required */
+  int32_t label_map_count;     /* 1 or N; 0 is 1 */
+  int32_t height, width;       /* of the label maps: the bundle's, or others with `resize_label_maps`; both 0: the
+                                  bundle's */
+  const uint64_t* seeds;       /* (N); NULL: for one image `seed`, for several derived from `seed` as in Python */
+  uint64_t seed;               /* 0 is a seed as any other; it has no effect where `seeds` is given */
+  const float* noise;          /* (noise_count, C, H, W), normal, to start from; NULL: the noise of the seeds */
+  int32_t noise_count;         /* 1 or N; 0 is 1 */
+  const char* sampler;         /* "ddim", "ddpm", "dpm-solver++", "dpm-solver++-sde"; NULL: the bundle's */
+  int32_t steps;               /* in [1, train_steps]; 0: the bundle's, or another sampler's usual ones */
+  double eta;                  /* in [0, 1], of "ddim"; 0: no noise is added */
+  const char* spacing;         /* "leading", "trailing", "linspace"; NULL: the bundle's */
+  const char* const* keep;     /* names of the classes to keep, or ... */
+  size_t keep_count;           /* 0 with `keep` NULL: every class; 0 with a list: an error, as no class would stay */
+  const char* const* drop;     /* ... to leave out of the mask; not both */
+  size_t drop_count;           /* 0 with `drop` NULL: none; 0 with a list: none */
+  seggd_on_step on_step;       /* NULL: none is called */
+  void* user;                  /* passed to both callbacks, NULL too */
+  int32_t preview_every;       /* steps between two previews for `on_step`; 0: none */
+  seggd_on_warning on_warning; /* NULL: none is called */
+  int32_t resize_label_maps;   /* 0: label maps of another size are an error; else they are resized by nearest
+                                  neighbor, with a warning */
 } seggd_request;
 
 /* Draws (N, H, W, C) into `images`, whose size must be just that. After a failure its content is undefined. */
@@ -215,19 +224,20 @@ SEGGD_API seggd_status seggd_generate_on_device(seggd_generator* generator, cons
 /* Mixing with a real image: (1 - weight) x_t + weight x'_t at the fraction `at` of the schedule, then denoised. */
 typedef struct seggd_interpolation {
   size_t struct_size;
-  const void* real; /* (H, W, C) */
-  size_t real_size_bytes;
-  seggd_pixel_type real_type;
-  const double* weights; /* (weight_count) in [0, 1]; each makes one image */
-  size_t weight_count;
-  double at;                    /* in (0, 1]: how noisy both are when they are mixed; 0.6 is Python's default */
+  const void* real;             /* (H, W, C); required */
+  size_t real_size_bytes;       /* required */
+  seggd_pixel_type real_type;   /* 0 is SEGGD_FLOAT32 */
+  const double* weights;        /* (weight_count) in [0, 1]; each makes one image */
+  size_t weight_count;          /* 0 with `weights` NULL: one weight, 0.5; 0 with a list: an error */
+  double at;                    /* in (0, 1]: how noisy both are when they are mixed; 0 is 0.6 */
   const char* const* then_keep; /* classes to keep after the mixing, or ... */
-  size_t then_keep_count;
-  const char* const* then_drop; /* ... to leave out; with neither, those of the request stay */
+  size_t then_keep_count;       /* counts as in seggd_request */
+  const char* const* then_drop; /* ... to leave out; with both NULL, those of the request stay */
   size_t then_drop_count;
 } seggd_interpolation;
 
-/* Draws (weight_count, H, W, C) from one label map and one seed; the callback is told of the steps after the mixing. */
+/* Generates (weight_count, H, W, C) from one label map and one seed; the callback is told of the steps after the
+ * mixing. */
 SEGGD_API seggd_status seggd_interpolate(seggd_generator* generator, const seggd_request* request,
                                          const seggd_interpolation* interpolation, void* images, size_t size_bytes,
                                          seggd_pixel_type type);

@@ -245,6 +245,7 @@ class Generator {
   // (weights, H, W, C), between a generation and a real image.
   template <class Pixel = float>
   std::vector<Pixel> interpolate(const Request& request, const Interpolation& how) const {
+    if (how.weights.empty()) throw Error(SEGGD_OPTION, "weights is empty: give at least one weight");
     std::vector<Pixel> images(elements_ * how.weights.size());
     const std::vector<const char*> keep = detail::pointers(how.then_keep), drop = detail::pointers(how.then_drop);
     auto given = detail::sized<seggd_interpolation>();
