@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from seggd_engines.catalog import ENGINES, find_engine
+from seggd_engines.cpu import check_threads
 from seggd_engines.gpus import find_gpus
 from seggd_engines.network import AnyNetwork, DeviceKind, Engine, EngineInfo, NetworkShape, Session
 from seggd_rt.bundle import Bundle
@@ -13,7 +14,6 @@ from seggd_rt.errors import EngineError, EngineUnavailableError, OptionError
 from seggd_rt.generator import Generator
 from seggd_rt.manifest import Manifest
 from seggd_rt.precision import IMAGE_PSNR_DB, Precision
-from seggd_rt.request import is_whole
 from seggd_rt.self_check import SelfCheck, require_equal_rows
 
 AUTO = "auto"
@@ -44,7 +44,7 @@ def load(
     device
         "cpu", "cuda:0" (or another GPU's number), or "auto": the first GPU, else the CPU.
     threads
-        CPU threads a network call may use; the engine's own choice by default.
+        CPU threads a network call may use, at most as many as there are cores; the engine's own choice by default.
     require_signature
         An Ed25519 public key, PEM: a bundle that is not signed by it, or not as it was signed, is refused before any
         engine sees it.
@@ -56,7 +56,7 @@ def load(
     DataError
         The public key cannot be read.
     OptionError
-        A name is unknown, or `threads` is not positive.
+        A name is unknown, or `threads` is out of range.
     EngineUnavailableError
         No engine can run here as asked; the message says what to install.
     EngineCheckError
@@ -76,8 +76,7 @@ def load_bundle(
 ) -> Generator:
     """Do as `load` does with a bundle that is open, and that several generators may share."""
     devices = _devices(device)
-    if threads is not None and (not is_whole(threads) or threads < 1):
-        raise OptionError(f"threads is {threads!r}; it must be a whole number, at least 1")
+    check_threads(threads)
     wanted = None if precision == AUTO else _precision(precision)
     if engine != AUTO:
         chosen = find_engine(engine)

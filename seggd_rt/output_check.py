@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from seggd_engines.cpu import check_threads
 from seggd_engines.network import require_usable
 from seggd_engines.onnxruntime import OnnxRuntimeEngine, failures, open_session, ports
 from seggd_engines.signature import FLOAT32
 from seggd_rt.bundle import Bundle
-from seggd_rt.errors import DataError, EngineError, OptionError
+from seggd_rt.errors import DataError, EngineError
 from seggd_rt.labels import check_label_map, select_classes
 from seggd_rt.manifest import Manifest, SegmenterGraph
 from seggd_rt.optional import require
@@ -59,14 +60,13 @@ class OutputCheck:
         IntegrityError
             Its file is missing or changed.
         OptionError
-            `threads` is not positive.
+            `threads` is out of range.
         MissingExtraError, EngineUnavailableError
             ONNX Runtime is not installed, or cannot run.
         EngineError
             It cannot open the graph, or that is not a segmenter of these images and classes.
         """
-        if threads is not None and threads < 1:
-            raise OptionError(f"threads is {threads}; it must be at least 1")
+        check_threads(threads)
         graph, manifest = bundle.read_segmenter(), bundle.manifest
         ort = require("onnxruntime", extra="cpu", feature="checking images")
         require_usable("onnxruntime", OnnxRuntimeEngine().availability("cpu"), Precision.FP32)

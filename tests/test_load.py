@@ -262,6 +262,7 @@ def test_no_engine_at_all(engines: Callable[..., None]) -> None:
         ({"device": "tpu"}, OptionError, "there is no device 'tpu'"),
         ({"threads": 0}, OptionError, "threads is 0"),
         ({"threads": 1.5}, OptionError, "threads is 1.5"),
+        ({"threads": 20000}, OptionError, "threads is 20000: this machine has .* core"),
         ({"engine": "onnxruntime", "precision": "bf16"}, EngineUnavailableError, "computes in fp32 here, not in bf16"),
     ],
 )

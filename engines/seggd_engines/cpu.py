@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+
+from seggd_rt.errors import OptionError
+
 _CPUINFO = Path("/proc/cpuinfo")
 _WORTH_KNOWING = {
     "avx2": "AVX2",
@@ -55,6 +59,27 @@ def this_cpu() -> Cpu:
     flags = (fields.get("flags") or fields.get("Features") or "").split()
     features = tuple(title for flag, title in _WORTH_KNOWING.items() if flag in flags) if flags else None
     return Cpu(name, _usable_cores(), features)
+
+
+def check_threads(threads: object, name: str = "threads") -> None:
+    """Refuse more threads than the machine has cores: they would only wait for each other.
+
+    Parameters
+    ----------
+    threads
+        What a caller gave; None for the engine's own choice.
+    name
+        What messages call it.
+
+    Raises
+    ------
+    OptionError
+        It is no whole number, or out of range.
+    """
+    cores = os.cpu_count() or 1
+    whole = isinstance(threads, int | np.integer) and not isinstance(threads, bool)
+    if threads is not None and not (whole and threads in range(1, cores + 1)):
+        raise OptionError(f"{name} is {threads!r}: this machine has {cores} core{'s' * (cores > 1)}; give 1 to {cores}")
 
 
 def _cpuinfo(path: Path) -> dict[str, str]:

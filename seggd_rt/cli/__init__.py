@@ -6,10 +6,8 @@ a request to terminate with 143, and what is finished stays.
 
 from __future__ import annotations
 
-import signal
 import sys
 import warnings
-from types import FrameType
 from typing import Annotated, NoReturn, TextIO, cast
 
 import typer
@@ -34,6 +32,7 @@ from seggd_rt.cli import (
     train,
     verify,
 )
+from seggd_rt.cli.signals import ending_on_signals
 from seggd_rt.errors import SeggdError
 
 app = typer.Typer(
@@ -88,9 +87,9 @@ def main() -> None:
     """Run the command line; every expected error becomes one line and exit code 2."""
     terminal.guard()
     warnings.showwarning = _say_warning
-    signal.signal(signal.SIGTERM, _terminate)
     try:
-        sys.exit(app(standalone_mode=False))  # what `typer.Exit` was given
+        with ending_on_signals():
+            sys.exit(app(standalone_mode=False))  # what `typer.Exit` was given
     except _UsageError as error:
         command = app.info.name if error.ctx is None else error.ctx.command_path
         _fail(f"{error.format_message().rstrip('.')}: see {command} --help")
@@ -106,11 +105,6 @@ def main() -> None:
         if not isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
             raise
         sys.exit(130)
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    """End as Ctrl-C does: nothing half-written stays."""
-    sys.exit(128 + number)
 
 
 def _fail(message: str) -> NoReturn:

@@ -125,7 +125,7 @@ class NpyArray:
     def _numbers(self, file: BufferedReader, count: int) -> NDArray[Any]:
         """Return the next numbers of a file."""
         numbers = np.empty(count, self.dtype)
-        left = memoryview(numbers.view(np.uint8))
+        left = numbers.view(np.uint8).data
         while len(left):
             size = file.readinto(left)
             if not size:

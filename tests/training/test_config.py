@@ -48,7 +48,7 @@ def test_a_change_that_counts_is_named(options: Make, change: dict[str, Any]) ->
 
 
 def test_a_change_that_does_not_count_is_allowed(options: Make) -> None:
-    other = options(threads=3, stop_after=5, resume=True, checkpoint_every=7, validate_every=3, licence="MIT")
+    other = options(threads=1, stop_after=5, resume=True, checkpoint_every=7, validate_every=3, licence="MIT")
     check_same_run(options().binding(), other)
 
 

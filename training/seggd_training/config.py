@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from seggd_engines.cpu import check_threads
 from seggd_export.spec import check_intensity_range
 from seggd_rt.errors import OptionError
 from seggd_rt.imaging.geometry import Axis
@@ -86,10 +87,9 @@ class TrainOptions(msgspec.Struct, frozen=True, kw_only=True):
         }.items():  # fmt: skip
             if getattr(self, field) < low:
                 raise OptionError(f"{_flag(field)} is {getattr(self, field)}; it must be at least {low}")
-        for field in ("stop_after", "threads"):
-            value = getattr(self, field)
-            if value is not None and value < 1:
-                raise OptionError(f"{_flag(field)} is {value}; it must be at least 1")
+        if self.stop_after is not None and self.stop_after < 1:
+            raise OptionError(f"--stop-after is {self.stop_after}; it must be at least 1")
+        check_threads(self.threads, "--threads")
         for field in ("lr", "clip_norm", "min_snr"):
             value = getattr(self, field)
             if value is not None and not (value > 0 and math.isfinite(value)):

@@ -23,7 +23,13 @@ def noted_signals() -> Iterator[list[int]]:
 
     def note(number: int, frame: FrameType | None) -> None:
         noted.append(number)
+        for each in before:
+            signal.signal(each, act)
+
+    def act(number: int, frame: FrameType | None) -> None:
+        # Not restored before a second one: the command line ends a process that leaves its own handlers uncalled.
         restore()
+        signal.raise_signal(number)
 
     for number in before:
         signal.signal(number, note)

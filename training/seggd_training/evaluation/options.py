@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from seggd_engines.cpu import check_threads
 from seggd_rt.errors import OptionError
 from seggd_rt.imaging.geometry import Axis
 from seggd_rt.noise import check_seed
@@ -60,10 +61,11 @@ class EvaluateOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Check every field's range."""
-        for field in ("segmenter_steps", "batch", "limit", "threads"):
+        for field in ("segmenter_steps", "batch", "limit"):
             value = getattr(self, field)
             if value is not None and value < 1:
                 raise OptionError(f"--{field.replace('_', '-')} is {value}; it must be at least 1")
+        check_threads(self.threads, "--threads")
         if self.segmenter is not None and self.segmenter_steps is not None:
             raise OptionError("--segmenter and --segmenter-steps exclude each other: a given segmenter is not trained")
         if self.split is Split.TRAIN:

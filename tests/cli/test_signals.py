@@ -1,0 +1,67 @@
+"""Ctrl-C and requests to terminate while native code runs, in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from commands import run_command
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="only POSIX delivers these signals to a process")
+
+NATIVE = """
+import hashlib, signal, sys
+from pathlib import Path
+from seggd_rt.atomic import NewFile
+from seggd_rt.cli.signals import ending_on_signals
+
+with ending_on_signals(), NewFile(Path(sys.argv[1])) as file:
+    file.write(b"half")
+    file.flush()
+    if sys.argv[2] == "own":
+        signal.signal(signal.SIGINT, lambda number, frame: print("noted"))
+    print("ready", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", int(sys.argv[3]))
+    print("done", flush=True)
+"""
+MINUTES, SECONDS = (1 << 31) - 1, 8_000_000
+"""Rounds of a hash, during which Python calls no handler."""
+
+
+def started(path: Path, handler: str, rounds: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", NATIVE, str(path), handler, str(rounds)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_native_code_and_leaves_nothing_half_written(
+    number: signal.Signals, code: int, tmp_path: Path
+) -> None:
+    process = started(tmp_path / "image.npy", "none", MINUTES)
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=120)
+    assert (process.returncode, out) == (code, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_handler_that_a_command_installs_is_left_alone(tmp_path: Path) -> None:
+    process = started(tmp_path / "image.npy", "own", SECONDS)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=120)
+    assert (process.returncode, out) == (0, "noted\ndone\n")
+    assert (tmp_path / "image.npy").read_bytes() == b"half"
+
+
+def test_a_command_leaves_the_handlers_of_its_process() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert run_command("--version").code == 0
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    wakeup = signal.set_wakeup_fd(-1)
+    assert wakeup == -1
