@@ -113,8 +113,8 @@ class NewFile:
 class NewFolder:
     """A folder of files being written, to be used as `NewFile` is.
 
-    A folder that is there already gives way if everything in it `may_go`, as an earlier try left it: between the two
-    there may be neither, never a half.
+    A folder that is there already gives way if every file in it, and in folders in it, `may_go`, as an earlier try left
+    it: between the two there may be neither, never a half.
     """
 
     def __init__(self, path: Path, may_go: Callable[[Path], bool]) -> None:
@@ -127,7 +127,7 @@ class NewFolder:
         return self
 
     def write(self, name: str, data: bytes | memoryview) -> None:
-        """Put a file into the folder.
+        """Put a file into the folder, or into one in it: "images/0001.dcm".
 
         Raises
         ------
@@ -137,7 +137,9 @@ class NewFolder:
         try:
             if not self._made:
                 self._make()
-            with (self._part / name).open("xb") as file:
+            place = self._part / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with place.open("xb") as file:
                 file.write(data)
         except OSError as error:
             raise unwritable(self.path, error) from error
@@ -171,7 +173,14 @@ class NewFolder:
     def _in_the_way(self) -> bool:
         if self.path.is_symlink() or not self.path.is_dir():
             return self.path.is_symlink() or self.path.exists()
-        return not all(e.is_file() and self._may_go(e) for e in self.path.iterdir())
+        for name, folders, files in os.walk(self.path, onerror=_fail):
+            here = Path(name)
+            is_empty = not folders and not files and here != self.path  # nothing of ours
+            if is_empty or any((here / each).is_symlink() for each in folders):
+                return True
+            if not all((here / each).is_file() and self._may_go(here / each) for each in files):
+                return True
+        return False
 
     def _take_place(self) -> None:
         _remove(self._old)
@@ -185,6 +194,10 @@ class NewFolder:
             self._old.rename(self.path)
             raise
         _remove(self._old)
+
+
+def _fail(error: OSError) -> None:
+    raise error
 
 
 def _remove(path: Path) -> None:

@@ -198,7 +198,32 @@ def test_a_new_folder_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:
     assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["new", "new/2.x"]
 
 
-@pytest.mark.parametrize("there", ["new/notes.txt", "new/deep/a.x", "new"])
+def test_a_folder_of_folders_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:
+    for data in (b"1", b"2"):
+        with NewFolder(tmp_path / "new", ends_in_x) as folder:
+            folder.write("one/a.x", data)
+            folder.write("other/b.x", data)
+    assert (tmp_path / "new" / "one" / "a.x").read_bytes() == b"2"
+    assert (tmp_path / "new" / "other" / "b.x").read_bytes() == b"2"
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+@pytest.mark.parametrize("kind", ["link", "empty"])
+def test_a_folder_of_somebody_else_in_it_is_never_replaced(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "new" / "one").mkdir(parents=True)
+    (tmp_path / "new" / "one" / "a.x").touch()
+    (tmp_path / "theirs").mkdir()
+    if kind == "link":
+        (tmp_path / "new" / "other").symlink_to(tmp_path / "theirs")
+    else:
+        (tmp_path / "new" / "other").mkdir()
+    with pytest.raises(OutputError, match="has its name"), NewFolder(tmp_path / "new", ends_in_x) as folder:
+        folder.write("one/a.x", b"1")
+    assert (tmp_path / "new" / "one" / "a.x").read_bytes() == b""
+    assert (tmp_path / "new" / "other").exists()
+
+
+@pytest.mark.parametrize("there", ["new/notes.txt", "new/deep/notes.txt", "new"])
 def test_another_folder_or_file_is_never_replaced(tmp_path: Path, there: str) -> None:
     path = tmp_path / there
     path.parent.mkdir(parents=True, exist_ok=True)

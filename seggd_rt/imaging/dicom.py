@@ -14,6 +14,8 @@ from seggd_rt.errors import DataError, LabelMapError
 from seggd_rt.imaging.contract import MAX_VOXELS, PLAIN, Format, LabelMapFile, Reading
 from seggd_rt.imaging.dicom_file import (
     DIRECTORY,
+    IMAGES,
+    SEGMENTATION,
     SEGMENTATIONS,
     SUFFIX,
     damage,
@@ -175,16 +177,17 @@ class DicomReader:
 
     def owns(self, folder: Path) -> bool:
         """Whether a folder has an image of DICOM in it: see `Reader.owns`."""
-        return any(kind not in SEGMENTATIONS for _, kind in _members(folder))
+        return any(kind not in SEGMENTATIONS for _, kind in members(folder))
 
     def open(self, path: Path, reading: Reading = PLAIN) -> LabelMapFile:
         """Open a segmentation, a slice of class ids, or a series of them: see `Reader.open`."""
         if path.is_dir():
             path = path if path.name else path.resolve()  # images are named after it
-            segmentations = [file for file, kind in _members(path) if kind in SEGMENTATIONS]
+            segmentations = [file for file, kind in members(path) if kind in SEGMENTATIONS]
             if segmentations:
                 raise DataError(
-                    f"{path} holds images and a segmentation, {segmentations[0].name}: give that file for label maps"
+                    f"{path} holds images and a segmentation, {segmentations[0].relative_to(path)}: give that file for "
+                    "label maps"
                 )
         elif _kind(path) in SEGMENTATIONS:
             return open_segmentation(path, reading)
@@ -211,10 +214,16 @@ def _kind(path: Path) -> str:
     return kind
 
 
-def _members(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Yield a folder's DICOM files with their SOP classes, in the order of their names."""
+def members(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield a folder's DICOM files with their SOP classes, in the order of their names.
+
+    Of a volume that seggd-rt wrote these are the files in its folder of images, then those in its folder of the
+    segmentation.
+    """
+    parts = [folder / IMAGES, folder / SEGMENTATION]
     try:
-        entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
+        folders = parts if all(part.is_dir() for part in parts) else [folder]
+        entries = [entry for each in folders for entry in sorted(each.iterdir(), key=lambda entry: entry.name)]
     except OSError as error:
         raise DataError(f"{folder} cannot be read ({error.strerror or error})") from error
     for entry in entries:
@@ -229,7 +238,7 @@ def _members(folder: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _open_slices(path: Path, reading: Reading, *, labels: bool) -> DicomSlices:
-    files = [file for file, kind in _members(path) if kind not in SEGMENTATIONS] if path.is_dir() else [path]
+    files = [file for file, kind in members(path) if kind not in SEGMENTATIONS] if path.is_dir() else [path]
     slices = [_Slice.open(file) for file in files]
     _check_series(path, slices, labels=labels)
     planes = [each.plane() for each in slices]

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 SUFFIX = ".dcm"
+IMAGES, SEGMENTATION = "images", "segmentation"
+"""The folders of images, and of the segmentation they were drawn from, in a volume's folder that seggd-rt writes."""
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """Segmentation Storage, and Label Map Segmentation Storage."""
 DIRECTORY = "1.2.840.10008.1.3.10"

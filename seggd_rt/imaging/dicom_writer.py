@@ -1,9 +1,10 @@
-"""DICOM out: a folder with an object for every slice and the segmentation they were drawn from, or one slice's file."""
+"""DICOM out: a folder with one of images and one of the segmentation they were drawn from, or one slice's file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -14,8 +15,17 @@ from seggd_rt.atomic import NewFile, NewFolder
 from seggd_rt.errors import DataError, OptionError
 from seggd_rt.imaging import dicom_image, dicom_mask, dicom_study
 from seggd_rt.imaging.contract import ImageFile, ImageStack, LabelMapFile, unmarked
-from seggd_rt.imaging.dicom import DicomSlices
-from seggd_rt.imaging.dicom_file import SEGMENTATIONS, SUFFIX, damage, read_header, sop_class, text
+from seggd_rt.imaging.dicom import DicomSlices, members
+from seggd_rt.imaging.dicom_file import (
+    IMAGES,
+    SEGMENTATION,
+    SEGMENTATIONS,
+    SUFFIX,
+    damage,
+    read_header,
+    sop_class,
+    text,
+)
 from seggd_rt.imaging.dicom_seg import DicomSegmentation
 from seggd_rt.imaging.dicom_study import MAKER
 from seggd_rt.imaging.geometry import AS_STORED, Geometry
@@ -24,7 +34,6 @@ from seggd_rt.manifest import Manifest
 from seggd_rt.optional import require
 from seggd_rt.provenance import Provenance, dump, parse
 
-SEGMENTATION = f"segmentation{SUFFIX}"
 _PERPENDICULAR = 1e-4
 
 
@@ -64,7 +73,7 @@ class DicomWriter:
                 yield volume
                 file.write(volume.only())
             return
-        with NewFolder(path, _is_ours) as folder:
+        with NewFolder(path, partial(_is_ours, path)) as folder:
             yield volume
             for name, data in volume.files():
                 folder.write(name, data)
@@ -73,18 +82,19 @@ class DicomWriter:
         """Return how a file's image, or a folder's images in the order of their numbers, were made."""
         files = [path]
         if not path.is_dir() and (sop_class(path) or "") in SEGMENTATIONS and _maker(path) == MAKER:
-            raise DataError(f"{path} holds the label maps of images: give those, which lie beside it")
+            raise DataError(f"{path} holds the label maps of images: give those, which lie in the folder beside it")
         if path.is_dir():
-            files = [each for each in sorted(path.iterdir()) if (sop_class(each) or "") not in ("", *SEGMENTATIONS)]
+            files = [each for each, kind in members(path) if kind not in SEGMENTATIONS]
         if not files:
             raise DataError(f"{path} holds no image of DICOM: give a folder that seggd-rt wrote")
         numbered = sorted(((*_record(each), each) for each in files), key=lambda found: found[0])
         return tuple(made for _, data, each in numbered for made in parse(data, str(each)))
 
 
-def _is_ours(path: Path) -> bool:
-    """Say whether seggd-rt wrote a file, which a new try may then replace."""
-    return path.name.endswith(SUFFIX) and sop_class(path) is not None and _maker(path) == MAKER
+def _is_ours(folder: Path, path: Path) -> bool:
+    """Say whether seggd-rt wrote a file of a volume's folder, which a new try may then replace."""
+    is_in_place = path.parent in (folder / IMAGES, folder / SEGMENTATION, folder)  # all in one folder, up to 0.1
+    return is_in_place and path.name.endswith(SUFFIX) and sop_class(path) is not None and _maker(path) == MAKER
 
 
 def _maker(path: Path) -> str:
@@ -170,13 +180,14 @@ class _DicomImages:
         digits = max(4, len(str(len(self._pixels))))
         for index, (pixels, made) in enumerate(zip(self._pixels, self._made, strict=True)):
             image = dicom_image.image(study, index, pixels, made)
-            yield f"{index + 1:0{digits}}{SUFFIX}", dicom_study.encode(image)
+            yield f"{IMAGES}/{index + 1:0{digits}}{SUFFIX}", dicom_study.encode(image)
             del image.PixelData
             headers.append(image)
         kept = {name for made in self._made if made is not None for name in made.classes}
         classes = [each for each in self._manifest.classes[1:] if each.name in kept or None in self._made]
         labels = np.stack(self._labels)
-        yield SEGMENTATION, dicom_study.encode(dicom_mask.segmentation(study, headers, labels, classes, codes))
+        mask = dicom_mask.segmentation(study, headers, labels, classes, codes)
+        yield f"{SEGMENTATION}/{SEGMENTATION}{SUFFIX}", dicom_study.encode(mask)
 
     def _study(self) -> tuple[dicom_study.Study, dicom_mask.Codes]:
         """Return what all objects share, and the codes of the source's segments."""

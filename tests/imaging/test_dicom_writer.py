@@ -50,6 +50,7 @@ from seggd_rt.imaging.contract import Format, ImageStack, Reading, Slice
 from seggd_rt.imaging.dicom import DicomReader
 from seggd_rt.imaging.dicom_writer import DicomWriter
 from seggd_rt.imaging.fit import Fit
+from seggd_rt.imaging.folder import LabelMapSet
 from seggd_rt.imaging.formats import WRITERS, require_reader
 from seggd_rt.imaging.geometry import Axis
 from seggd_rt.imaging.mark import mark
@@ -164,18 +165,49 @@ def test_the_checker_finds_no_error(
 ) -> None:
     manifest = msgspec.structs.replace(MANIFEST, modality=modality, intensity_range=window)
     folder = write(tmp_path / "out", mask, manifest)
-    check_objects(folder / "0001.dcm", folder / "segmentation.dcm")
+    check_objects(folder / "images" / "0001.dcm", folder / "segmentation" / "segmentation.dcm")
 
 
 def test_the_checker_finds_no_error_in_what_is_kept(tmp_path: Path, mask: Any) -> None:
     folder = write(tmp_path / "out", mask, keep_patient=True, mark=True)
-    check_objects(folder / "0001.dcm", folder / "segmentation.dcm")
+    check_objects(folder / "images" / "0001.dcm", folder / "segmentation" / "segmentation.dcm")
 
 
 def test_a_volume_is_a_folder_of_slices_and_their_segmentation(tmp_path: Path, mask: Any) -> None:
     folder = write(tmp_path / "out", mask)
-    assert sorted(files_below(folder)) == [*(f"000{k}.dcm" for k in range(1, 6)), "segmentation.dcm"]
-    check_objects(*folder.iterdir())
+    names = ["images", *(f"images/000{k}.dcm" for k in range(1, 6)), "segmentation", "segmentation/segmentation.dcm"]
+    assert sorted(files_below(folder)) == names
+    check_objects(*folder.rglob("*.dcm"))
+
+
+def test_other_readers_find_images_alone_and_the_segmentation_alone(tmp_path: Path, mask: Any) -> None:
+    """Of all files in one folder, they took the segmentation for the images."""
+    sitk = pytest.importorskip("SimpleITK", reason="SimpleITK is not installed")
+    folder = write(tmp_path / "out", mask)
+    for name, kinds in (("images", {"CT"}), ("segmentation", {"SEG"})):
+        (series_uid,) = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder / name))
+        paths = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder / name), series_uid)
+        assert {pydicom.dcmread(path).Modality for path in paths} == kinds
+    monai = pytest.importorskip("monai.data", reason="MONAI is not installed")
+    reader = monai.PydicomReader()
+    image, _ = reader.get_data(reader.read(folder / "images"))
+    assert image.shape == (32, 24, 5)
+    assert sorted(image.flat) == sorted(np.rint(-500 + 1000 * images(5).astype(np.float64)).flat)
+
+
+def test_what_is_written_is_read_as_one_volume(tmp_path: Path, mask: Any) -> None:
+    """From the folder around both, and from that of images; label maps are to be given by themselves."""
+    (tmp_path / "out").mkdir()
+    folder = write(tmp_path / "out" / "case_1", mask)
+    for path in (folder, folder / "images"):
+        assert require_reader(path) is not None
+        assert WRITER.made(path) == tuple(made(index) for index in range(5))
+        np.testing.assert_array_equal(volume_of(READER.open_real(path)), volume_of(READER.open_real(folder / "images")))
+    with pytest.raises(DataError, match=r"images and a segmentation, segmentation/segmentation\.dcm: give that file"):
+        LabelMapSet.open(folder.parent, READING)
+    for path in (folder / "segmentation", folder / "segmentation" / "segmentation.dcm"):
+        (file,) = LabelMapSet.open(path, READING).files
+        np.testing.assert_array_equal(volume_of(file), labels())
 
 
 TAGS = {
@@ -219,14 +251,14 @@ TAGS = {
 
 def test_tags(tmp_path: Path, mask: Any) -> None:
     folder = write(tmp_path / "out", mask)
-    data = pydicom.dcmread(folder / "0002.dcm")
+    data = pydicom.dcmread(folder / "images" / "0002.dcm")
     assert {keyword: data[keyword].value for keyword in TAGS} == TAGS
     assert data.PatientID.startswith("SYNTHETIC-")
     (equipment,) = data.ContributingEquipmentSequence
     assert equipment.PurposeOfReferenceCodeSequence[0].CodeMeaning == "Synthesizing Equipment"
     assert (equipment.Manufacturer, equipment.SoftwareVersions) == ("seggd-rt", "0.1.0")
     assert f"Bundle {'b' * 64}, seed 71, onnxruntime in fp32" in equipment.ContributionDescription
-    other = pydicom.dcmread(folder / "segmentation.dcm")
+    other = pydicom.dcmread(folder / "segmentation" / "segmentation.dcm")
     assert other.SyntheticData == "YES"
     for keyword in ("StudyInstanceUID", "PatientID", "PatientName", "FrameOfReferenceUID"):
         assert other[keyword].value == data[keyword].value
@@ -245,7 +277,7 @@ def test_tags(tmp_path: Path, mask: Any) -> None:
 )
 def test_what_object_a_modality_becomes(tmp_path: Path, mask: Any, modality: str | None, expected: Any) -> None:
     folder = write(tmp_path / "out", mask, msgspec.structs.replace(MANIFEST, modality=modality))
-    data = pydicom.dcmread(folder / "0001.dcm")
+    data = pydicom.dcmread(folder / "images" / "0001.dcm")
     assert (data.SOPClassUID, data.Modality, list(data.ImageType)) == expected
 
 
@@ -262,7 +294,7 @@ def test_values_are_the_modalitys(
     assert (found.min(), found.max()) == pytest.approx(window, abs=step / 2)
     expected = low + images(5).astype(np.float64) * (high - low)
     np.testing.assert_allclose(found, expected, atol=step * 0.51)
-    data = pydicom.dcmread(folder / "0001.dcm")
+    data = pydicom.dcmread(folder / "images" / "0001.dcm")
     assert data.PixelRepresentation == signed
     assert (data.WindowCenter, data.WindowWidth) == pytest.approx(((low + high) / 2, high - low))
 
@@ -296,8 +328,8 @@ def test_simpleitk_finds_the_same(tmp_path: Path, affine: NDArray[np.float64]) -
     source = READER.open(segmentation(tmp_path / "mask.dcm", labels_stored(affine), NAMES, affine), READING)
     folder = write(tmp_path / "out", source)
     reader = sitk.ImageSeriesReader()
-    series_uid = pydicom.dcmread(folder / "0001.dcm").SeriesInstanceUID
-    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder), series_uid))
+    series_uid = pydicom.dcmread(folder / "images" / "0001.dcm").SeriesInstanceUID
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder / "images"), series_uid))
     image = reader.Execute()
     found = sitk.GetArrayFromImage(image)
     expected = np.rint(-500 + 1000 * images(5).astype(np.float64))
@@ -314,11 +346,11 @@ def test_simpleitk_finds_the_same(tmp_path: Path, affine: NDArray[np.float64]) -
 def test_highdicom_finds_the_same(tmp_path: Path, affine: NDArray[np.float64]) -> None:
     source = READER.open(segmentation(tmp_path / "mask.dcm", labels_stored(affine), NAMES, affine), READING)
     folder = write(tmp_path / "out", source)
-    found = highdicom.seg.segread(folder / "segmentation.dcm")
+    found = highdicom.seg.segread(folder / "segmentation" / "segmentation.dcm")
     volume = found.get_volume(combine_segments=True)
     assert same_places((volume.array, volume.affine[:, [2, 1, 0, 3]]), source)
     assert [found.get_segment_description(k).segment_label for k in (1, 2, 3)] == NAMES
-    uids = {pydicom.dcmread(path).SOPInstanceUID for path in folder.glob("0*.dcm")}
+    uids = {pydicom.dcmread(path).SOPInstanceUID for path in folder.glob("images/*.dcm")}
     assert {uid for _, _, uid in found.get_source_image_uids()} <= uids
 
 
@@ -326,12 +358,12 @@ def test_highdicom_finds_the_same(tmp_path: Path, affine: NDArray[np.float64]) -
 def test_segmentation_in_images_out_segmentation_out(tmp_path: Path, mask: Any, keep_patient: bool) -> None:
     """Of its codes' meanings, which are free text, nothing is kept where the patient is not."""
     folder = write(tmp_path / "out", mask, keep_patient=keep_patient)
-    again = READER.open(folder / "segmentation.dcm", READING)
+    again = READER.open(folder / "segmentation" / "segmentation.dcm", READING)
     np.testing.assert_array_equal(volume_of(again), labels())
     np.testing.assert_allclose(again.geometry.affine, mask.geometry.affine, atol=1e-6)
     codes = [
         item.SegmentedPropertyTypeCodeSequence[0]
-        for item in pydicom.dcmread(folder / "segmentation.dcm").SegmentSequence
+        for item in pydicom.dcmread(folder / "segmentation" / "segmentation.dcm").SegmentSequence
     ]
     meanings = ["A", "B", "C"] if keep_patient else NAMES
     assert [(c.CodeValue, c.CodeMeaning) for c in codes] == list(zip(("1000", "2000", "3000"), meanings, strict=True))
@@ -346,9 +378,9 @@ def test_codes_of_nobody_knows_what_are_not_kept(tmp_path: Path) -> None:
     third.SegmentedPropertyCategoryCodeSequence[0].CodeValue = "4711"
     changed.save_as(path)
     folder = write(tmp_path / "out", READER.open(path, READING))
-    found = pydicom.dcmread(folder / "segmentation.dcm").SegmentSequence
+    found = pydicom.dcmread(folder / "segmentation" / "segmentation.dcm").SegmentSequence
     assert [item.SegmentedPropertyTypeCodeSequence[0].CodeMeaning for item in found] == ["Tissue"] * 3
-    assert b"DOE" not in (folder / "segmentation.dcm").read_bytes()
+    assert b"DOE" not in (folder / "segmentation" / "segmentation.dcm").read_bytes()
 
 
 def test_what_a_real_image_is_in_is_not_said_to_show_nobody(tmp_path: Path, mask: Any) -> None:
@@ -370,21 +402,29 @@ def test_the_folder_of_somebody_else_is_not_replaced(tmp_path: Path, mask: Any) 
     assert all(path.exists() for path in theirs)
     assert {path.name for path in tmp_path.iterdir()} == {"mask.dcm", "out"}
     write(tmp_path / "ours", mask)
-    before = sorted(path.read_bytes() for path in (tmp_path / "ours").iterdir())
+    before = files_below(tmp_path / "ours")
+    for path in (tmp_path / "ours").rglob("*.dcm"):
+        path.rename(tmp_path / "ours" / path.name)  # as an earlier version left them
+    for name in ("images", "segmentation"):
+        (tmp_path / "ours" / name).rmdir()
     write(tmp_path / "ours", mask)
-    assert sorted(path.read_bytes() for path in (tmp_path / "ours").iterdir()) == before
+    write(tmp_path / "ours", mask)
+    assert files_below(tmp_path / "ours") == before
+    shutil.copytree(tmp_path / "ours" / "images", tmp_path / "ours" / "kept")
+    with pytest.raises(OutputError, match="another folder has its name"):
+        write(tmp_path / "ours", mask)
 
 
 def test_a_mask_that_ends_in_empty_slices(tmp_path: Path) -> None:
     volume = np.concatenate([labels()[2:3], labels()[:2], labels()[2:3]])
     source = READER.open(series(tmp_path / "mask", volume)[0].parent, READING)
     folder = write(tmp_path / "out", source)
-    np.testing.assert_array_equal(volume_of(READER.open(folder / "segmentation.dcm", READING)), volume)
+    np.testing.assert_array_equal(volume_of(READER.open(folder / "segmentation" / "segmentation.dcm", READING)), volume)
     for name in ("empty", "out2"):
         shutil.rmtree(tmp_path / name, ignore_errors=True)
     nothing = READER.open(series(tmp_path / "empty", np.zeros_like(volume))[0].parent, READING)
     folder = write(tmp_path / "out2", nothing)
-    assert not volume_of(READER.open(folder / "segmentation.dcm", READING)).any()
+    assert not volume_of(READER.open(folder / "segmentation" / "segmentation.dcm", READING)).any()
 
 
 def test_the_segmentation_holds_the_classes_kept(tmp_path: Path, mask: Any) -> None:
@@ -396,7 +436,7 @@ def test_the_segmentation_holds_the_classes_kept(tmp_path: Path, mask: Any) -> N
         np.where(np.isin(label_map, [NAMES.index(name) + 1 for name in classes]), label_map, 0)
         for label_map, classes in zip(labels(), kept, strict=True)
     ]
-    file = READER.open(tmp_path / "out" / "segmentation.dcm", READING)
+    file = READER.open(tmp_path / "out" / "segmentation" / "segmentation.dcm", READING)
     np.testing.assert_array_equal(volume_of(file), expected)
     assert sorted(file.segments) == [1, 3]
 
@@ -410,9 +450,10 @@ def test_names_of_classes_that_are_not_ascii(tmp_path: Path) -> None:
     with WRITER.create(folder, stack_of(source, manifest)) as file:
         for index, image in enumerate(images(5)):
             file.append(image, made(index, classes=tuple(names)))
-    check_objects(*folder.iterdir())
+    check_objects(*folder.rglob("*.dcm"))
     assert WRITER.made(folder)[0].classes == tuple(names)
-    found = [item.SegmentLabel for item in pydicom.dcmread(folder / "segmentation.dcm").SegmentSequence]
+    written = pydicom.dcmread(folder / "segmentation" / "segmentation.dcm")
+    found = [item.SegmentLabel for item in written.SegmentSequence]
     assert found == [*names[:2], names[2].replace("\\", "/")[:64]]
 
 
@@ -424,7 +465,7 @@ def test_nifti_to_dicom_to_nifti(tmp_path: Path, affine: NDArray[np.float64], ax
     nib.save(nib.Nifti1Image(voxels, np.diag([-1, -1, 1, 1]) @ affine), tmp_path / "mask.nii.gz")
     source = require_reader(tmp_path / "mask.nii.gz").open(tmp_path / "mask.nii.gz", Reading(axis=axis))
     folder = write(tmp_path / "out", source)
-    back = READER.open(folder / "segmentation.dcm", READING)
+    back = READER.open(folder / "segmentation" / "segmentation.dcm", READING)
     assert same_places(source, back)
     assert same_places(READER.open_real(folder), source, labels_too=False)
     WRITERS[Format.NIFTI].check(stack_of(back))
@@ -500,17 +541,17 @@ def test_images_are_stored_as_their_mask_is(tmp_path: Path, way: Way, kind: str)
     for pixels, each in zip(stored_as(way, whole, affine)[0], paths, strict=True):
         stated = pydicom.dcmread(each)
         expected[tuple(stated.ImagePositionPatient)] = pixels
-    for each in folder.glob("0*.dcm"):
+    for each in folder.glob("images/*.dcm"):
         data = pydicom.dcmread(each)
         for keyword in ("ImageOrientationPatient", "PixelSpacing", "SliceThickness", "Rows", "Columns"):
             assert data[keyword].value == stated[keyword].value
         np.testing.assert_array_equal(data.pixel_array, expected.pop(tuple(data.ImagePositionPatient)))
     assert expected == {}
-    mask = pydicom.dcmread(folder / "segmentation.dcm")
+    mask = pydicom.dcmread(folder / "segmentation" / "segmentation.dcm")
     (shared,) = mask.SharedFunctionalGroupsSequence
     assert shared.PlaneOrientationSequence[0].ImageOrientationPatient == stated.ImageOrientationPatient
     assert shared.PixelMeasuresSequence[0].PixelSpacing == stated.PixelSpacing
-    again = READER.open(folder / "segmentation.dcm", READING)
+    again = READER.open(folder / "segmentation" / "segmentation.dcm", READING)
     np.testing.assert_array_equal(volume_of(again), volume_of(source))
     np.testing.assert_allclose(again.geometry.affine, source.geometry.affine, atol=1e-6)
 
@@ -544,7 +585,7 @@ def test_a_mark_is_read_in_the_pixels_as_they_are_stored(tmp_path: Path) -> None
         with WRITER.create(tmp_path / f"out {way}", stack_of(source, mark=True)) as file:
             for image in white:
                 file.append(image)
-        pixels = pydicom.dcmread(tmp_path / f"out {way}" / "0001.dcm").pixel_array
+        pixels = pydicom.dcmread(tmp_path / f"out {way}" / "images" / "0001.dcm").pixel_array
         np.testing.assert_array_equal(pixels == 500, mark(np.ones(pixels.shape, np.float32)) == 1)
 
 
@@ -559,15 +600,15 @@ def test_nothing_of_the_patient_is_written(tmp_path: Path, mask: Any) -> None:
     source = mask.path.read_bytes()
     for word in SOURCE_WORDS:
         assert word.encode() in source
-        for path in (*folder.iterdir(), one):
+        for path in (*folder.rglob("*.dcm"), one):
             assert word.encode() not in path.read_bytes(), (path, word)
-    assert pydicom.dcmread(folder / "0001.dcm").StudyInstanceUID != "1.2.3"
+    assert pydicom.dcmread(folder / "images" / "0001.dcm").StudyInstanceUID != "1.2.3"
 
 
 def test_the_patient_is_kept_where_that_is_said(tmp_path: Path, mask: Any) -> None:
     folder = write(tmp_path / "out", mask, keep_patient=True)
     source = pydicom.dcmread(mask.path)
-    for path in folder.iterdir():
+    for path in folder.rglob("*.dcm"):
         data = pydicom.dcmread(path)
         found = {keyword: str(data[keyword].value) for keyword in dicom_study.KEPT if keyword in data}
         assert found.items() >= {k: str(source[k].value) for k in found if k in source and source[k].value}.items()
@@ -576,7 +617,7 @@ def test_the_patient_is_kept_where_that_is_said(tmp_path: Path, mask: Any) -> No
         assert data.SeriesInstanceUID != source.SeriesInstanceUID
     # Of a study, its images have all; a segmentation of the source may have lost some.
     first = READER.open(series(tmp_path / "mask", labels())[0].parent, READING)
-    data = pydicom.dcmread(write(tmp_path / "out2", first, keep_patient=True) / "0001.dcm")
+    data = pydicom.dcmread(write(tmp_path / "out2", first, keep_patient=True) / "images" / "0001.dcm")
     assert [data[k].value for k in ("StudyDescription", "ReferringPhysicianName")] == ["Follow-up", "Who^Doctor"]
 
 
@@ -593,10 +634,10 @@ def test_what_a_source_says_wrongly_is_left_out(tmp_path: Path) -> None:
         warnings.simplefilter("ignore")
         paths = series(tmp_path / "mask", labels(), **wrong)
         folder = write(tmp_path / "out", READER.open(paths[0].parent, READING), keep_patient=True)
-    data = pydicom.dcmread(folder / "0001.dcm")
+    data = pydicom.dcmread(folder / "images" / "0001.dcm")
     assert [data.get(keyword, "") for keyword in wrong] == [""] * 6
     assert data.PatientID == PATIENT_ID
-    check_objects(folder / "segmentation.dcm")
+    check_objects(folder / "segmentation" / "segmentation.dcm")
 
 
 def test_the_mark(tmp_path: Path, mask: Any) -> None:
@@ -605,7 +646,7 @@ def test_the_mark(tmp_path: Path, mask: Any) -> None:
     rows, _ = np.nonzero((one != other).any(axis=0))
     assert rows.min() > 12
     assert (other[:, rows.min() :, 1:14].max(axis=(1, 2)) > 0).all()
-    assert pydicom.dcmread(marked / "0001.dcm").BurnedInAnnotation == "YES"
+    assert pydicom.dcmread(marked / "images" / "0001.dcm").BurnedInAnnotation == "YES"
     np.testing.assert_array_equal(mark(np.zeros((256, 256), np.float32))[:200], 0)
     assert mark(np.zeros((256, 256), np.float32)).max() == 1
     assert mark(np.zeros((3, 2), np.float32)).shape == (3, 2)
@@ -616,10 +657,10 @@ def test_the_mark(tmp_path: Path, mask: Any) -> None:
 
 def test_how_images_were_made_is_read_back(tmp_path: Path, mask: Any) -> None:
     folder = write(tmp_path / "out", mask)
-    for number, path in enumerate(sorted(folder.glob("0*"))):
+    for number, path in enumerate(sorted(folder.glob("images/*"))):
         path.rename(path.with_name(f"{'edcba'[number]}.dcm"))
     assert WRITER.made(folder) == tuple(made(index) for index in range(5))
-    assert WRITER.made(folder / "e.dcm") == (made(0),)
+    assert WRITER.made(folder / "images" / "e.dcm") == (made(0),)
 
 
 def test_files_without_a_record(tmp_path: Path) -> None:
@@ -635,7 +676,7 @@ def test_the_same_bytes_when_written_again(tmp_path: Path, mask: Any) -> None:
     first, second = (files_below(write(tmp_path / name, mask)) for name in ("a", "b"))
     assert first == second
     for keyword, count in (("SOPInstanceUID", 6), ("SeriesInstanceUID", 2), ("StudyInstanceUID", 1)):
-        assert len({pydicom.dcmread(path)[keyword].value for path in (tmp_path / "a").iterdir()}) == count
+        assert len({pydicom.dcmread(path)[keyword].value for path in (tmp_path / "a").rglob("*.dcm")}) == count
 
 
 def test_uids_tell_volumes_apart(tmp_path: Path, mask: Any) -> None:
@@ -647,7 +688,7 @@ def test_uids_tell_volumes_apart(tmp_path: Path, mask: Any) -> None:
         write(tmp_path / "d", mask, keep_patient=True),
         write(tmp_path / "e", mask, msgspec.structs.replace(MANIFEST, modality="MR")),
     ]
-    found = [pydicom.dcmread(path).SOPInstanceUID for folder in folders for path in folder.iterdir()]
+    found = [pydicom.dcmread(path).SOPInstanceUID for folder in folders for path in folder.rglob("*.dcm")]
     assert len(set(found)) == len(found) == 30
     assert all(re.fullmatch(r"2\.25\.[1-9]\d{10,38}", uid) for uid in found)
 
@@ -736,7 +777,7 @@ def test_a_run_writes_a_folder_a_volume_and_goes_on(
     manifest = ManifestFile(out)
     manifest.forget([folders[0]])
     (out / folders[0]).rename(out / f".{folders[0]}.part")
-    (out / f".{folders[0]}.part" / "segmentation.dcm").unlink()
+    (out / f".{folders[0]}.part" / "segmentation" / "segmentation.dcm").unlink()
     assert len(list(run(plan(mask.path, out, count=2), generator))) == 5
     after = files_below(out)
     assert {k: v for k, v in after.items() if k != "manifest.jsonl"} == {
@@ -745,7 +786,7 @@ def test_a_run_writes_a_folder_a_volume_and_goes_on(
     with pytest.raises(OptionError, match="was made with keep patient False, and this run has keep patient True"):
         list(run(plan(mask.path, out, count=2, keep_patient=True), generator))
     assert len(list(run(plan(mask.path, out, count=2, keep_patient=True), generator, force=True))) == 10
-    assert pydicom.dcmread(out / folders[0] / "0001.dcm").PatientID == PATIENT_ID
+    assert pydicom.dcmread(out / folders[0] / "images" / "0001.dcm").PatientID == PATIENT_ID
 
 
 def test_a_run_of_one_slice_into_a_file(tmp_path: Path, generator: seggd_rt.Generator, quiet: None) -> None:
@@ -770,9 +811,9 @@ def test_images_are_drawn_again_and_compared(
             folder = tmp_path / f"{marked}" / records[0].file
             found = compare(folder, other, Inputs(mask.path, Reading()))
             assert (found.images, found.max_error) == (5, 0)
-        changed = pydicom.dcmread(folder / "0003.dcm")
+        changed = pydicom.dcmread(folder / "images" / "0003.dcm")
         changed.PixelData = changed.PixelData[::-1]
-        changed.save_as(folder / "0003.dcm")
+        changed.save_as(folder / "images" / "0003.dcm")
         assert not compare(folder, other, Inputs(mask.path, Reading())).alike
 
 
