@@ -96,7 +96,8 @@ class Drawing:
         unknown = sorted(set(how) - set(HowToDraw.__annotations__))
         if unknown:
             raise OptionError(f"there is no setting '{unknown[0]}': there are {', '.join(HowToDraw.__annotations__)}")
-        sampler = _named(how.get("sampler") or manifest.defaults.sampler, Sampler, "sampler")
+        named = how.get("sampler")
+        sampler = manifest.defaults.sampler if named is None else _named(named, Sampler, "sampler")
         steps = how.get("steps")
         if steps is None:
             own = sampler is manifest.defaults.sampler
@@ -108,7 +109,7 @@ class Drawing:
             sampler,
             manifest.schedule,
             int(steps),
-            eta=how.get("eta") or 0.0,
+            eta=_number(how.get("eta"), "eta"),
             spacing=None if spacing is None else _named(spacing, Spacing, "spacing"),
         )
         kept = select_classes(manifest.classes, keep=how.get("keep"), drop=how.get("drop"))
@@ -117,7 +118,7 @@ class Drawing:
             warnings.warn(message, AblationWarning, stacklevel=_OUTSIDE)
         full = encode_table(manifest.mask.encoding, len(manifest.classes))
         drawing = cls(sampler, table, kept, ablate(full, kept)[None])
-        guidance = how.get("guidance") or 0.0
+        guidance = _number(how.get("guidance"), "guidance")
         if not np.isfinite(guidance):
             raise OptionError(f"guidance is {guidance}; it must be finite, and 0 for none")
         against = how.get("against")
@@ -159,6 +160,15 @@ class Drawing:
         """Return the encode tables of a batch, (lanes, count, labels, mask_channels)."""
         lanes, *table = self.encode_tables.shape
         return np.broadcast_to(self.encode_tables[:, None], (lanes, count, *table))
+
+
+def _number(value: object, what: str) -> float:
+    """Return a number, 0 for None, or raise OptionError."""
+    if value is None:
+        return 0.0
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise OptionError(f"{what} is {value!r}; it must be a number")
+    return float(value)
 
 
 def _named(name: str, kinds: type[_Kind], what: str) -> _Kind:

@@ -323,6 +323,8 @@ def plan_run(
     if random_classes:
         check_random_classes(manifest, how)
         settings = replace(settings, classes=None)
+    if real is None and reading.index is not None:
+        raise OptionError("the slice of a real image is given, and no real image: give that too")
     if real is not None or at is not None:
         settings = _from_real(settings, manifest, real, 0.6 if at is None else at)
     for given in (noise, real):

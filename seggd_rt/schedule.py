@@ -123,7 +123,7 @@ class NoiseSchedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         total = self.train_steps
         if not 1 <= steps <= total:
             raise OptionError(f"steps is {steps}; it must lie in [1, {total}], the training steps of this model")
-        spacing = spacing or self.spacing
+        spacing = self.spacing if spacing is None else spacing
         times: NDArray[np.integer | np.floating]
         if spacing is Spacing.LEADING:
             times = np.arange(steps)[::-1] * (total // steps) + self.steps_offset

@@ -355,7 +355,6 @@ def test_the_table_fits_a_terminal(report: Report) -> None:
         (("--steps", "0"), "steps is 0"),
         (("--engine", "openvin"), "did you mean 'openvino'"),
         (("--precision", "fp8"), "there is no precision 'fp8'"),
-        (("--json", "no/such/folder/f.json"), "f.json"),
     ],
 )
 def test_the_command_refuses_in_one_line(
@@ -368,3 +367,19 @@ def test_the_command_refuses_in_one_line(
     assert reason in done.error_lines[-1]
     assert done.error_lines[-1].startswith("error: ")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("place", ["file/f.json", "folder", f"{'n' * 250}.json"])
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(
+    place: str, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(*arguments: object, **options: object) -> None:
+        raise AssertionError("it was measured")
+
+    monkeypatch.setattr("seggd_rt.bench.bench", measure)
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    done = run_command("bench", tiny_bundle, "--engine", "onnxruntime", "--json", tmp_path / place)
+    assert (done.code, done.out, len(done.error_lines)) == (2, "", 1)
+    assert str((tmp_path / place).name) in done.err or "file" in done.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]

@@ -21,6 +21,7 @@ from seggd_rt.batches import Progress
 from seggd_rt.bundle import Bundle
 from seggd_rt.dataset import FinishedImagesWarning, run
 from seggd_rt.errors import DataError, EngineError, LabelMapError, OptionError, OutputError
+from seggd_rt.imaging.contract import Reading
 from seggd_rt.imaging.folder import SkippedFilesWarning
 from seggd_rt.labels import AspectRatioWarning, OneHotWarning, resize_nearest
 from seggd_rt.mask_checks import ResizedMaskWarning
@@ -345,3 +346,5 @@ def test_all_may_be_drawn_from_a_real_image(masks: Path, tmp_path: Path, generat
         np.testing.assert_array_equal(drawn, np.rint(alone * np.float32(255)))
     with pytest.raises(OptionError, match="at says"):
         plan(masks, tmp_path / "out", at=0.5)
+    with pytest.raises(OptionError, match="the slice of a real image is given, and no real image"):
+        plan(masks, tmp_path / "out", reading=Reading(index=0))

@@ -14,7 +14,7 @@ from seggd_engines.tensorrt_build import build_plan
 from seggd_engines.tensorrt_flavour import Flavour
 from seggd_engines.tensorrt_options import BuildOptions
 from seggd_engines.tensorrt_progress import OnProgress
-from seggd_rt.atomic import write_file
+from seggd_rt.atomic import check_writable, write_file
 from seggd_rt.onnx_graph import OnnxGraph
 from seggd_rt.precision import Precision
 
@@ -72,6 +72,8 @@ def find_or_build(
     EngineError
         It cannot be built: see `build_plan`.
     """
+    if folder is not None:
+        check_writable(folder)  # before a build, which takes minutes
     version = options.flavour.load().version
     key = PlanKey.of(graph.digest, options, version, gpu)
     name = graph.origin

@@ -32,7 +32,9 @@ from seggd_rt.cli import (
     train,
     verify,
 )
+from seggd_rt.cli.several_devices import was_said
 from seggd_rt.cli.signals import ending_on_signals
+from seggd_rt.cli.strict_command import StrictCommand
 from seggd_rt.errors import SeggdError
 
 app = typer.Typer(
@@ -59,7 +61,7 @@ for _command in (
     bench.bench,
     doctor.doctor,
 ):
-    app.command()(_command)
+    app.command(cls=StrictCommand)(_command)
 app.add_typer(cache.cache)
 
 # UsageError: what any command line that cannot be read raises. Releases of Typer differ in where it lies.
@@ -112,8 +114,11 @@ def _fail(message: str) -> NoReturn:
     sys.exit(2)
 
 
-def _say(line: str) -> None:
-    terminal.say(" ".join(line.split()))
+def _say(text: str) -> None:
+    """Print an error or a warning as one line; of processes that share a run, the first that has it."""
+    line = " ".join(text.split())
+    if not was_said(line):
+        terminal.say(line)
 
 
 def _say_warning(

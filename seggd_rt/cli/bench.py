@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +10,7 @@ import typer
 from seggd_rt import terminal
 from seggd_rt.cli.options import BundleFolder, RequireSignature
 from seggd_rt.cli.profile_tables import layer_table, operator_table, profile_remark
+from seggd_rt.errors import OutputError
 from seggd_rt.wording import printable
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def bench(
     """Time steps, images and cold starts, and what the runtime adds to the network's own calls."""
     from rich.text import Text
 
-    from seggd_rt.atomic import NewFile
+    from seggd_rt.atomic import check_name, check_writable, make_folder, write_file
     from seggd_rt.bench import bench as run
     from seggd_rt.bench_report import Settings
 
@@ -55,8 +55,12 @@ def bench(
         profile=profile,
     )
     said = terminal.console(stderr=True)
-    # The file is opened first: minutes of measuring must not end at a folder that cannot be written.
-    with nullcontext() if json_file is None else NewFile(json_file) as file, said.status("") as status:
+    if json_file is not None:  # minutes of measuring must not end at a file that cannot be written
+        check_name(json_file)
+        check_writable(json_file.parent)
+        if json_file.is_dir():
+            raise OutputError(f"{json_file} is a folder: give the name of a file with --json")
+    with said.status("") as status:
 
         def say(line: str) -> None:
             if said.is_terminal:
@@ -65,8 +69,9 @@ def bench(
                 terminal.say(line)
 
         report = run(bundle, settings, say, require_signature=require_signature)
-        if file is not None:
-            file.write(report.to_json())
+    if json_file is not None:
+        make_folder(json_file.parent)
+        write_file(json_file, report.to_json())
     console = terminal.console()
     console.print(_table(report))
     for figures in report.engines:

@@ -46,7 +46,9 @@ def build(
         bool, typer.Option("--strip-weights", help="Take the weights from the bundle when the plan is loaded.")
     ] = False,
     optimisation_level: Annotated[int, typer.Option(help="0 to 5: how long to look for faster kernels.")] = 3,
-    device: Annotated[str, typer.Option(help="The GPU to build on, where one is needed.")] = "cuda:0",
+    device: Annotated[
+        str | None, typer.Option(help="The GPU to build on, where one is needed.  [default: cuda:0]")
+    ] = None,
     require_signature: RequireSignature = None,
 ) -> None:
     """Build a bundle's TensorRT plan, unless it is there, and print where it lies."""
@@ -69,7 +71,7 @@ def build_bundle(
     path: Path,
     options: BuildOptions,
     folder: Path | None = None,
-    device: str = "cuda:0",
+    device: str | None = None,
     require_signature: Path | None = None,
 ) -> Path:
     """Build a bundle's plan, unless it is there, with a bar on stderr; return where it lies.
@@ -95,11 +97,20 @@ def build_bundle(
     return plan.path
 
 
-def gpu_to_build_on(options: BuildOptions, device: str = "cuda:0") -> Gpu | None:
+def gpu_to_build_on(options: BuildOptions, device: str | None = None) -> Gpu | None:
     """Return the GPU a build needs, or None where it needs none, once its package is known to be there.
+
+    Parameters
+    ----------
+    options
+        What is built.
+    device
+        The GPU that was asked for; "cuda:0" if None.
 
     Raises
     ------
+    OptionError
+        A GPU was asked for, and the build needs none.
     MissingExtraError
         The package is not installed.
     EngineUnavailableError
@@ -107,11 +118,16 @@ def gpu_to_build_on(options: BuildOptions, device: str = "cuda:0") -> Gpu | None
     """
     from seggd_engines.gpus import find_gpu
 
+    if device is not None and not options.needs_gpu:
+        raise OptionError(
+            f"--device is {device}, and {options.flavour} builds this plan without a GPU: leave it out, or build for "
+            "that GPU alone with --compute-capability current"
+        )
     options.flavour.load()
     if not options.needs_gpu:
         return None
     try:
-        return find_gpu(device)
+        return find_gpu("cuda:0" if device is None else device)
     except EngineUnavailableError as error:
         raise EngineUnavailableError(f"{options.flavour.label} cannot build this without a GPU: {error}") from error
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from seggd_rt import terminal
+from seggd_rt.cli.strict_command import StrictCommand
 from seggd_rt.wording import printable
 
 cache = typer.Typer(
@@ -15,7 +16,7 @@ cache = typer.Typer(
 )
 
 
-@cache.command(name="list")
+@cache.command(name="list", cls=StrictCommand)
 def list_plans() -> None:
     """Print every plan: its engine, precision, batch sizes and GPU, and where it lies."""
     from rich.table import Table
@@ -41,7 +42,7 @@ def list_plans() -> None:
     terminal.console(width=1000).print(table)
 
 
-@cache.command()
+@cache.command(cls=StrictCommand)
 def add(
     plans: Annotated[list[Path], typer.Argument(help="Plans of seggd-rt build -o, each with its .json beside it.")],
 ) -> None:
@@ -53,7 +54,7 @@ def add(
         terminal.result(str(kept.add(path).path))
 
 
-@cache.command()
+@cache.command(cls=StrictCommand)
 def clear() -> None:
     """Remove all plans, compiled kernels and measurements; plans beside bundles stay, but are not loaded again."""
     from seggd_engines.plan_cache import PlanCache

@@ -24,11 +24,13 @@ from seggd_rt.cli.options import (
     Threshold,
     axis_of,
 )
+from seggd_rt.cli.strict_command import needs
 from seggd_rt.errors import OptionError
 from seggd_rt.optional import require
 from seggd_rt.wording import printable
 
 
+@needs(grid=("cost", "everything"))
 def evaluate(
     bundle: BundleFolder,
     data: Annotated[
@@ -98,8 +100,6 @@ def evaluate(
         Part.USE: use,
         Part.COST: cost,
     }
-    if grid is not None and not (cost or everything):
-        raise OptionError("--grid says what --cost compares: give that too")
     options = EvaluateOptions(
         bundle=bundle,
         data=data,

@@ -10,6 +10,7 @@ import typer
 
 from seggd_rt import terminal
 from seggd_rt.cli.options import AxisName, SegmentMap, Threshold, axis_of, range_of
+from seggd_rt.cli.strict_command import needs
 from seggd_rt.errors import OptionError
 from seggd_rt.labels import MaskEncoding
 from seggd_rt.optional import require
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from seggd_rt.imaging.contract import Reading
 
 
+@needs(segmenter="data", data="segmenter", axis="data", threshold="data")
 def export(
     checkpoint: Annotated[
         Path,
@@ -178,15 +180,8 @@ def _shown_progress() -> Iterator[Callable[[Progress], None]]:
 
 
 def _segmenter_to_ship(segmenter: Path | None, data: Path | None, reading: Reading) -> MakeSegmenter | None:
-    if segmenter is None and data is None:
-        if reading.axis is not None or reading.threshold is not None:
-            raise OptionError("--axis and --threshold say how --data is read: give that too, and --segmenter")
-        return None
     if segmenter is None or data is None:
-        raise OptionError(
-            "--segmenter and --data belong together: a segmenter.pt of seggd-rt evaluate, and the real images that "
-            "tell which grey levels its classes have"
-        )
+        return None
     require("monai", extra="eval", feature="seggd-rt export --segmenter")
     from seggd_training.evaluation.shipped import segmenter_to_ship
 

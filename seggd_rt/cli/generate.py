@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from seggd_rt import terminal
 from seggd_rt.bundle import Bundle
 from seggd_rt.cli import options
+from seggd_rt.cli.strict_command import needs
 from seggd_rt.errors import OptionError
 
 _LONGEST_SHARD = 40
@@ -29,6 +30,14 @@ if TYPE_CHECKING:
     from seggd_rt.records import Record
 
 
+@needs(
+    at="real",
+    from_slice="real",
+    against="guidance",
+    every=("preview", "gif"),
+    min_dice="check",
+    retries="min_dice",
+)
 def generate(
     bundle: options.BundleFolder,
     mask: Annotated[
@@ -119,10 +128,6 @@ def generate(
         raise OptionError(f"--batch is {batch}; it must be at least 1")
     if every is not None and every < 1:
         raise OptionError(f"--every is {every}; it must be at least 1")
-    if every is not None and gif is None and not preview:
-        raise OptionError("--every says how often --preview and --gif look: give one of them too")
-    if not check and (min_dice or retries):
-        raise OptionError("--min-dice and --retries say what --check does: give that too")
     if retries and not min_dice:
         raise OptionError("--retries draws what misses --min-dice again: give that too")
     if "," in device:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 from seggd_rt.errors import OptionError
+
+_SAID = "SEGGD_RT_SAID"
+"""The environment's name of a folder with a file for each warning and error that a process of the run printed."""
 
 
 def run_on_each(devices: Sequence[str], arguments: Sequence[str]) -> int:
@@ -28,26 +35,44 @@ def run_on_each(devices: Sequence[str], arguments: Sequence[str]) -> int:
     Raises
     ------
     OptionError
-        The run is a shard already.
+        The run is a shard already, or a device has no name.
     """
     if any(argument.startswith("--shard") for argument in arguments):
         raise OptionError("several devices share a run as shards of their own: give no --shard")
-    processes = [
-        subprocess.Popen(  # noqa: S603 - this program, with the arguments it was given
-            [
-                *(sys.executable, "-m", "seggd_rt.cli", *arguments),
-                *("--device", device, "--shard", f"{place}/{len(devices)}"),
-            ]
-        )
-        for place, device in enumerate(devices, start=1)
-    ]
-    try:
-        codes = [process.wait() for process in processes]
-    except (KeyboardInterrupt, SystemExit):
-        # A terminal's Ctrl-C reached them too; what is sent twice they end by all the same.
-        for process in processes:
-            process.send_signal(signal.SIGTERM)
-        for process in processes:
-            process.wait()
-        raise
+    if not all(devices):
+        raise OptionError(f"--device is {','.join(devices)}; it must name devices, as cuda:0,cuda:1")
+    with tempfile.TemporaryDirectory() as said:
+        processes = [
+            subprocess.Popen(  # noqa: S603 - this program, with the arguments it was given
+                [
+                    *(sys.executable, "-m", "seggd_rt.cli", *arguments),
+                    *("--device", device, "--shard", f"{place}/{len(devices)}"),
+                ],
+                env={**os.environ, _SAID: said},
+            )
+            for place, device in enumerate(devices, start=1)
+        ]
+        try:
+            codes = [process.wait() for process in processes]
+        except (KeyboardInterrupt, SystemExit):
+            # A terminal's Ctrl-C reached them too; what is sent twice they end by all the same.
+            for process in processes:
+                process.send_signal(signal.SIGTERM)
+            for process in processes:
+                process.wait()
+            raise
     return next((code for code in codes if code), 0)
+
+
+def was_said(line: str) -> bool:
+    """Say whether another process that shares this one's run has printed a line; from now on this one counts as it."""
+    folder = os.environ.get(_SAID)
+    if folder is None:
+        return False
+    try:
+        Path(folder, hashlib.sha256(line.encode("utf-8", "surrogatepass")).hexdigest()).touch(exist_ok=False)
+    except FileExistsError:
+        return True
+    except OSError:  # the folder is gone: better twice than never
+        return False
+    return False

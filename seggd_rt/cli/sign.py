@@ -11,11 +11,13 @@ from typing import Annotated
 import typer
 
 from seggd_rt import terminal
+from seggd_rt.cli.strict_command import needs
 from seggd_rt.errors import OptionError
 
 _VARIABLE = "SEGGD_KEY_PASSPHRASE"
 
 
+@needs(force="key")
 def sign(
     bundle: Annotated[Path | None, typer.Argument(metavar="BUNDLE", help="The bundle's folder, NAME.seggd.")] = None,
     key: Annotated[

@@ -9,7 +9,7 @@ import typer
 
 from seggd_rt import terminal
 from seggd_rt.cli import options
-from seggd_rt.errors import OptionError
+from seggd_rt.cli.strict_command import needs
 from seggd_rt.wording import counted, some_of
 
 if TYPE_CHECKING:
@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from seggd_rt.provenance import CheckResult, Provenance
 
 
+@needs(
+    mask="bundle",
+    require_signature="bundle",
+    **dict.fromkeys(
+        ("real", "region", "noise", "axis", "segments", "threshold", "engine", "precision", "device", "threads"), "mask"
+    ),
+)
 def verify(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="An image that seggd-rt wrote.")],
     bundle: Annotated[
@@ -47,12 +54,6 @@ def verify(
     """
     from seggd_rt.verify import making_as_json, read_making
 
-    if mask is not None and bundle is None:
-        raise OptionError("drawing it again needs the bundle: seggd-rt verify FILE BUNDLE --mask MASK")
-    if bundle is None and require_signature is not None:
-        raise OptionError("--require-signature is about a bundle: give that too")
-    if mask is None and not (real is None and region is None and noise is None):
-        raise OptionError("real image, region and noise are for drawing it again: give --mask too")
     made = read_making(file)
     if as_json:
         terminal.result(making_as_json(made))

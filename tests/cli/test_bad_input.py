@@ -159,7 +159,7 @@ CASES = {
     "among the masks": Bad("generate tiny.seggd -m masks -o masks", "is an input"),
     "into the bundle": Bad("generate tiny.seggd -m mask.png -o tiny.seggd", "is the bundle's own folder"),
     "a file in the bundle": Bad("generate tiny.seggd -m mask.png -o tiny.seggd/i.npy", "is the bundle's own folder"),
-    "an output without a name": Bad("generate tiny.seggd -m mask.png -o ''", "the output has no name"),
+    "an output without a name": Bad("generate tiny.seggd -m mask.png -o ''", "--output is empty"),
     "the standard output": Bad("generate tiny.seggd -m mask.png -o -", "images cannot go to the standard output"),
     "an output that is no Unicode": Bad("generate tiny.seggd -m mask.png -o 'x\udcff/'", "x\\udcff is not Unicode"),
     "onto the noise": Bad("generate tiny.seggd -m mask.png --noise noise.npy -o noise.npy", "is an input"),
@@ -167,7 +167,7 @@ CASES = {
         "generate tiny.seggd -m mask.png --from r.npy -o r.npy", "is an input", save("r.npy", NOISE[0, 0] * 0)
     ),
     "a sweep into the bundle": Bad("sweep tiny.seggd -m mask.png -o tiny.seggd", "is the bundle's own folder"),
-    "a sweep of no name": Bad("sweep tiny.seggd -m mask.png -o ''", "has no name"),
+    "a sweep of no name": Bad("sweep tiny.seggd -m mask.png -o ''", "--output is empty"),
     "a file among the masks": Bad("generate tiny.seggd -m masks -o masks/out.npy", "lies among inputs"),
     # Bundles
     "no bundle": Bad("generate masks -m mask.png -o out/", "is not a bundle"),

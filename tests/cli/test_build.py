@@ -39,6 +39,11 @@ def one_error(*arguments: str | Path) -> str:
     return line
 
 
+def test_a_gpu_for_a_build_that_needs_none_is_refused() -> None:
+    said = one_error("build", TINY, *RTX, *FP32, "--device", "cuda:0")
+    assert "--device is cuda:0, and tensorrt-rtx builds this plan without a GPU: leave it out" in said
+
+
 @needs_rtx
 def test_builds_once_and_prints_where(tmp_path: Path) -> None:
     first = run_command("build", TINY, *RTX, *FP32, "--batch", "1:2:4")

@@ -367,10 +367,21 @@ def test_several_devices_fail_as_one(tiny_bundle: Path, masks: Path, tmp_path: P
     for extra, message in (
         (("--device", "cpu,gpu"), "no device 'gpu'"),
         (("--device", "cpu,cpu", "--shard=1/2"), "shard"),
+        (("--device", "cpu,,cpu"), "--device is cpu,,cpu; it must name devices"),
+        (("--device", "cpu,cpu", "--keep", "lung"), "there is no class 'lung'"),
     ):
         done = subprocess.run([*COMMAND, *map(str, arguments), *extra], capture_output=True, text=True)
         assert done.returncode == 2
-        assert message in done.stderr
+        (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert message in line
+
+
+def test_several_devices_warn_as_one(tiny_bundle: Path, golden_mask: NDArray[np.uint8], tmp_path: Path) -> None:
+    np.save(tmp_path / "masks.npy", np.stack([golden_mask, np.zeros_like(golden_mask)]))
+    arguments = ("generate", tiny_bundle, "-m", tmp_path / "masks.npy", "-o", tmp_path / "out", *ORT)
+    done = subprocess.run([*COMMAND, *map(str, arguments), "--device", "cpu,cpu"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("1 of 2 masks has no foreground") == 1
 
 
 def test_an_animation_ends_in_the_image(

@@ -137,9 +137,9 @@ def test_a_mask_is_found_in_its_folder(mask: Path, tmp_path: Path, golden_mask: 
         (["mask.png"], "carries no record of its making"),
         (["real.npy"], "carries no record of its making"),
         (["notes.txt"], "is no image of seggd-rt"),
-        (["mask.png", "--mask", "mask.png"], "needs the bundle"),
-        (["mask.png", str(TINY), "--real", "real.npy"], "give --mask too"),
-        (["mask.png", "--require-signature", "key.pub"], "--require-signature is about a bundle"),
+        (["mask.png", "--mask", "mask.png"], "--mask has no effect without BUNDLE"),
+        (["mask.png", str(TINY), "--real", "real.npy"], "--real has no effect without --mask"),
+        (["mask.png", "--require-signature", "key.pub"], "--require-signature has no effect without BUNDLE"),
         (["."], "is no image of seggd-rt: give one of the files in it"),
     ],
 )

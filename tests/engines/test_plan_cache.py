@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -147,6 +148,19 @@ def damage(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_a_build(
+    cache: PlanCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(*arguments: object, **options: object) -> None:
+        raise AssertionError("it was built")
+
+    monkeypatch.setattr(tensorrt_plans, "build_plan", build)
+    monkeypatch.setattr(Flavour, "load", lambda flavour: SimpleNamespace(version="1.0"))
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OutputError, match="cannot be written"):
+        find_or_build(cache, GRAPH, SHAPE, rtx(), folder=tmp_path / "file" / "plans")
 
 
 def repeat_key(record: Path) -> None:

@@ -1,0 +1,72 @@
+"""A command that takes every word of its command line, or says why not.
+
+An option that would be ignored is refused: one with an empty value, and one that has an effect only beside another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from typer.core import TyperCommand
+
+from seggd_rt.errors import OptionError
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def needs(**options: str | tuple[str, ...]) -> Callable[[_Function], _Function]:
+    """Declare, above a command's function, which parameters have an effect only beside another.
+
+    Parameters
+    ----------
+    options
+        The parameter's name, and the one that it needs, or several of which one is enough.
+    """
+
+    def declare(function: _Function) -> _Function:
+        function.__dict__["needs"] = {
+            name: (others,) if isinstance(others, str) else others for name, others in options.items()
+        }
+        return function
+
+    return declare
+
+
+class StrictCommand(TyperCommand):
+    """See the module; its function may be one that `needs` was put above."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Check what was given, then read it.
+
+        Raises
+        ------
+        OptionError
+            An option is empty, or lacks the one that it needs.
+        """
+        given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
+        if not given.get("help"):
+            self._check(given)
+        return super().parse_args(ctx, args)
+
+    def _check(self, given: Mapping[str, Any]) -> None:
+        names = {param.name: _shown(param) for param in self.params}
+        for name, value in given.items():
+            values = value if isinstance(value, list | tuple) else [value]
+            if any(isinstance(each, str) and not each.strip() for each in values):
+                raise OptionError(f"{names[name]} is empty: give a value, or leave it out")
+        for name, others in getattr(self.callback, "needs", {}).items():
+            if _is_given(given, name) and not any(_is_given(given, other) for other in others):
+                wanted = " or ".join(names[other] for other in others)
+                raise OptionError(f"{names[name]} has no effect without {wanted}: give that too, or leave it out")
+
+
+def _shown(param: Any) -> str:
+    """Return what a parameter is called in the help: "--mask", or "BUNDLE" of an argument."""
+    name: str = param.opts[0]
+    return name if name.startswith("-") else (param.metavar or name.upper()).strip("[]")
+
+
+def _is_given(given: Mapping[str, Any], name: str) -> bool:
+    """Say whether a parameter is on the command line: the parser lists arguments that are not there, too."""
+    return isinstance(given.get(name), str | bool | list | tuple)
