@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seggd_rt.atomic import write_file
+from seggd_rt.atomic import check_regular, write_file
 from seggd_rt.errors import BundleError, IntegrityError, ManifestError, MissingExtraError, OutputError
 from seggd_rt.limits import open_regular, read_file
 from seggd_rt.manifest import (
@@ -154,11 +154,19 @@ class Bundle:
         """
         self.verify()
         path, data = self.path / SIGNATURE, key.sign(self._manifest_bytes).to_json()
-        if not force and path.exists() and not _holds(path, data):
-            raise OutputError(f"{path} is another signature: replace it by --force")
+
+        def may_replace() -> None:
+            if not force and not _holds(path, data):
+                raise OutputError(f"{path} is another signature: replace it by --force")
+
+        check_regular(path)
+        if path.exists():
+            may_replace()
         try:
-            write_file(path, data)
+            write_file(path, data, may_replace=may_replace)
         except OutputError as error:
+            if error.__cause__ is None:
+                raise
             raise OutputError(f"{self.path} cannot be written to: sign a copy of it ({error.__cause__})") from error
         return path
 

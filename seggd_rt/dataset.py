@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import warnings
 from collections import abc, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,8 @@ from seggd_rt.errors import OptionError, RejectedError
 from seggd_rt.generator import Generator
 from seggd_rt.imaging.mark import MARK
 from seggd_rt.imaging.real import ResizedImageWarning, read_real
-from seggd_rt.output import check_ours
 from seggd_rt.plan import Item, Plan, Target
-from seggd_rt.records import ManifestFile, Record, record_making
+from seggd_rt.records import ManifestFile, Record, check_replaceable, record_making
 from seggd_rt.wording import counted, either
 
 _WRITERS = 2
@@ -110,17 +110,15 @@ def run(
     recorder = _Recorder(plan, generator, checking)
     drawn = Drawer(plan, generator, batch, on_progress, draw, checking)
     if not plan.output.is_folder:
-        return _into_file(plan, recorder, drawn(list(plan)))
+        recorder.check_replaceable(plan.output.path, list(plan), force=force)
+        return _into_file(plan, recorder, drawn(list(plan)), force=force)
     manifest, rejected = ManifestFile(plan.output.path), ManifestFile(plan.output.path, rejected=True)
+    for lines in (manifest, rejected):
+        lines.check()
     there = set[str]()
     for lines in (manifest, rejected):
         if lines.path.exists():
-            made = (
-                recorder.planned(item, plan.output.file_name(target.name), place)
-                for target in plan.targets()
-                for place, item in enumerate(target.items)
-            )
-            there |= lines.finished(made, force=force)
+            there |= lines.finished(planned_records(plan, generator, checking), force=force)
     if force:
         there.clear()
     missing = [target for target in plan.targets() if plan.output.file_name(target.name) not in there]
@@ -132,12 +130,19 @@ def run(
             FinishedImagesWarning,
             stacklevel=2,
         )
-    if not force:
-        for target in missing:
-            if (path := plan.output.path / plan.output.file_name(target.name)).is_file():
-                check_ours(path)  # as a run leaves it that is killed between an image and its record
+    for target in missing:  # such as a run leaves that is killed between an image and its record
+        path = plan.output.path / plan.output.file_name(target.name)
+        recorder.check_replaceable(path, target.items, force=force)
     images = drawn([item for target in missing for item in target.items])
-    return _into_folder(plan, recorder, images, manifest, rejected, missing)
+    return _into_folder(plan, recorder, images, manifest, rejected, missing, force=force)
+
+
+def planned_records(plan: Plan, generator: Generator, checking: Checking | None = None) -> Iterator[Record]:
+    """Yield the records that a plan's images are to have, in its order, before any is drawn."""
+    recorder = _Recorder(plan, generator, checking)
+    for target in plan.targets():
+        for place, item in enumerate(target.items):
+            yield recorder.planned(item, plan.output.file_name(target.name), place)
 
 
 def require_kept(folder: Path) -> None:
@@ -164,22 +169,29 @@ def _into_folder(
     manifest: ManifestFile,
     rejected: ManifestFile,
     missing: Sequence[Target],
+    *,
+    force: bool,
 ) -> Records:
     make_folder(plan.output.path)
     for lines in (manifest, rejected):
         lines.forget(plan.output.file_name(target.name) for target in missing)
     writing: deque[tuple[list[Record], Future[None]]] = deque()
+    write = partial(_write, plan, force=force)
     # A volume is large: no more of them wait than are written.
     waiting = 0 if plan.output.writer.holds_volume else 2 * _WRITERS
     refused = unusual = 0
 
-    def record_first() -> list[Record]:
-        records, written = writing.popleft()
+    def record(records: list[Record], written: Future[None]) -> None:
         written.result()
         manifest.append(records)
+
+    def first() -> list[Record]:
+        records, recorded = writing.popleft()
+        recorded.result()
         return records
 
-    with ThreadPoolExecutor(_WRITERS, "seggd-write") as writers:
+    # Lines are added by a thread of their own: an interrupt reaches the main thread, and never in the middle of that.
+    with ThreadPoolExecutor(1, "seggd-record") as recording, ThreadPoolExecutor(_WRITERS, "seggd-write") as writers:
         try:
             for target in missing:
                 made = [next(images) for _ in target.items]
@@ -187,19 +199,20 @@ def _into_folder(
                 records = [recorder.of(each, file, place) for place, each in enumerate(made)]
                 unusual += sum(each.result is not None and bool(each.result.outside) for each in made)
                 if recorder.is_rejected(records):
-                    rejected.append(records)
+                    recording.submit(rejected.append, records).result()
                     refused += len(records)
                     continue
                 pixels = [each.image for each in made]
-                writing.append((records, writers.submit(_write, plan, target, records, pixels)))
+                written = writers.submit(write, target, records, pixels)
+                writing.append((records, recording.submit(record, records, written)))
                 while writing and (writing[0][1].done() or len(writing) > waiting):
-                    yield from record_first()
+                    yield from first()
             while writing:
-                yield from record_first()
+                yield from first()
         finally:
             images.close()
             while writing:  # what is written, or as good as, is finished
-                record_first()
+                first()
     total = counted(sum(len(target.items) for target in missing), "image")
     if refused:
         warnings.warn(
@@ -217,18 +230,23 @@ def _into_folder(
         )
 
 
-def _write(plan: Plan, target: Target, records: Sequence[Record], images: Sequence[NDArray[np.float32]]) -> None:
-    path = plan.output.path / plan.output.file_name(target.name)
-    with plan.output.writer.create(path, plan.stack(target.items)) as file:
+def _write(
+    plan: Plan, target: Target, records: Sequence[Record], images: Sequence[NDArray[np.float32]], *, force: bool
+) -> None:
+    path, writer = plan.output.path / plan.output.file_name(target.name), plan.output.writer
+    # Another run may have written it since this one began.
+    may_replace = partial(check_replaceable, path, records, writer=writer, force=force)
+    with writer.create(path, plan.stack(target.items), may_replace) as file:
         for record, image in zip(records, images, strict=True):
             file.append(image, record.provenance)
 
 
-def _into_file(plan: Plan, recorder: _Recorder, images: abc.Iterator[Made]) -> Records:
+def _into_file(plan: Plan, recorder: _Recorder, images: abc.Iterator[Made], *, force: bool) -> Records:
     path, writer = plan.output.path, plan.output.writer
     make_folder(path.parent)
-    records = []
-    with writer.create(path, plan.stack(list(plan))) as file:
+    records: list[Record] = []
+    may_replace = partial(check_replaceable, path, records, writer=writer, force=force)
+    with writer.create(path, plan.stack(list(plan)), may_replace) as file:
         for place, made in enumerate(images):
             record = recorder.of(made, path.name, place)
             file.append(made.image, record.provenance)
@@ -251,6 +269,12 @@ class _Recorder:
     def planned(self, item: Item, file: str, place: int) -> Record:
         """Return the record that an image at a place of its file is to have."""
         return self._record(item, self._plan.label_map(item), file, place)
+
+    def check_replaceable(self, path: Path, items: Sequence[Item], *, force: bool) -> None:
+        """Check whether images may replace a file, if there is one: see `records.check_replaceable`."""
+        if path.exists():
+            planned = [self.planned(item, path.name, place) for place, item in enumerate(items)]
+            check_replaceable(path, planned, writer=self._plan.output.writer, force=force)
 
     def of(self, made: Made, file: str, place: int) -> Record:
         """Return the record of an image that is at a place of its file."""

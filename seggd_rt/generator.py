@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from seggd_engines.network import AnyNetwork, DeviceArray, EngineInfo, OnStep, R
 from seggd_rt.bundle import Bundle
 from seggd_rt.drawing import Drawing, HowToDraw
 from seggd_rt.errors import DataError, OptionError
-from seggd_rt.labels import OneHotWarning, looks_one_hot, one_hot_note
+from seggd_rt.labels import OneHotWarning, foreground_subsets, looks_one_hot, one_hot_note
 from seggd_rt.manifest import Manifest
 from seggd_rt.request import Inputs, agree, image_seeds, is_whole, listed_seeds, stack
 from seggd_rt.samplers import entry_rows, entry_step, keep_outside
@@ -366,8 +365,7 @@ class Generator:
         """
         if how.get("keep") is not None or how.get("drop") is not None:
             raise OptionError("sweep draws every subset of the classes: give neither keep nor drop")
-        names = [c.name for c in self.manifest.classes[1:]]
-        subsets = [some for size in range(len(names), 0, -1) for some in itertools.combinations(names, size)]
+        subsets = foreground_subsets(self.manifest.classes)
         images: dict[tuple[str, ...], NDArray[np.float32]] = {}
         for start in range(0, len(subsets), batch):
             chunk = subsets[start : start + batch]

@@ -8,6 +8,7 @@ zeroes its row, so its pixels become background: just what random mask ablation 
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
@@ -311,3 +312,9 @@ def _find_class(name: str, classes: Sequence[LabelClass]) -> LabelClass:
 
 def _listed(classes: Sequence[LabelClass]) -> str:
     return ", ".join(f"'{c.name}'" for c in classes)
+
+
+def foreground_subsets(classes: Sequence[LabelClass]) -> list[tuple[str, ...]]:
+    """Return the names of every non-empty subset of the foreground classes: all of them first, single ones last."""
+    names = [each.name for each in classes[1:]]
+    return [some for size in range(len(names), 0, -1) for some in itertools.combinations(names, size)]

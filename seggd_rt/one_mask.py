@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from seggd_rt.manifest import Manifest
 from seggd_rt.mask_checks import check_label_maps, checked, fitted
 from seggd_rt.output import Output, check_file
 from seggd_rt.provenance import Provenance
+from seggd_rt.records import check_replaceable
 
 
 @dataclass(frozen=True)
@@ -116,11 +118,20 @@ class OneMask:
             check_file(file, *inputs)
         return files
 
-    def write(self, files: Sequence[Path], images: Sequence[NDArray[np.float32]], made: Sequence[Provenance]) -> None:
+    def write(
+        self,
+        files: Sequence[Path],
+        images: Sequence[NDArray[np.float32]],
+        made: Sequence[Provenance],
+        *,
+        force: bool = False,
+    ) -> None:
         """Write images drawn from it, (H, W[, C]) float32 in [0, 1], to the files that `files` returned.
 
         Raises
         ------
+        OptionError
+            A file that is there was made with other settings, unless `force` says that it may be replaced.
         OutputError
             They cannot be written.
         """
@@ -128,7 +139,8 @@ class OneMask:
         all_images = list(zip(images, made, strict=True))
         for path in dict.fromkeys(files):
             here = [each for file, each in zip(files, all_images, strict=True) if file == path]
-            with require_writer(path).create(path, self._stack(len(here))) as file:
+            may_replace = partial(check_replaceable, path, [each for _, each in here], force=force)
+            with require_writer(path).create(path, self._stack(len(here)), may_replace) as file:
                 for pixels, each in here:
                     file.append(pixels, each)
 

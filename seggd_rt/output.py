@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from seggd_rt.atomic import check_name, check_writable
+from seggd_rt.atomic import check_output
 from seggd_rt.errors import DataError, OptionError, OutputError
 from seggd_rt.imaging.contract import Format, ImageWriter, LabelMapFile
 from seggd_rt.imaging.formats import WRITERS, require_writer, writer_like
+from seggd_rt.provenance import Provenance
 from seggd_rt.wording import printable
 
 
@@ -90,26 +91,24 @@ def check_file(path: Path, *inputs: Path) -> None:
     OutputError
         It cannot be written, or somebody else wrote the file that is there.
     """
-    check_name(path)
-    check_writable(path.parent)
+    check_output(path)
     if not path.exists():
         return
     if any(each.exists() and each.samefile(path) for each in inputs):
         raise OptionError(f"{path} is an input: give images another place with -o")
-    if path.is_file():
-        check_ours(path)
+    made_before(path, require_writer(path))
 
 
-def check_ours(path: Path) -> None:
-    """Refuse to replace a file that seggd-rt did not write.
+def made_before(path: Path, writer: ImageWriter) -> tuple[Provenance, ...]:
+    """Return how the images were made that are to be replaced.
 
     Raises
     ------
     OutputError
-        It carries no record of its making.
+        The file carries no such record: seggd-rt did not write it.
     """
     try:
-        require_writer(path).made(path)
+        return writer.made(path)
     except DataError as error:
         raise OutputError(f"{path} is there, and not of seggd-rt: remove it, or give another place with -o") from error
 

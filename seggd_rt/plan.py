@@ -16,7 +16,7 @@ from typing import Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from seggd_rt.atomic import check_name, check_writable
+from seggd_rt.atomic import check_name, check_regular, check_writable
 from seggd_rt.bundle import Bundle
 from seggd_rt.drawing import AblationWarning, Drawing, HowToDraw
 from seggd_rt.errors import DataError, OptionError
@@ -367,6 +367,7 @@ def plan_run(
         for each in plan.targets():
             path = target.path / target.file_name(each.name)
             check_name(path)
+            check_regular(path, folder=not target.writer.ending)
             if path.name in read:
                 raise OptionError(f"{path} is an input: give images another place with -o")
         check_writable(target.path)

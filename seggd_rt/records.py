@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 import seggd_rt
-from seggd_rt.atomic import unwritable, write_file
+from seggd_rt.atomic import append, check_output, unwritable, write_file
 from seggd_rt.errors import DataError, OptionError
 from seggd_rt.generator import Generator
+from seggd_rt.imaging.contract import ImageWriter
 from seggd_rt.imaging.fit import Fit
+from seggd_rt.imaging.formats import require_writer
 from seggd_rt.limits import open_regular
+from seggd_rt.locking import output_lock
+from seggd_rt.output import made_before
 from seggd_rt.plan import Settings
 from seggd_rt.provenance import Provenance
 from seggd_rt.strict_json import decode
+from seggd_rt.wording import counted
 
+_Line = TypeVar("_Line", bound=msgspec.Struct)
 MANIFEST = "manifest.jsonl"
 REJECTED = "rejected.jsonl"
 
@@ -61,7 +67,13 @@ class Record(Provenance, frozen=True, kw_only=True):
 
 _WHERE_THEN_HOW = sorted(Record.__struct_fields__, key=lambda name: name in Provenance.__struct_fields__)
 _FREE = ("file", "file_index", "version", "seed", "first_seed", "check")
-_SETTINGS = tuple(name for name in Record.__struct_fields__ if name not in _FREE)
+
+
+class _Image(msgspec.Struct, frozen=True):
+    """Of a record which image it is of."""
+
+    file: str
+    file_index: int | None = None
 
 
 def record_making(
@@ -121,6 +133,80 @@ def record_making(
     )
 
 
+def check_all_replaceable(files: Sequence[Path], made: Sequence[Provenance], *, force: bool = False) -> None:
+    """Check files that are there: see `check_replaceable`.
+
+    Parameters
+    ----------
+    files, made
+        The file of each image, which several may share, and how that image is made.
+    """
+    for path in dict.fromkeys(files):
+        if path.exists():
+            here = [each for file, each in zip(files, made, strict=True) if file == path]
+            check_replaceable(path, here, force=force)
+
+
+def check_replaceable(
+    path: Path, made: Sequence[Provenance], *, writer: ImageWriter | None = None, force: bool = False
+) -> None:
+    """Refuse to replace a file that seggd-rt did not write or, without `force`, that was made with other settings.
+
+    Parameters
+    ----------
+    path
+        A file of images, or a folder that is one.
+    made
+        How the new images are made, in the file's order.
+    writer
+        Of its format; that of the file's suffix if None.
+    force
+        Whether images of other settings may be replaced.
+
+    Raises
+    ------
+    OutputError
+        It carries no record of its making.
+    OptionError
+        It was made with other settings; the message names them.
+    """
+    before = made_before(path, require_writer(path) if writer is None else writer)
+    if not force:
+        require_all_same(path, before, made)
+
+
+def require_all_same(path: Path, before: Sequence[Provenance], made: Sequence[Provenance]) -> None:
+    """Raise OptionError where the images of a file were made with other settings than the new ones; name those."""
+    if len(before) != len(made):
+        raise OptionError(
+            f"{path} holds {counted(len(before), 'image')}, and this run draws {len(made)}: give another place with "
+            "-o, or replace it by --force"
+        )
+    for old, new in zip(before, made, strict=True):
+        require_same(path, old, new)
+
+
+def require_same(path: Path, before: Provenance, now: Provenance, *, place: str = "place") -> None:
+    """Raise OptionError where an image was made with other settings; two records of a manifest state more of them."""
+    kind = Record if isinstance(before, Record) and isinstance(now, Record) else Provenance
+    changed = [n for n in kind.__struct_fields__ if n not in _FREE and getattr(before, n) != getattr(now, n)]
+    if _planned_seed(before) != _planned_seed(now):
+        changed.append("seed")
+    if changed:
+        raise OptionError(
+            f"{path} was made with {_stated(before, changed)}, and this run has {_stated(now, changed)}: "
+            f"give another {place} with -o, or replace it by --force"
+        )
+
+
+def _planned_seed(made: Provenance) -> int:
+    return made.seed if made.first_seed is None else made.first_seed
+
+
+def _digest(line: bytes) -> bytes:
+    return hashlib.sha256(line).digest()[:16]
+
+
 def digest(array: NDArray[np.generic]) -> str:
     """Return the SHA-256 of an array's bytes, row after row."""
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
@@ -135,6 +221,18 @@ class ManifestFile:
     def __init__(self, folder: Path, *, rejected: bool = False) -> None:
         self.path = folder / (REJECTED if rejected else MANIFEST)
         self._has_files = not rejected
+        self._size, self._last = 0, b""
+        self._listed: dict[tuple[str, int | None], bytes] = {}
+
+    def check(self) -> None:
+        """Find out whether the file can be written.
+
+        Raises
+        ------
+        OutputError
+            It cannot, or is not a regular file.
+        """
+        check_output(self.path)
 
     def records(self) -> list[Record]:
         """Return the records; a last line that a killed process left unfinished is left out.
@@ -156,13 +254,11 @@ class ManifestFile:
         OutputError
             The file cannot be written.
         """
+        again = set(files)
         if not self.path.exists():
             return
-        again = set(files)
-        kept = b"".join(line + b"\n" for line, record in self._lines() if record.file not in again)
-        # Other shards of the run may be appending: where nothing is to be forgotten, nothing is written.
-        if len(kept) != self.path.stat().st_size:
-            write_file(self.path, kept)
+        with output_lock(self.path):  # other shards of the run may be adding lines
+            self._keep(lambda record: record.file not in again)
 
     def finished(self, records: Iterable[Record], *, force: bool = False) -> set[str]:
         """Return which files are there and were made as these records say.
@@ -182,33 +278,63 @@ class ManifestFile:
             if before is None or (self._has_files and not path.exists()):
                 lacking.add(record.file)
                 continue
-            changed = [name for name in _SETTINGS if getattr(before, name) != getattr(record, name)]
-            if (before.seed if before.first_seed is None else before.first_seed) != record.seed:
-                changed.append("seed")
-            if not changed:
+            if not force:
+                require_same(path, before, record, place="folder")
                 there.add(record.file)
-            elif not force:
-                raise OptionError(
-                    f"{path} was made with {_stated(before, changed)}, and this run has {_stated(record, changed)}: "
-                    "give another folder with -o, or replace such images by --force"
-                )
         return there - lacking
 
-    def append(self, records: Iterable[Record]) -> None:
+    def append(self, records: Sequence[Record]) -> None:
         """Add the records of a file, in one write, after it is complete.
+
+        Each image is listed once: where another run has drawn it too and listed it, that line gives way.
 
         Raises
         ------
+        DataError
+            See `records`.
         OutputError
-            It cannot be written.
+            The file cannot be written.
         """
-        lines = "".join(f"{record.to_json()}\n" for record in records).encode()
+        lines = {(record.file, record.file_index): record.to_json().encode() + b"\n" for record in records}
+        with output_lock(self.path):
+            self._catch_up()
+            new = {image: line for image, line in lines.items() if self._listed.get(image) != _digest(line)}
+            if not new.keys().isdisjoint(self._listed):
+                self._keep(lambda record: (record.file, record.file_index) not in new)
+            append(self.path, b"".join(new.values()))
+
+    def _catch_up(self) -> None:
+        """Take note of the lines that were added since the last call, and remove one that a killed process left."""
         try:
-            with self.path.open("ab", buffering=0) as file:
-                if file.write(lines) != len(lines):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            with open_regular(self.path) as file:
+                # The last line that is known: elsewhere now, if another process has rewritten the file.
+                file.seek(self._size - len(self._last))
+                data = file.read()
+                if not data.startswith(self._last):
+                    self._size, self._last, self._listed = 0, b"", {}
+                    file.seek(0)
+                    data = file.read()
+        except FileNotFoundError:
+            self._size, self._last, self._listed = 0, b"", {}
+            return
         except OSError as error:
             raise unwritable(self.path, error) from error
+        *lines, unfinished = data[len(self._last) :].split(b"\n")
+        for line in lines:
+            image = self._decoded(line, _Image)
+            self._size, self._last = self._size + len(line) + 1, line + b"\n"
+            self._listed[image.file, image.file_index] = _digest(self._last)
+        if unfinished:
+            try:
+                os.truncate(self.path, self._size)
+            except OSError as error:
+                raise unwritable(self.path, error) from error
+
+    def _keep(self, wanted: Callable[[Record], bool]) -> None:
+        """Write the file again with the lines alone that are wanted; its lock is held."""
+        kept = b"".join(line + b"\n" for line, record in self._lines() if wanted(record))
+        if len(kept) != self.path.stat().st_size:
+            write_file(self.path, kept, locked=True)
 
     def _lines(self) -> list[tuple[bytes, Record]]:
         """Return every finished line with what it says."""
@@ -221,16 +347,19 @@ class ManifestFile:
             raise DataError(f"{self.path} cannot be read ({error.strerror or error})") from error
         found = []
         for number, line in enumerate(lines[:-1], start=1):  # what follows the last line feed is not finished
-            try:
-                found.append((line, decode(line, Record)))
-            except msgspec.DecodeError as error:
-                raise DataError(
-                    f"{self.path}, line {number}, is no record of seggd-rt ({error}): write to another folder"
-                ) from error
+            found.append((line, self._decoded(line, Record, f", line {number},")))
         return found
 
+    def _decoded(self, line: bytes, kind: type[_Line], where: str = "") -> _Line:
+        try:
+            return decode(line, kind)
+        except msgspec.DecodeError as error:
+            raise DataError(
+                f"{self.path}{where} is no record of seggd-rt ({error}): write to another folder"
+            ) from error
 
-def _stated(record: Record, names: Iterable[str]) -> str:
+
+def _stated(record: Provenance, names: Iterable[str]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {_short(getattr(record, name))}" for name in names)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,9 @@ import numpy as np
 import platformdirs
 
 from seggd_engines.network import EngineInfo, Run, Session
+from seggd_rt.atomic import make_folder, write_file
 from seggd_rt.bundle import Bundle
-from seggd_rt.errors import EngineCheckError
+from seggd_rt.errors import EngineCheckError, OutputError
 from seggd_rt.labels import encode, encode_table
 from seggd_rt.precision import PARITY_LIMIT, ROW_LIMIT, Precision, psnr_db, relative_errors
 from seggd_rt.samplers import Sampler, sampler_rows
@@ -142,15 +142,9 @@ class SelfCheck:
     def _keep(self, info: EngineInfo, kind: str, outcome: Outcome) -> Outcome:
         path = self._path(info, kind)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-                new = Path(folder, path.name)
-                new.write_text(json.dumps(msgspec.to_builtins(outcome)))
-                new.replace(path)
-        except OSError as error:
-            message = (
-                f"the engine's check cannot be kept in {path.parent} ({error.strerror or error}): it is made again at "
-                "the next start"
-            )
+            make_folder(path.parent)
+            write_file(path, json.dumps(msgspec.to_builtins(outcome)).encode())
+        except OutputError as error:
+            message = f"the engine's check cannot be kept ({error}): it is made again at the next start"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
         return outcome

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import stat
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -16,6 +19,8 @@ import pytest
 from seggd_rt.atomic import (
     NewFile,
     NewFolder,
+    append,
+    check_output,
     check_writable,
     make_folder,
     remove_partial_files,
@@ -23,6 +28,60 @@ from seggd_rt.atomic import (
     write_new_file,
 )
 from seggd_rt.errors import OutputError
+
+WRITER = """
+import sys
+from pathlib import Path
+from seggd_rt.atomic import NewFile, NewFolder, write_file
+path, name = Path(sys.argv[1]), sys.argv[2]
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+WRITE_FILES = f"{WRITER}for _ in range(20): write_file(path, name.encode() * 200_000)"
+WRITE_FOLDERS = f"""{WRITER}
+for _ in range(10):
+    with NewFolder(path, lambda file: True) as folder:
+        for number in range(3):
+            folder.write(f"{{number}}", name.encode() * 1000)
+"""
+HOLD_OPEN = f"""{WRITER}
+with NewFile(path) as file:
+    file.write(name.encode())
+    file.flush()
+    print("open", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@contextmanager
+def writers(script: str, path: Path, names: str) -> Iterator[list[subprocess.Popen[str]]]:
+    """Start a process for each letter, which gets past its first `readline` at the same time as the others."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(path), name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for name in names
+    ]
+    try:
+        assert all(said(process) == "ready" for process in processes)
+        for process in processes:
+            go_on(process)
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def go_on(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
 
 
 @contextmanager
@@ -172,6 +231,125 @@ def test_partial_files_may_be_removed_from_another_thread(tmp_path: Path) -> Non
     assert (tmp_path / "done").read_bytes() == b"whole"
 
 
+def test_a_file_that_several_processes_write_at_once_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with writers(WRITE_FILES, path, "abcde") as processes:
+        while any(process.poll() is None for process in processes):
+            if path.exists():
+                data = path.read_bytes()
+                assert data == data[:1] * 200_000
+        assert [process.returncode for process in processes] == [0] * 5
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_several_processes_write_at_once_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    with writers(WRITE_FOLDERS, path, "abcd") as processes:
+        assert [process.wait(60) for process in processes] == [0] * 4
+    assert list(tmp_path.iterdir()) == [path]
+    files = [file.read_bytes() for file in path.iterdir()]
+    assert files == [files[0][:1] * 1000] * 3
+
+
+def test_only_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with writers(HOLD_OPEN, path, "abc") as processes:
+        assert [said(process) for process in processes] == ["open"] * 3
+        assert len(list(tmp_path.iterdir())) == 3
+        for process in processes[:2]:
+            process.kill()
+            process.wait()
+        write_file(path, b"new")
+        assert path.read_bytes() == b"new"
+        assert len(list(tmp_path.iterdir())) == 2  # the live writer's part stays
+        go_on(processes[2])
+        assert processes[2].wait(60) == 0
+    assert (list(tmp_path.iterdir()), path.read_bytes()) == ([path], b"c")
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "pipe", "folder"])
+def test_nothing_but_a_regular_file_is_replaced(kind: str, tmp_path: Path) -> None:
+    path, victim = tmp_path / "out", tmp_path / "victim"
+    victim.write_bytes(b"safe")
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(victim if kind == "link" else tmp_path / "nowhere")
+    before = path.lstat()
+    for use in (lambda: write_file(path, b"new"), lambda: append(path, b"new"), lambda: check_output(path)):
+        with pytest.raises(
+            OutputError, match=r"^\S*out cannot be written \(it is a (link|pipe|folder)\): choose another"
+        ):
+            use()
+    after = path.lstat()
+    assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
+    assert victim.read_bytes() == b"safe"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["out", "victim"]
+
+
+def test_a_device_is_not_replaced() -> None:
+    before = Path(os.devnull).lstat()
+    for use in (write_file, append):
+        with pytest.raises(OutputError, match=r"^\S*null cannot be written \(it is a device\)"):
+            use(Path(os.devnull), b"new")
+    assert Path(os.devnull).lstat().st_rdev == before.st_rdev
+
+
+def test_a_link_to_the_folder_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    write_file(tmp_path / "link" / "file", b"new")
+    assert (tmp_path / "real" / "file").read_bytes() == b"new"
+
+
+def test_a_file_system_without_locks_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", fail)
+    with pytest.raises(OutputError, match=r"file cannot be written .*No locks available"):
+        write_file(tmp_path / "file", b"new")
+    with pytest.raises(OutputError, match=r"folder cannot be written .*No locks available"):  # noqa: SIM117
+        with NewFolder(tmp_path / "folder", ends_in_x) as folder:
+            folder.write("a.x", b"1")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_there_may_be_kept(tmp_path: Path) -> None:
+    def keep() -> None:
+        raise OutputError("it stays")
+
+    write_file(tmp_path / "file", b"old", may_replace=keep)  # there is none to be kept
+    with pytest.raises(OutputError, match=r"^it stays"):
+        write_file(tmp_path / "file", b"new", may_replace=keep)
+    with NewFolder(tmp_path / "folder", ends_in_x, may_replace=keep) as folder:
+        folder.write("a.x", b"1")
+    with pytest.raises(OutputError, match=r"^it stays"), NewFolder(tmp_path / "folder", ends_in_x, may_replace=keep):
+        pass
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["file", "folder", "folder/a.x"]
+    assert (tmp_path / "file").read_bytes() == b"old"
+
+
+def test_a_file_beside_takes_its_place_with_the_other(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), NewFile(tmp_path / "a") as file:
+        file.write(b"1")
+        file.write_beside(tmp_path / "a.json", b"2")
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
+    with NewFile(tmp_path / "a") as file:
+        file.write_beside(tmp_path / "a.json", b"2")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"", "a.json": b"2"}
+
+
+def test_what_is_appended_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    append(tmp_path / "log", b"123456")
+    with file_size_limit(10), pytest.raises(OutputError, match="log cannot be written"):
+        append(tmp_path / "log", b"7890abc")
+    assert (tmp_path / "log").read_bytes() == b"123456"
+
+
 def ends_in_x(path: Path) -> bool:
     return path.suffix == ".x"
 
@@ -180,7 +358,7 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     with NewFolder(tmp_path / "new", ends_in_x) as folder:
         assert not list(tmp_path.iterdir())
         folder.write("a.x", b"1")
-        assert [path.name for path in tmp_path.iterdir()] == [".new.part"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".new.lock", ".new.part"]
     assert (tmp_path / "new" / "a.x").read_bytes() == b"1"
     with pytest.raises(KeyboardInterrupt), NewFolder(tmp_path / "new", ends_in_x) as folder:
         folder.write("b.x", b"2")

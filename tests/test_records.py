@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -154,3 +156,78 @@ def test_a_manifest_that_cannot_be_written(tmp_path: Path) -> None:
         ManifestFile(tmp_path).append([RECORD])
     with pytest.raises(DataError, match="cannot be read"):
         ManifestFile(tmp_path).records()
+
+
+def test_an_image_is_listed_once_though_two_runs_drew_it(tmp_path: Path) -> None:
+    one, other = ManifestFile(tmp_path), ManifestFile(tmp_path)
+    one.append([RECORD])
+    other.append([RECORD])
+    assert one.records() == [RECORD]
+    later = [replace(RECORD, file="b.png"), replace(RECORD, steps=9), replace(RECORD, file="c.png")]
+    other.append([later[0]])
+    other.append([later[1]])  # in place of its first line: the file is written anew
+    one.append([later[2]])
+    one.append([later[0]])
+    assert one.records() == other.records() == later
+
+
+def test_a_line_that_a_killed_run_left_unfinished_spoils_no_other(tmp_path: Path) -> None:
+    one, other = ManifestFile(tmp_path), ManifestFile(tmp_path)
+    one.append([RECORD])
+    with one.path.open("a") as file:
+        file.write(RECORD.to_json()[:40])
+    other.append([replace(RECORD, file="b.png")])
+    one.append([replace(RECORD, file="c.png")])
+    assert [record.file for record in one.records()] == ["a_7.png", "b.png", "c.png"]
+
+
+def test_forgetting_loses_no_line_that_another_process_adds(tmp_path: Path) -> None:
+    script = """
+import sys
+from pathlib import Path
+from seggd_rt.records import ManifestFile
+from seggd_rt.strict_json import decode
+from seggd_rt.records import Record
+from msgspec.structs import replace
+lines, record = ManifestFile(Path(sys.argv[1])), decode(sys.argv[3], Record)
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(25):
+    lines.append([replace(record, file=f"{sys.argv[2]}{number}.png")])
+    lines.append([replace(record, file=f"{sys.argv[2]}-lost.png")])
+    lines.forget([f"{sys.argv[2]}-lost.png"])
+"""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path), name, RECORD.to_json()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name in "abc"
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        process.stdout.readline()
+    for process in processes:
+        process.communicate("\n")
+    assert [process.returncode for process in processes] == [0] * 3
+    listed = [record.file for record in ManifestFile(tmp_path).records()]
+    assert sorted(listed) == sorted(f"{name}{number}.png" for name in "abc" for number in range(25))
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.jsonl"]
+
+
+def test_a_manifest_that_is_a_link_is_not_written(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    victim, manifest = tmp_path / "victim", ManifestFile(tmp_path / "out")
+    manifest.path.symlink_to(victim)
+    for there in (False, True):
+        if there:
+            victim.write_text(f"{RECORD.to_json()}\n")
+        for use in (manifest.check, lambda: manifest.append([replace(RECORD, file="b.png")])):
+            with pytest.raises(OutputError, match=r"manifest.jsonl cannot be written \(it is a link\)"):
+                use()
+        assert victim.exists() == there
+    with pytest.raises(OutputError, match="it is a link"):
+        manifest.forget(["a_7.png"])
+    assert victim.read_text() == f"{RECORD.to_json()}\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 _SOURCES = (ROOT, ROOT / "engines", ROOT / "export", ROOT / "training")
-_NEEDED = ("numpy", "msgspec", "platformdirs", "rich", "torch", "diffusers")
+_NEEDED = ("filelock", "numpy", "msgspec", "platformdirs", "rich", "torch", "diffusers")
 _ABSOLUTE = re.compile(r"(?<![\w.:/~-])/(?:[\w.+@~-]+/)+([\w.+@~-]+)")
 
 

@@ -23,7 +23,6 @@ import platformdirs
 from seggd_engines.plan_key import SCHEMA, PlanKey, PlanRecord
 from seggd_rt.atomic import NewFile, make_folder, write_file
 from seggd_rt.errors import DataError, EngineError, OutputError
-from seggd_rt.optional import require
 from seggd_rt.strict_json import decode
 
 SUFFIX = ".plan"
@@ -198,12 +197,13 @@ class PlanCache:
         OutputError
             The folder cannot be written.
         """
-        filelock = require("filelock", extra="tensorrt-rtx", feature="the cache of plans")
-        lock = filelock.FileLock(self._ready() / f"{name}.lock")
+        from filelock import FileLock, Timeout  # slow to import
+
+        lock = FileLock(self._ready() / f"{name}.lock")
         try:
             try:
                 lock.acquire(timeout=0)
-            except filelock.Timeout:
+            except Timeout:
                 on_wait()
                 lock.acquire()
         except OSError as error:

@@ -11,20 +11,19 @@ trainer's `resume.pt`. Files are replaced whole: a reader never meets half of on
 
 from __future__ import annotations
 
-import os
 import pickle
 import re
 import struct
-import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import msgspec
 import torch
 
+from seggd_rt.atomic import NewFile, make_folder
 from seggd_rt.errors import CheckpointError, OutputError
 from seggd_rt.labels import LabelClass, MaskEncoding, check_classes, mask_channels
 from seggd_rt.schedule import NoiseSchedule
@@ -194,31 +193,22 @@ def load_weights_only(path: Path) -> Any:
 
 
 def save_atomically(content: object, path: Path) -> None:
-    """`torch.save` to a temporary file in the same folder, flush it to disk, and rename it to `path`.
+    """Write a file of `torch.save`, flushed to the disk, that appears whole or not at all.
 
     Raises
     ------
     OutputError
         The file cannot be written; nothing is left behind.
     """
+    make_folder(path.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)  # mkstemp makes files that only their owner reads
-        temporary.replace(path)
+        with NewFile(path, sync=True) as file:
+            torch.save(content, cast("IO[bytes]", file))  # it writes and flushes, no more
+    except OutputError:
+        raise
     except (OSError, RuntimeError) as error:  # RuntimeError: torch's writer, when the disk is full
-        reason = getattr(error, "strerror", None) or "torch could not write it"  # their own words name the temporary
+        reason = getattr(error, "strerror", None) or "torch could not write it"
         raise OutputError(f"{path} cannot be written whole ({reason}): is the disk full?") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _check_state(path: Path, key: str, state: object) -> StateDict | None:

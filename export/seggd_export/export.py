@@ -38,6 +38,7 @@ from seggd_rt.atomic import unwritable
 from seggd_rt.bundle import file_ref
 from seggd_rt.errors import ExportError, OptionError, OutputError
 from seggd_rt.labels import MaskEncoding, encode_table
+from seggd_rt.locking import output_lock
 from seggd_rt.manifest import (
     MANIFEST,
     SAMPLER_EXTENSION,
@@ -423,6 +424,8 @@ def _check_graph(path: Path) -> None:
 
 def _check_target(target: Path, force: bool) -> None:
     """Refuse to replace what is there, unless it is a bundle and may be."""
+    if target.is_symlink():
+        raise OutputError(f"{target} is a link: choose another name by -o")
     if not target.exists():
         return
     if not (target / MANIFEST).is_file():
@@ -439,8 +442,9 @@ def _written_whole(target: Path, force: bool) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir()
         yield folder
-        _check_target(target, force)
-        _replace(folder, target)
+        with output_lock(target):
+            _check_target(target, force)
+            _replace(folder, target)
     except OutputError:
         raise
     except OSError as error:

@@ -22,14 +22,13 @@ def card(
     require_signature: RequireSignature = None,
 ) -> None:
     """Verify a bundle and write its model card: one page that needs no other file, no network and no scripts."""
-    from seggd_rt.atomic import check_name, check_writable, make_folder, write_file
+    from seggd_rt.atomic import check_output, make_folder, write_file
     from seggd_rt.bundle import Bundle
     from seggd_rt.card import render_card
 
     if output.suffix.lower() not in (".html", ".htm"):
         raise OptionError(f"{output} must end in .html")
-    check_name(output)
-    check_writable(output.parent)
+    check_output(output)
     page = render_card(Bundle.open(bundle, require_signature=require_signature), report)
     make_folder(output.parent)
     write_file(output, page)

@@ -6,6 +6,7 @@ import sys
 import time
 from collections import deque
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -113,12 +114,12 @@ def generate(
     A folder gets a file an image, or a volume, named after label map and seed, and manifest.jsonl with how each was
     made. A run that is started again draws what is missing.
     """
-    from seggd_rt.atomic import check_name, check_writable, make_folder, write_file
+    from seggd_rt.atomic import check_output, make_folder, write_file
     from seggd_rt.batches import Checking
-    from seggd_rt.cli.live_image import LiveImage, draw_watched, gif_bytes
+    from seggd_rt.cli.live_image import LiveImage, check_gif_replaceable, draw_watched, gif_bytes
     from seggd_rt.cli.run_progress import RunProgress
     from seggd_rt.cli.several_devices import run_on_each
-    from seggd_rt.dataset import require_kept
+    from seggd_rt.dataset import planned_records, require_kept
     from seggd_rt.loading import load_bundle
     from seggd_rt.output_check import OutputCheck
     from seggd_rt.plan import SliceNoise, plan_run
@@ -166,12 +167,13 @@ def generate(
     if gif is not None and gif.suffix.lower() != ".gif":
         raise OptionError(f"{gif} must end in .gif")
     if gif is not None:
-        check_name(gif)
-        check_writable(gif.parent)
+        check_output(gif)
     checking = None
     if check:
         checking = Checking(OutputCheck.open(plan.bundle, threads=threads), min_dice=min_dice, retries=retries)
     with load_bundle(plan.bundle, engine=engine, precision=precision, device=device, threads=threads) as generator:
+        if gif is not None and gif.exists():
+            check_gif_replaceable(gif, list(planned_records(plan, generator, checking)), force=force)
         if gif is not None or preview:
             terminal.say(describe(generator.engine))
             with LiveImage(preview) as live, RunProgress(len(plan), hidden=live.can_show) as progress:
@@ -183,7 +185,9 @@ def generate(
                 raise OptionError(f"the image is there already, so {gif} has nothing to show: --force draws it again")
             if gif is not None:
                 make_folder(gif.parent)
-                write_file(gif, gif_bytes(live.frames, dump([record.provenance for record in drawn])))
+                made = [record.provenance for record in drawn]
+                may_replace = partial(check_gif_replaceable, gif, made, force=force)
+                write_file(gif, gif_bytes(live.frames, dump(made)), may_replace=may_replace)
             return
         with RunProgress(len(plan)) as progress:
             progress.say(describe(generator.engine))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,6 +43,7 @@ def inpaint(
     device: options.DeviceName = "auto",
     threads: options.Threads = None,
     require_signature: options.RequireSignature = None,
+    force: options.Force = False,
 ) -> None:
     """Draw a region of a real image anew, so that the whole follows a label map; outside it nothing changes."""
     from seggd_rt.atomic import make_folder, write_file
@@ -53,7 +55,7 @@ def inpaint(
     from seggd_rt.one_mask import OneMask
     from seggd_rt.output import check_apart, grid_file
     from seggd_rt.plan import Settings
-    from seggd_rt.records import record_making
+    from seggd_rt.records import check_all_replaceable, check_replaceable, record_making
 
     check_apart(Path(output), bundle, mask, real, region)
     # All that is read is read before an engine is made ready, which takes longer.
@@ -75,7 +77,6 @@ def inpaint(
             "keep": options.names(keep),
             "drop": options.names(drop),
         }
-        drawn = generator.inpaint(image, where, one.label_map, seed=seed, **how)
         settings = Settings.resolve(generator.manifest, how)
         made = record_making(
             generator,
@@ -87,6 +88,8 @@ def inpaint(
             region=where,
             region_classes=inside,
         )
+        check_all_replaceable(files, [made], force=force)
+        drawn = generator.inpaint(image, where, one.label_map, seed=seed, **how)
         if grid:
             classes = generator.manifest.classes
             cells = [
@@ -96,7 +99,9 @@ def inpaint(
                 ("drawn anew", rgb(drawn)),
             ]
             make_folder(files[0].parent)
-            write_file(files[0], png_bytes(render_titled(cells, columns=len(cells), legend=classes), [made]))
+            may_replace = partial(check_replaceable, files[0], [made], force=force)
+            page = png_bytes(render_titled(cells, columns=len(cells), legend=classes), [made])
+            write_file(files[0], page, may_replace=may_replace)
         else:
-            one.write(files, [drawn], [made])
+            one.write(files, [drawn], [made], force=force)
     terminal.result(str(files[0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,6 +48,7 @@ def interpolate(
     device: options.DeviceName = "auto",
     threads: options.Threads = None,
     require_signature: options.RequireSignature = None,
+    force: options.Force = False,
 ) -> None:
     """Draw images that resemble a real one, as much as the weight says, and follow a label map."""
     from seggd_rt.atomic import make_folder, write_file
@@ -58,7 +60,7 @@ def interpolate(
     from seggd_rt.one_mask import OneMask
     from seggd_rt.output import check_apart, grid_file, is_folder
     from seggd_rt.plan import Settings
-    from seggd_rt.records import record_making
+    from seggd_rt.records import check_all_replaceable, check_replaceable, record_making
 
     weights = _weights(weight)
     if not 0 < at <= 1:
@@ -82,16 +84,6 @@ def interpolate(
         how: HowToDraw = {"steps": steps, "eta": eta, "sampler": sampler, "spacing": spacing}
         first: HowToDraw = {**how, "keep": options.names(keep), "drop": options.names(drop)}
         then: HowToDraw = {"keep": options.names(then_keep), "drop": options.names(then_drop)}
-        images = generator.interpolate(
-            one.label_map,
-            image,
-            weight=weights,
-            at=at,
-            seed=seed,
-            then_keep=then["keep"],
-            then_drop=then["drop"],
-            **first,
-        )
         settings = Settings.resolve(generator.manifest, first)
         then_classes = (
             None if then == {"keep": None, "drop": None} else Settings.resolve(generator.manifest, then).classes
@@ -110,14 +102,27 @@ def interpolate(
             )
             for value in weights
         ]
+        check_all_replaceable(files * len(made) if grid else files, made, force=force)
+        images = generator.interpolate(
+            one.label_map,
+            image,
+            weight=weights,
+            at=at,
+            seed=seed,
+            then_keep=then["keep"],
+            then_drop=then["drop"],
+            **first,
+        )
         if grid:
             classes = generator.manifest.classes
             cells = [("mask", colorize(one.label_map, classes)), ("real", rgb(image))]
             cells += [(f"weight {value:g}", rgb(drawn)) for value, drawn in zip(weights, images, strict=True)]
             make_folder(files[0].parent)
-            write_file(files[0], png_bytes(render_titled(cells, columns=len(cells), legend=classes), made))
+            may_replace = partial(check_replaceable, files[0], made, force=force)
+            page = png_bytes(render_titled(cells, columns=len(cells), legend=classes), made)
+            write_file(files[0], page, may_replace=may_replace)
         else:
-            one.write(files, list(images), made)
+            one.write(files, list(images), made, force=force)
     for path in dict.fromkeys(files):
         terminal.result(str(path))
 

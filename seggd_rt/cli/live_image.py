@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 
 import numpy as np
@@ -16,9 +18,13 @@ from seggd_engines.network import OnStep, Step
 from seggd_rt import terminal
 from seggd_rt.batches import Draw, Images, Maps, Starts, settings_of
 from seggd_rt.drawing import HowToDraw
+from seggd_rt.errors import DataError, OutputError
 from seggd_rt.generator import Generator, Preview
 from seggd_rt.imaging.grid import rgb
+from seggd_rt.limits import open_regular
 from seggd_rt.plan import Item, Plan
+from seggd_rt.provenance import Provenance, parse
+from seggd_rt.records import require_all_same
 
 _WIDEST = 64
 """Columns a picture takes at most."""
@@ -114,3 +120,22 @@ def gif_bytes(frames: list[NDArray[np.float32]], comment: bytes = b"") -> bytes:
         comment=comment,
     )
     return data.getvalue()
+
+
+def check_gif_replaceable(path: Path, made: Sequence[Provenance], *, force: bool) -> None:
+    """Refuse to replace what is no animation of seggd-rt or, without `force`, one made with other settings.
+
+    Raises
+    ------
+    OutputError
+        The file carries no record of its making.
+    OptionError
+        It was made with other settings.
+    """
+    try:
+        with open_regular(path) as file, Image.open(file, formats=["GIF"]) as animation:
+            before = parse(bytes(animation.info.get("comment", b"")), str(path))
+    except (OSError, SyntaxError, ValueError, LookupError, TypeError, EOFError, struct.error, DataError) as error:
+        raise OutputError(f"{path} is there, and not of seggd-rt: remove it, or give another place") from error
+    if not force:
+        require_all_same(path, before, made)

@@ -45,6 +45,7 @@ RequireSignature = Annotated[
         help="Refuse a bundle that this Ed25519 public key did not sign, or that was changed since.",
     ),
 ]
+Force = Annotated[bool, typer.Option("--force", help="Replace images made with other settings.")]
 Batch = Annotated[int, typer.Option(help="Images drawn at a time; they are the same with any.")]
 
 AxisName = Annotated[

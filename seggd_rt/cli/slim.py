@@ -19,11 +19,14 @@ def slim(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
     """Keep only the weights that sample best, the moving average where there is one, in float16."""
+    from seggd_rt.atomic import check_output
+
     require("torch", extra="export", feature="seggd-rt slim")
     from seggd_export.checkpoint import Checkpoint
 
     if output.exists() and checkpoint.exists() and output.samefile(checkpoint):
         raise OptionError(f"{output} is the checkpoint itself: give another file with -o")
+    check_output(output)
     if output.exists() and not force:
         raise OutputError(f"{output} exists: give another file with -o, or replace it by --force")
     Checkpoint.load(checkpoint).slim(half=half).save(output)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,9 @@ import typer
 
 from seggd_rt import terminal
 from seggd_rt.cli import options
-from seggd_rt.errors import OptionError
+from seggd_rt.errors import OptionError, OutputError
+from seggd_rt.limits import read_file
+from seggd_rt.strict_json import decode
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from seggd_rt.provenance import Provenance
 
 _COLUMNS = 4
+_LONGEST_LIST = 1 << 26
+"""Bytes of the list of classes beside the images."""
 
 
 def sweep(
@@ -47,19 +52,21 @@ def sweep(
     threads: options.Threads = None,
     require_signature: options.RequireSignature = None,
     batch: options.Batch = 4,
+    force: options.Force = False,
 ) -> None:
     """Draw one image for every non-empty subset of the classes, all from the same noise.
 
     Beside them lies a .json with the classes of each image.
     """
-    from seggd_rt.atomic import make_folder, write_file
+    from seggd_rt.atomic import check_output, make_folder, write_file
     from seggd_rt.bundle import Bundle
     from seggd_rt.cli.generate import describe
+    from seggd_rt.labels import foreground_subsets
     from seggd_rt.loading import load_bundle
     from seggd_rt.one_mask import OneMask
     from seggd_rt.output import check_apart, grid_file, is_folder
     from seggd_rt.plan import Settings
-    from seggd_rt.records import record_making
+    from seggd_rt.records import check_all_replaceable, check_replaceable, record_making
 
     to_folder = is_folder(output)
     grid = not to_folder and Path(output).suffix.lower() == ".png"
@@ -76,6 +83,8 @@ def sweep(
     numbers = [f"{number:0{len(str(subsets))}}" for number in range(1, subsets + 1)]
     names = [f"{one.name}_{number}" for number in numbers]
     files = [grid_file(output)] if grid else one.files(output, names, format_wanted)
+    beside = files[0].with_name(f"{one.name}.json") if to_folder else files[0].with_suffix(".json")
+    check_output(beside)
     with load_bundle(opened, engine=engine, precision=precision, device=device, threads=threads) as generator:
         terminal.say(describe(generator.engine))
         shown = len(set(one.label_map.ravel().tolist()) - {0})
@@ -85,29 +94,46 @@ def sweep(
                 f"{1 << shown} different masks, one of them empty"
             )
         how: HowToDraw = {"steps": steps, "eta": eta, "sampler": sampler, "spacing": spacing}
-        images = generator.sweep(one.label_map, seed=seed, batch=batch, **how)
         settings = Settings.resolve(generator.manifest, how)
+        kept_each = foreground_subsets(generator.manifest.classes)
         made = [
             record_making(generator, settings, one.label_map, seed=seed, classes=kept, fit=reading.fit)
-            for kept in images
+            for kept in kept_each
         ]
-        if grid:
-            make_folder(files[0].parent)
-            write_file(files[0], _grid(generator, one.label_map, images, made))
-        else:
-            one.write(files, list(images.values()), made)
         about = {
             "bundle": generator.bundle.sha256,
             "mask": mask.name,
             "seed": seed,
             "engine": generator.engine.engine,
             "precision": generator.engine.precision,
-            "classes": [list(kept) for kept in images],
+            "classes": [list(kept) for kept in kept_each],
         }
-    beside = files[0].with_name(f"{one.name}.json") if to_folder else files[0].with_suffix(".json")
-    write_file(beside, (json.dumps(about, indent=2) + "\n").encode())
+        may_replace_list = partial(_check_list, beside, about, force=force)
+        if beside.exists():
+            may_replace_list()
+        check_all_replaceable(files * len(made) if grid else files, made, force=force)
+        images = generator.sweep(one.label_map, seed=seed, batch=batch, **how)
+        if grid:
+            make_folder(files[0].parent)
+            may_replace = partial(check_replaceable, files[0], made, force=force)
+            write_file(files[0], _grid(generator, one.label_map, images, made), may_replace=may_replace)
+        else:
+            one.write(files, list(images.values()), made, force=force)
+    write_file(beside, (json.dumps(about, indent=2) + "\n").encode(), may_replace=may_replace_list)
     for path in (*dict.fromkeys(files), beside):
         terminal.result(str(path))
+
+
+def _check_list(path: Path, about: dict[str, object], *, force: bool) -> None:
+    """Refuse to replace a list of classes that seggd-rt did not write or, without `force`, that is of another sweep."""
+    try:
+        before = decode(read_file(path, _LONGEST_LIST))
+    except (OSError, ValueError):
+        before = None
+    if not isinstance(before, dict) or before.keys() != about.keys():
+        raise OutputError(f"{path} is there, and not of seggd-rt: remove it, or give another place with -o")
+    if before != about and not force:
+        raise OptionError(f"{path} is of another sweep: give another place with -o, or replace it by --force")
 
 
 def _grid(

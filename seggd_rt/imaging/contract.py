@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from seggd_rt.atomic import MayReplace
 from seggd_rt.errors import DataError, LabelMapError
 from seggd_rt.imaging.fit import Fit, Window
 from seggd_rt.imaging.geometry import Axis, Geometry
@@ -271,8 +272,13 @@ class ImageWriter(Protocol):
             It cannot; the message names a format that can.
         """
 
-    def create(self, path: Path, stack: ImageStack) -> AbstractContextManager[ImageFile]:
-        """Start a file that appears at `path` when the context ends, and not at all if an error ends it."""
+    def create(
+        self, path: Path, stack: ImageStack, may_replace: MayReplace | None = None
+    ) -> AbstractContextManager[ImageFile]:
+        """Start a file that appears at `path` when the context ends, and not at all if an error ends it.
+
+        Where there is a file then, `may_replace` is called: see `seggd_rt.atomic.MayReplace`.
+        """
 
     def made(self, path: Path) -> tuple[Provenance, ...]:
         """Return how a file's images were made.

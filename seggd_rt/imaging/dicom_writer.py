@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from seggd_rt.atomic import NewFile, NewFolder
+from seggd_rt.atomic import MayReplace, NewFile, NewFolder
 from seggd_rt.errors import DataError, OptionError
 from seggd_rt.imaging import dicom_image, dicom_mask, dicom_study
 from seggd_rt.imaging.contract import ImageFile, ImageStack, LabelMapFile, unmarked
@@ -65,15 +65,15 @@ class DicomWriter:
             _patient(source)
 
     @contextmanager
-    def create(self, path: Path, stack: ImageStack) -> Iterator[ImageFile]:
+    def create(self, path: Path, stack: ImageStack, may_replace: MayReplace | None = None) -> Iterator[ImageFile]:
         """Start a folder, or a file where the path ends in .dcm: see `ImageWriter.create`."""
         volume = _DicomImages(stack)
         if path.name.lower().endswith(SUFFIX):
-            with NewFile(path) as file:
+            with NewFile(path, may_replace=may_replace) as file:
                 yield volume
                 file.write(volume.only())
             return
-        with NewFolder(path, partial(_is_ours, path)) as folder:
+        with NewFolder(path, partial(_is_ours, path), may_replace=may_replace) as folder:
             yield volume
             for name, data in volume.files():
                 folder.write(name, data)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seggd_rt.atomic import NewFile
+from seggd_rt.atomic import MayReplace, NewFile
 from seggd_rt.errors import DataError, LabelMapError, OptionError
 from seggd_rt.imaging.contract import (
     MAX_VOXELS,
@@ -185,12 +185,12 @@ class NiftiWriter:
         _nibabel()
 
     @contextmanager
-    def create(self, path: Path, stack: ImageStack) -> Iterator[ImageFile]:
+    def create(self, path: Path, stack: ImageStack, may_replace: MayReplace | None = None) -> Iterator[ImageFile]:
         """Start a volume: see `ImageWriter.create`."""
         if stack.source is None or stack.source.geometry is None:
             raise OptionError("images in NIfTI need a label map file that states where they lie")
         volume = _NiftiImages(stack, stack.source, stack.source.geometry)
-        with NewFile(path) as file:
+        with NewFile(path, may_replace=may_replace) as file:
             yield volume
             data = memoryview(volume.to_bytes())
             packer = zlib.compressobj(wbits=31) if _is_packed(path) else None

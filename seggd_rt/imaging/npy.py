@@ -19,8 +19,8 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from seggd_rt.atomic import NewFile, write_file
-from seggd_rt.errors import DataError, LabelMapError
+from seggd_rt.atomic import MayReplace, NewFile, check_regular
+from seggd_rt.errors import DataError, LabelMapError, OutputError
 from seggd_rt.imaging.contract import (
     PLAIN,
     Format,
@@ -240,18 +240,18 @@ class NpyWriter:
         """Accept all: see `ImageWriter.check`."""
 
     @contextmanager
-    def create(self, path: Path, stack: ImageStack) -> Iterator[ImageFile]:
+    def create(self, path: Path, stack: ImageStack, may_replace: MayReplace | None = None) -> Iterator[ImageFile]:
         """Start a .npy: see `ImageWriter.create`."""
+        _check_ours(_beside(path))
         shape: tuple[int, ...] = (stack.count, stack.height, stack.width)
         shape = shape if stack.channels == 1 else (*shape, stack.channels)
-        # The record takes its place first, and both are written before: there is no .npy that lacks its record.
-        with NewFile(path) as file:
+        # The record takes its place first: there is no .npy that lacks its record.
+        with NewFile(path, may_replace=may_replace) as file:
             images = _NpyImages(file, shape)
             yield images
             images.check_whole()
-            file.flush()
             if images.made:
-                write_file(_beside(path), dump(images.made))
+                file.write_beside(_beside(path), dump(images.made))
 
     def made(self, path: Path) -> tuple[Provenance, ...]:
         """Return how a file's images were made, from the .json beside it: see `ImageWriter.made`."""
@@ -284,6 +284,18 @@ def _label_maps(array: NpyArray) -> NpyLabelMaps:
         raise LabelMapError(f"{path}: {error}") from error
     check_size(path, *array.shape[-2:])
     return NpyLabelMaps(array)
+
+
+def _check_ours(record: Path) -> None:
+    """Refuse to replace a file that is no record of an image's making, though it has the name of one."""
+    check_regular(record)
+    try:
+        if record.exists():
+            parse(read_file(record, MAX_BYTES), str(record))
+    except (OSError, DataError) as error:
+        raise OutputError(
+            f"{record} is there, and not of seggd-rt: remove it, or give another place with -o"
+        ) from error
 
 
 def _beside(path: Path) -> Path:

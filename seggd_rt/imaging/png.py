@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seggd_rt.atomic import NewFile
+from seggd_rt.atomic import MayReplace, NewFile
 from seggd_rt.errors import DataError, LabelMapError, OptionError
 from seggd_rt.imaging.contract import PLAIN, Format, ImageFile, ImageStack, Reading, check_size, unmarked
 from seggd_rt.limits import open_regular
@@ -199,9 +199,9 @@ class PngWriter:
             raise OptionError(f"a PNG holds one image, and this run draws {stack.count}: write a folder or a .npy")
 
     @contextmanager
-    def create(self, path: Path, stack: ImageStack) -> Iterator[ImageFile]:
+    def create(self, path: Path, stack: ImageStack, may_replace: MayReplace | None = None) -> Iterator[ImageFile]:
         """Start a PNG: see `ImageWriter.create`."""
-        with NewFile(path) as file:
+        with NewFile(path, may_replace=may_replace) as file:
             yield _PngImage(file)
 
     def made(self, path: Path) -> tuple[Provenance, ...]:

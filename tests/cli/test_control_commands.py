@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import run_command
+from commands import files_below, run_command
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -209,6 +209,46 @@ def test_nothing_of_others_is_replaced(
     assert (again.code, "is an input" in again.err) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("command", "name", "grid"),
+    [
+        ("sweep", "s.npy", False),
+        ("sweep", "s.png", False),
+        ("sweep", "s/", False),
+        ("interpolate", "i.png", False),
+        ("interpolate", "i.png", True),
+        ("interpolate", "i/", False),
+        ("inpaint", "p.png", False),
+        ("inpaint", "p.png", True),
+        ("inpaint", "p.npy", False),
+    ],
+)
+def test_files_of_other_settings_are_replaced_by_force_alone(
+    command: str, name: str, grid: bool, tiny_bundle: Path, mask: Path, real: Path, region: Path, tmp_path: Path
+) -> None:
+    given = {"interpolate": ["--real", real], "inpaint": ["--real", real, "--region", region], "sweep": []}[command]
+    go = (command, tiny_bundle, "-m", mask, "-o", f"{tmp_path}/{name}", *given, *(["--grid"] if grid else []), *ORT)
+    for _ in range(2):  # of the same settings they are replaced
+        assert run_command(*go).code == 0
+    before = files_below(tmp_path)
+    for changed, said in ((("--steps", "4"), "steps"), (("--seed", "9"), "")):
+        done = run_command(*go, *changed)
+        assert (done.code, done.out) == (2, ""), done.err
+        assert said in done.err
+        assert done.err.rstrip().endswith("give another place with -o, or replace it by --force")
+        assert files_below(tmp_path) == before
+    assert run_command(*go, "--steps", "4", "--force").code == 0
+    assert files_below(tmp_path) != before
+
+
+def test_a_list_of_others_is_not_replaced_by_a_sweeps(tiny_bundle: Path, mask: Path, tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_text("[1]")
+    done = run_command("sweep", tiny_bundle, "-m", mask, "-o", tmp_path / "s.npy", *ORT, "--force")
+    assert (done.code, "s.json is there, and not of seggd-rt" in done.err) == (2, True)
+    assert (tmp_path / "s.json").read_text() == "[1]"
+    assert not (tmp_path / "s.npy").exists()
+
+
 def test_the_real_slice_may_be_another(
     tiny_bundle: Path, golden_mask: NDArray[np.uint8], region: Path, tmp_path: Path
 ) -> None:
@@ -221,8 +261,8 @@ def test_the_real_slice_may_be_another(
     for command, extra in (("interpolate", ()), ("inpaint", ("--region", region))):
         of_volume = ("--real", tmp_path / "real.nii", "--real-slice", "2", "-o", tmp_path / "a.npy")
         of_slice = ("--real", tmp_path / "real.npy", "-o", tmp_path / "b.npy")
-        for given in (of_volume, of_slice):
-            done = run_command(command, tiny_bundle, *here, *extra, *given, *ORT)
+        for given in (of_volume, of_slice):  # --force: the second command replaces images of the first
+            done = run_command(command, tiny_bundle, *here, *extra, *given, *ORT, "--force")
             assert done.code == 0, done.err
         np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), np.load(tmp_path / "b.npy"))
         again = run_command("verify", tmp_path / "a.npy", tiny_bundle, *here[:2], *of_volume[:2], *extra, *ORT[:-2])

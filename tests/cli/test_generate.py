@@ -238,6 +238,94 @@ def test_images_of_other_settings_are_replaced_by_force_alone(tiny_bundle: Path,
     assert run_command(*go, "--steps", "7").code == 0  # there is nothing to replace
 
 
+@pytest.mark.parametrize("name", ["one.png", "one.npy", "one.gif"])
+def test_one_file_of_other_settings_is_replaced_by_force_alone(
+    name: str, tiny_bundle: Path, mask: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    outputs: tuple[str | Path, ...] = ("-o", path)
+    if name == "one.gif":
+        outputs = ("-o", tmp_path / "out", "--gif", path)
+    go = ("generate", tiny_bundle, "-m", mask, *outputs, *ORT)
+    for _ in range(2):  # of the same settings it is replaced
+        assert run_command(*go).code == 0
+        before = files_below(tmp_path)
+        if name == "one.gif":
+            (tmp_path / "out" / "a_0.png").unlink()  # else there would be nothing to look at
+    before = files_below(tmp_path)
+    for arguments, message in {
+        ("--steps", "6"): f"{name} was made with steps 5, and this run has steps 6: give another place with -o",
+        ("--seed", "7"): f"{name} was made with seed 0, and this run has seed 7",
+        ("--drop", "cavity"): "made with classes cavity + myocardium + right ventricle, and this run has classes myo",
+    }.items():
+        done = run_command(*go, *arguments)
+        assert (done.code, done.out) == (2, "")
+        assert message in done.error_lines[-1]
+        assert files_below(tmp_path) == before
+    if name == "one.npy":
+        done = run_command(*go, "--count", "2")
+        assert (done.code, "holds 1 image, and this run draws 2" in done.err) == (2, True)
+    assert run_command(*go, "--steps", "6", "--force").code == 0
+    assert files_below(tmp_path)[name] != before[name]
+    path.write_bytes(b"mine")
+    done = run_command(*go, "--steps", "6", "--force")
+    assert (done.code, "is there, and not of seggd-rt" in done.err) == (2, True)
+    assert path.read_bytes() == b"mine"
+
+
+def test_an_image_without_its_line_is_not_replaced_by_one_of_other_settings(
+    tiny_bundle: Path, mask: Path, tmp_path: Path
+) -> None:
+    go = ("generate", tiny_bundle, "-m", mask, "-o", tmp_path / "out", *ORT)
+    assert run_command(*go).code == 0
+    (tmp_path / "out" / "manifest.jsonl").unlink()
+    done = run_command(*go, "--steps", "6")
+    assert (done.code, "a_0.png was made with steps 5, and this run has steps 6" in done.err) == (2, True)
+    assert run_command(*go).code == 0
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+@pytest.mark.parametrize("name", ["one.png", "one.gif", "out/manifest.jsonl", "out/a_0.png"])
+def test_only_regular_files_are_written(name: str, kind: str, tiny_bundle: Path, mask: Path, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    (tmp_path / "victim").write_text("")
+    if kind == "link":
+        path.symlink_to(tmp_path / "victim")
+    else:
+        os.mkfifo(path)
+    outputs: tuple[str | Path, ...] = ("-o", path if name == "one.png" else tmp_path / "out")
+    if name == "one.gif":
+        outputs = (*outputs, "--gif", path)
+    before = [(entry.name, entry.lstat().st_mode, entry.lstat().st_ino) for entry in sorted(tmp_path.rglob("*"))]
+    done = run_command("generate", tiny_bundle, "-m", mask, *outputs, *ORT)
+    assert (done.code, done.out) == (2, "")
+    assert f"{path} cannot be written (it is a {kind}): choose another place" in done.error_lines[-1]
+    after = [(entry.name, entry.lstat().st_mode, entry.lstat().st_ino) for entry in sorted(tmp_path.rglob("*"))]
+    assert (after, (tmp_path / "victim").read_text()) == (before, "")
+
+
+def test_equal_runs_at_once_leave_whole_files_and_each_image_once(
+    tiny_bundle: Path, mask: Path, tmp_path: Path
+) -> None:
+    common = ("generate", tiny_bundle, "-m", mask, "--count", "12", *ORT)
+    for output, times in ((tmp_path / "out", 3), (tmp_path / "all.npy", 2)):
+        processes = [start_command(*common, "-o", output) for _ in range(times)]
+        said = [process.communicate(timeout=60)[1] for process in processes]
+        assert [process.returncode for process in processes] == [0] * times, said
+    out = tmp_path / "out"
+    images = sorted(path.name for path in out.glob("*.png"))
+    assert len(images) == 12
+    for name in images:
+        Image.open(out / name).load()
+    listed = [json.loads(line)["file"] for line in (out / "manifest.jsonl").read_text().splitlines()]
+    assert sorted(listed) == images
+    assert sorted(path.name for path in out.iterdir()) == [*images, "manifest.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["all.npy", "all.npy.json", "masks", "out"]
+    assert np.load(tmp_path / "all.npy").shape == (12, 24, 32)
+    assert run_command("verify", tmp_path / "all.npy", tiny_bundle, "-m", mask, *ORT[:-2]).code == 0
+
+
 ENDS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
 
 

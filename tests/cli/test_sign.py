@@ -52,6 +52,14 @@ def test_a_key_and_a_signature(folder: Path) -> None:
     assert run_command("sign", "unsigned.seggd", "--key", "K.pem", "--force").code == 0
 
 
+def test_no_signature_goes_through_a_link(folder: Path) -> None:
+    Path("victim").write_text("safe")
+    Path("unsigned.seggd", "bundle.sig").symlink_to(folder / "victim")
+    done = run_command("sign", "unsigned.seggd", "--key", "K.pem", "--force")
+    assert (done.code, "bundle.sig cannot be written (it is a link)" in done.err) == (2, True)
+    assert Path("victim").read_text() == "safe"
+
+
 def test_what_is_signed_is_as_the_bundle_was(folder: Path) -> None:
     before, after = files_below(folder / "unsigned.seggd"), files_below(folder / "tiny.seggd")
     assert set(after) - set(before) == {"bundle.sig"}

@@ -206,6 +206,19 @@ def test_what_is_no_bundle_is_never_replaced(wide_pt: Path, tmp_path: Path) -> N
     assert (tmp_path / "thesis" / "chapter1.tex").exists()
 
 
+def test_a_bundle_does_not_replace_a_link(wide_pt: Path, tmp_path: Path) -> None:
+    target = tmp_path / "a.seggd"
+    for there in (False, True):
+        if there:
+            (tmp_path / "real").mkdir()
+            (tmp_path / "real" / "bundle.json").touch()
+        else:
+            target.symlink_to("real")
+        with pytest.raises(OutputError, match=r"a\.seggd is a link"):
+            export_bundle(wide_pt, target, force=True)
+    assert target.is_symlink()
+
+
 def test_folder_that_cannot_be_written(wide_pt: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     for target in (tmp_path / "file" / "a.seggd", Path("/proc/a.seggd")):

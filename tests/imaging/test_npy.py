@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seggd_rt.errors import DataError, LabelMapError, SeggdError
+from seggd_rt.errors import DataError, LabelMapError, OutputError, SeggdError
 from seggd_rt.imaging import npy
 from seggd_rt.imaging.contract import ImageStack
 from seggd_rt.imaging.npy import NpyArray, NpyReader, NpyWriter
@@ -170,3 +170,14 @@ def test_a_stack_that_is_not_whole_does_not_appear(tmp_path: Path) -> None:
     ):
         file.append(np.zeros((4, 5), np.float32))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_of_others_with_the_records_name_is_not_replaced(tmp_path: Path) -> None:
+    beside = tmp_path / "images.npy.json"
+    beside.write_text("{}")
+    with (
+        pytest.raises(OutputError, match=r"images\.npy\.json is there, and not of seggd-rt"),
+        NpyWriter().create(tmp_path / "images.npy", ImageStack(1, 4, 5, 1)),
+    ):
+        raise AssertionError
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["{}"]

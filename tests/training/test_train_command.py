@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -129,6 +131,13 @@ def test_slim_replaces_nothing_unasked(npz: Path, tmp_path: Path) -> None:
     assert isinstance(refused, OutputError)
     assert "b.pt exists: give another file with -o, or replace it by --force" in str(refused)
     assert source.read_bytes() == output.read_bytes() == before
+    (tmp_path / "link.pt").symlink_to(output)
+    os.mkfifo(tmp_path / "pipe.pt")
+    for name in ("link", "pipe"):
+        refused = _invoke(slim, str(source), "-o", f"{tmp_path}/{name}.pt", "--force").exception
+        assert f"{name}.pt cannot be written (it is a {name})" in str(refused)
+    assert output.read_bytes() == before
+    assert stat.S_ISFIFO((tmp_path / "pipe.pt").lstat().st_mode)
     assert _invoke(slim, str(source), "-o", str(output), "--force").exit_code == 0
     assert source.read_bytes() == before != output.read_bytes()
 

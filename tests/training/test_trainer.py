@@ -279,6 +279,16 @@ def test_an_output_folder_that_cannot_be_written(options: Make, tmp_path: Path) 
         train(options(output=tmp_path / "file" / "run"))
 
 
+@pytest.mark.parametrize("name", ["last.pt", "best.pt", "log.jsonl"])
+def test_no_output_goes_through_a_link(options: Make, tmp_path: Path, name: str) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "victim").write_bytes(b"safe")
+    (tmp_path / "run" / name).symlink_to(tmp_path / "victim")
+    with pytest.raises(OutputError, match=r"cannot be written \(it is a link\)"):
+        train(options(output=tmp_path / "run"))
+    assert (tmp_path / "victim").read_bytes() == b"safe"
+
+
 def test_divergence_is_said_and_not_saved(options: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     objective_loss = trainer.Objective.loss
     monkeypatch.setattr(trainer.Objective, "loss", lambda *a: objective_loss(*a) * float("nan"))

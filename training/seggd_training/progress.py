@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.utils.tensorboard import SummaryWriter
 
 from seggd_rt import terminal
+from seggd_rt.atomic import append, write_file
 from seggd_rt.wording import printable
 
 
@@ -78,8 +79,7 @@ class Reporter:
             return
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
-        with self._log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+        append(self._log, (json.dumps({"step": step, **values}) + "\n").encode())
 
     def image(self, step: int, grid: NDArray[np.uint8]) -> None:
         """Show a picture, (H, W, 3) uint8, in TensorBoard."""
@@ -99,6 +99,4 @@ def _truncate(log: Path, step: int) -> None:
             continue
         if entry["step"] <= step:
             kept.append(line)
-    temporary = log.with_suffix(".tmp")
-    temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-    temporary.replace(log)
+    write_file(log, "".join(f"{line}\n" for line in kept).encode())

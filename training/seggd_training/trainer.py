@@ -24,8 +24,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from seggd_export.checkpoint import Checkpoint, CheckpointConfig, Provenance
+from seggd_rt.atomic import check_regular, write_file
 from seggd_rt.errors import DataError, OptionError, OutputError
 from seggd_rt.imaging.contract import Reading
+from seggd_rt.imaging.grid import png_bytes
 from seggd_rt.labels import mask_channels
 from seggd_rt.wording import counted
 from seggd_training.batches import Batch, Batches, keyed_seed
@@ -114,6 +116,8 @@ def train(options: TrainOptions, *, command: str | None = None) -> Outcome:
             pass  # an old folder may be read-only, which is better known before training than after
     except OSError as error:
         raise OutputError(f"{options.output} cannot be written: {error.strerror}") from error
+    for name in ("best.pt", "last.pt", "resume.pt", "log.jsonl"):
+        check_regular(options.output / name)
     return _Run(options, train_set, val_set, command).train()
 
 
@@ -259,7 +263,7 @@ class _Run:
             reporter.scalars(step, {"images": self._images_seen, **figures, "seconds": round(self._elapsed_s, 1)})
         if due(options.sample_every):
             grid = self._sample()
-            Image.fromarray(grid).save(options.output / "samples" / f"{step:07d}.png")
+            write_file(options.output / "samples" / f"{step:07d}.png", png_bytes(Image.fromarray(grid)))
             reporter.image(step, grid)
         if "val_loss" in figures and (self._best is None or figures["val_loss"] < self._best):
             self._best = figures["val_loss"]

@@ -10,6 +10,7 @@ import tempfile
 
 import torch
 
+from seggd_rt.atomic import check_regular
 from seggd_rt.bundle import Bundle
 from seggd_rt.drawing import Drawing, HowToDraw
 from seggd_rt.errors import DataError, OptionError, OutputError
@@ -82,6 +83,8 @@ def evaluate(options: EvaluateOptions, *, command: str = "", say: Say = lambda l
             pass
     except OSError as error:
         raise OutputError(f"{options.output} cannot be written: {error.strerror}") from error
+    for name in ("report.json", "report.html", "segmenter.pt", "images.npz", "sheet.png"):
+        check_regular(options.output / name)
 
     with open_generator(bundle, options, options.engine, options.precision) as generator:
         evaluation = Evaluation(options, command, bundle, drawing, measured, train_set, cases, generator, say)
