@@ -335,6 +335,8 @@ def plan_run(
             read_real(Path(real), manifest, reading)
     found = LabelMapSet.open(Path(masks), reading.of_bundle(manifest))
     check_said(reading.segments, found.files)
+    if settings.slice_noise is SliceNoise.SHARED and all(file.geometry is None for file in found.files):
+        raise OptionError(f"slices of a volume share noise, and {masks} holds no volume: leave --slice-noise out")
     reading = reading.of_bundle(manifest)
     total = len(found) * count
     if total > MAX_IMAGES:

@@ -346,5 +346,7 @@ def test_all_may_be_drawn_from_a_real_image(masks: Path, tmp_path: Path, generat
         np.testing.assert_array_equal(drawn, np.rint(alone * np.float32(255)))
     with pytest.raises(OptionError, match="at says"):
         plan(masks, tmp_path / "out", at=0.5)
+    with pytest.raises(OptionError, match=r"slices of a volume share noise, and .* holds no volume"):
+        plan(masks, tmp_path / "out", slice_noise="shared")
     with pytest.raises(OptionError, match="the slice of a real image is given, and no real image"):
         plan(masks, tmp_path / "out", reading=Reading(index=0))

@@ -176,7 +176,10 @@ def generate(
             check_gif_replaceable(gif, list(planned_records(plan, generator, checking)), force=force)
         if gif is not None or preview:
             terminal.say(describe(generator.engine))
-            with LiveImage(preview) as live, RunProgress(len(plan), hidden=live.can_show) as progress:
+            live = LiveImage(preview)
+            if preview and not live.can_show:
+                terminal.say("--preview shows nothing here: it needs a terminal of 256 colors")
+            with live, RunProgress(len(plan), hidden=live.can_show) as progress:
                 draw = draw_watched(plan, generator, every or 2, live)
                 drawn = _draw(
                     plan, generator, batch, progress, as_json=as_json, force=force, draw=draw, checking=checking

@@ -478,6 +478,7 @@ def test_an_animation_ends_in_the_image(
     arguments = ("-o", tmp_path / "i.png", "--gif", tmp_path / "new" / "i.gif", "--preview", "--every", "2", *ORT)
     done = run_command("generate", tiny_bundle, "-m", mask, *arguments)
     assert done.code == 0, done.err
+    assert "--preview shows nothing here: it needs a terminal of 256 colors" in done.err
     with Image.open(tmp_path / "new" / "i.gif") as animation:
         assert animation.n_frames == 3  # type: ignore[attr-defined] # after steps 2, 4 and 5
         animation.seek(2)

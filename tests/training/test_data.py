@@ -34,6 +34,12 @@ def test_npz(npz: Path) -> None:
     assert val.patients is None
 
 
+@pytest.mark.parametrize("reading", [Reading(axis=Axis.AXIAL), Reading(threshold=0.5)])
+def test_how_volumes_are_cut_is_not_said_of_an_npz(npz: Path, reading: Reading) -> None:
+    with pytest.raises(OptionError, match=r"--(axis|threshold) cut a folder's volumes, and .*npz is an \.npz"):
+        load_dataset(npz, split=Split.TRAIN, reading=reading)
+
+
 def test_npz_with_patients_floats_and_channels(npz: Path) -> None:
     arrays = npz_arrays()
     arrays["image"] = np.stack([arrays["image"], 255 - arrays["image"]], axis=-1) / np.float32(255)

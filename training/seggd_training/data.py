@@ -118,7 +118,7 @@ def load_dataset(
     LabelMapError
         A mask holds a label outside the classes, or is not of integers.
     OptionError
-        `classes` or `image_size` cannot be.
+        `classes` or `image_size` cannot be; or `reading` says how volumes are cut, and the data is an `.npz`.
 
     Warns
     -----
@@ -134,6 +134,10 @@ def load_dataset(
         raise DataError(f"{path} does not exist: give a folder with images/ and masks/all/, or an .npz file")
     if path.suffix.lower() != ".npz":
         raise DataError(f"{path} is neither a folder with images/ and masks/all/ nor an .npz file")
+    volumes = {"--axis": reading.axis, "--threshold": reading.threshold}
+    given = [option for option, value in volumes.items() if value is not None]
+    if given:
+        raise OptionError(f"{' and '.join(given)} cut a folder's volumes, and {path} is an .npz: leave them out")
     return _load_npz(path, split, image_size, classes, intensity_range)
 
 
