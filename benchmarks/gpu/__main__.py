@@ -8,10 +8,10 @@ from benchmarks.gpu.checkout import missing_packages, use_checkout
 
 if __name__ == "__main__":
     use_checkout()
-    if sys.argv[1:] == ["--smoke"]:  # which tells itself what is missing
+    if sys.argv[1:2] == ["--smoke"]:  # which tells itself what is missing
         from benchmarks.gpu.smoke import main as smoke
 
-        sys.exit(smoke())
+        sys.exit(smoke(only=sys.argv[2:]))
     missing = missing_packages()
     if missing:
         print(f"error: benchmarks.gpu needs packages that are not installed: {', '.join(missing)}", file=sys.stderr)

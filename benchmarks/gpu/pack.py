@@ -3,13 +3,15 @@
     python -m benchmarks.gpu.pack PARTS [PACKAGE ...] [--part-mib 38] [--capability 9.0] [--python 3.12]
 
 Wheels are downloaded for Linux on x86-64, without what they depend on, and unpacked into one folder. PARTS then holds
-`small.tar.xz` and, for what is large, `NAME.tar.xz` in parts NAME-00, NAME-01, and so on; put together there by
-`cat NAME-*`. `--capability` leaves out ONNX Runtime's kernels for other GPUs, three quarters of it.
+`small.tar.xz` and, for what is large, `NAME.tar.xz` in parts NAME-00, NAME-01, and so on, with their checksums in
+`parts.sha256`. `python -m benchmarks.gpu.unpack` unpacks them there. `--capability` leaves out ONNX Runtime's kernels
+for other GPUs, three quarters of it.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import lzma
 import shutil
 import struct
@@ -27,6 +29,8 @@ PACKAGES = (
     "onnxruntime-gpu",
 )  # fmt: skip
 """What hosts with PyTorch lack, as a rule."""
+CHECKSUMS = "parts.sha256"
+"""The file of the parts' checksums, as sha256sum writes and checks them."""
 _PLATFORMS = tuple(f"manylinux_2_{minor}_x86_64" for minor in (35, 34, 31, 28, 27, 24, 17))
 _LARGE = 24 << 20
 _FATBIN = struct.Struct("<IHHQ")
@@ -46,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         wheels = download(options.packages or PACKAGES, Path(scratch), options.python)
+        checksums = []
         small = [wheel for wheel in wheels if wheel.stat().st_size < _LARGE]
         for name, group in [("small", small), *((w.name.split("-")[0], [w]) for w in wheels if w not in small)]:
             try:
@@ -54,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"error: {name}: {error}", file=sys.stderr)
                 return 2
             for part in cut(packed, options.folder / name, int(options.part_mib * 2**20)):
+                checksums.append(f"{hashlib.sha256(part.read_bytes()).hexdigest()}  {part.name}\n")
                 print(f"{part.name}: {part.stat().st_size / 2**20:.1f} MiB")
+        (options.folder / CHECKSUMS).write_text("".join(checksums), "utf-8")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Every call of a vendor's library once, in about a minute: `python -m benchmarks.gpu --smoke` on a machine with a GPU.
+"""Every call of a vendor's library once, in about a minute: `python -m benchmarks.gpu --smoke [PATTERN ...]` on a GPU.
 
 One line an item, PASS, FAIL or SKIP, so that one run on a new machine, driver or version shows all that is wrong
 there. It measures nothing. Items build on each other: the first FAIL explains those after it.
@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -496,8 +497,11 @@ def attempt(item: Item) -> tuple[str, str]:
         return "FAIL", f"{type(error).__name__}: {message} ({' > '.join(places[1:][-4:])})"
 
 
-def main(chosen: Sequence[Item] | None = None) -> int:
-    """Try everything; return the exit code: 0, 1 where something failed, 2 without a GPU."""
+def main(chosen: Sequence[Item] | None = None, *, only: Sequence[str] = ()) -> int:
+    """Try everything, or only items of such names; return the exit code.
+
+    It is 0, 1 where something failed, 2 where there is no GPU or no such item.
+    """
     if chosen is None:
         reason = why_no_gpu()
         if reason is not None:
@@ -505,6 +509,11 @@ def main(chosen: Sequence[Item] | None = None) -> int:
             return 2
         print(", ".join(f"{gpu.name} {gpu.capability}" for gpu in find_gpus()))
         chosen = items()
+    if only:
+        chosen = [item for item in chosen if any(fnmatchcase(item.name, pattern) for pattern in only)]
+        if not chosen:
+            print(f"error: no item is called {' or '.join(only)}", file=sys.stderr)
+            return 2
     faulthandler.enable(file=2)
     print(", ".join(f"{name} {version}" for name in _PACKAGES if (version := installed(name))), flush=True)
     failed, began = 0, time.monotonic()

@@ -62,3 +62,13 @@ def test_it_prints_a_line_an_item(capsys: pytest.CaptureFixture[str]) -> None:
     assert "RuntimeError: a b (test_gpu_smoke.py:" in lines[2]
     assert lines[3].startswith("SKIP elsewhere (")
     assert lines[4].startswith("1 of 3 failed")
+
+
+def test_items_can_be_chosen_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = [Item("driver: graphs", lambda: ""), Item("kernels", lambda: ""), Item("driver: memory", lambda: "")]
+    assert smoke.main(chosen, only=["driver*"]) == 0
+    out = capsys.readouterr().out
+    assert "PASS driver: graphs" in out and "PASS driver: memory" in out
+    assert "kernels" not in out
+    assert smoke.main(chosen, only=["drivers"]) == 2
+    assert "no item is called drivers" in capsys.readouterr().err
