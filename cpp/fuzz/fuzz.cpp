@@ -58,7 +58,7 @@ void read(uint8_t kind, std::string_view data) {
     case 1:
       return read_labels(data);
     case 2:
-      external_locations(written(data));
+      external_data(std::string(data), "unet.onnx");
       return;
     case 3:
       read_safetensors(written(data));

@@ -105,43 +105,54 @@ const Graph& Bundle::graph(Precision precision) const {
                                 ": export it with --precision " + wanted);
 }
 
-fs::path Bundle::file(const FileRef& ref) const {
+std::string Bundle::read(const FileRef& ref) const {
   const fs::path path = folder_ / fs::u8path(ref.path);
-  const std::lock_guard lock(mutex_);
-  if (verified_.count(ref.path)) return path;
   const auto broken = [&path](const std::string& what) { return Error(SEGGD_INTEGRITY, path.u8string() + " " + what); };
   try {
     if (!fs::is_regular_file(path)) throw broken("is missing: copy or export the bundle again");
     if (leaves(folder_, path)) throw broken("is a link that leaves the bundle's folder: copy or export it again");
-    if (fs::file_size(path) != ref.size || sha256_of(path) != ref.sha256)
-      throw broken("was changed after export (its SHA-256 differs): copy it again");
+    // Its length first: no more is read than the manifest states.
+    if (fs::file_size(path) == ref.size) {
+      std::ifstream file(path, std::ios::binary);
+      if (!file) throw std::system_error(errno, std::generic_category());
+      std::string data(static_cast<size_t>(ref.size), '\0');
+      file.read(data.data(), static_cast<std::streamsize>(data.size()));
+      if (file.gcount() == static_cast<std::streamsize>(data.size()) && core::sha256(data) == ref.sha256) return data;
+    }
   } catch (const std::system_error& error) {
     throw broken("cannot be read (" + error.code().message() + ")");
   }
-  verified_.insert(ref.path);
-  return path;
+  throw broken("was changed after export (its SHA-256 differs): copy it again");
 }
 
-fs::path Bundle::graph_file(const Graph& graph) const { return onnx_file(graph.files); }
+GraphFile Bundle::graph_file(const Graph& graph) const {
+  GraphFile found = onnx_file(graph.files);
+  found.digest = graph_digest(graph);
+  return found;
+}
 
-fs::path Bundle::onnx_file(const std::vector<FileRef>& files) const {
-  std::set<std::string> listed;
-  const fs::path path = file(files.front());
-  for (auto ref = files.begin() + 1; ref != files.end(); ++ref) {
-    file(*ref);
-    listed.insert(ref->path);
+GraphFile Bundle::onnx_file(const std::vector<FileRef>& files, bool control_flow) const {
+  const std::string path = (folder_ / fs::u8path(files.front().path)).u8string();
+  GraphFile graph{files.front().path, std::make_shared<const std::string>(read(files.front())), {}, ""};
+  for (auto ref = files.begin() + 1; ref != files.end(); ++ref)
+    graph.external[ref->path] = std::make_shared<const std::string>(read(*ref));
+  for (const auto& [location, size] : external_data(*graph.model, path, control_flow)) {
+    const auto listed = graph.external.find(location);
+    if (listed == graph.external.end())
+      throw Error(SEGGD_INTEGRITY, path + " names external data the manifest does not: " + location);
+    if (size > listed->second->size())
+      throw Error(SEGGD_INTEGRITY,
+                  path + " needs more external data than there is in " + location + ": export the bundle again");
   }
-  for (const std::string& location : external_locations(path))
-    if (!listed.count(location))
-      throw Error(SEGGD_INTEGRITY, path.u8string() + " names external data the manifest does not: " + location);
-  return path;
+  return graph;
 }
 
 Golden Bundle::golden() const {
-  const fs::path path = file(manifest_.check_file);
+  const fs::path path = folder_ / fs::u8path(manifest_.check_file.path);
+  const std::string data = this->read(manifest_.check_file);
   Safetensors read;
   try {
-    read = read_safetensors(path);
+    read = parse_safetensors(data);
   } catch (const std::bad_alloc&) {
     throw;
   } catch (const std::exception& error) {
@@ -169,7 +180,7 @@ Golden Bundle::golden() const {
 
 void Bundle::verify() const {
   for (const Graph& graph : manifest_.graphs) graph_file(graph);
-  if (!manifest_.sampler_files.empty()) onnx_file(manifest_.sampler_files);
+  if (!manifest_.sampler_files.empty()) onnx_file(manifest_.sampler_files, true);
   if (!manifest_.segmenter_files.empty()) onnx_file(manifest_.segmenter_files);
   golden();
 }

@@ -1,13 +1,12 @@
-// An opened bundle: its folder, its manifest, and its files, hashed when they are first used.
+// An opened bundle: its folder, its manifest, and its files, which are read into memory and hashed there.
 #pragma once
 
 #include <filesystem>
-#include <mutex>
-#include <set>
 #include <string>
 #include <vector>
 
 #include "manifest.h"
+#include "network.h"
 
 namespace seggd::core {
 
@@ -34,9 +33,9 @@ class Bundle {
   // The graph of a precision; SEGGD_BUNDLE where there is none.
   const Graph& graph(Precision precision) const;
 
-  // The path of a graph's ONNX file after verifying all its files. SEGGD_INTEGRITY where one is missing or changed, or
-  // the graph names external data that the manifest does not.
-  std::filesystem::path graph_file(const Graph& graph) const;
+  // A graph and its external data, verified. SEGGD_INTEGRITY where a file is missing or changed, or the graph is not
+  // plain, or names external data that the manifest does not.
+  GraphFile graph_file(const Graph& graph) const;
 
   // SEGGD_INTEGRITY where its file is missing or changed, holds something else, or the manifest was edited.
   Golden golden() const;
@@ -45,14 +44,12 @@ class Bundle {
   void verify() const;
 
  private:
-  std::filesystem::path file(const FileRef& ref) const;
-  std::filesystem::path onnx_file(const std::vector<FileRef>& files) const;
+  std::string read(const FileRef& ref) const;
+  GraphFile onnx_file(const std::vector<FileRef>& files, bool control_flow = false) const;
 
   std::filesystem::path folder_;
   Manifest manifest_;
   std::string sha256_;
-  mutable std::mutex mutex_;
-  mutable std::set<std::string> verified_;
 };
 
 }  // namespace seggd::core

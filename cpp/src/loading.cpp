@@ -92,7 +92,7 @@ std::unique_ptr<Network> open_network(const Bundle& bundle, const Engine& engine
   const Graph& graph = bundle.graph(engine.graph_precision(info.precision));
   const ImageSpec& image = manifest.image;
   const NetworkShape shape{image.channels, manifest.mask_channels(), image.height, image.width};
-  return engine.open({bundle.graph_file(graph), graph_digest(graph)}, shape, info, threads);
+  return engine.open(bundle.graph_file(graph), shape, info, threads);
 }
 
 // Opens a bundle with one engine, in one precision or in its own choice of them.

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <climits>
-#include <filesystem>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -49,9 +49,12 @@ struct Availability {
   std::string reason;
 };
 
-// A graph's own file, and one hash over all its files: graph_digest of bundle.h.
+// A graph in memory: the bytes that were verified, and one hash over all its files, graph_digest of bundle.h.
 struct GraphFile {
-  std::filesystem::path path;
+  using Bytes = std::shared_ptr<const std::string>;
+  std::string name;  // of the ONNX file
+  Bytes model;
+  std::map<std::string, Bytes> external;  // by the locations that it names
   std::string digest;
 };
 

@@ -1,16 +1,16 @@
-// Which external data files an ONNX file names, read from its bytes alone: seggd_rt/onnx_data.py.
-//
-// A bundle must know all of them before an engine opens the graph: a location outside the folder would make the engine
-// read any file of this machine.
+// A strict, small reading of an ONNX file's structure, before any engine sees it: seggd_rt/onnx_data.py.
 #pragma once
 
-#include <filesystem>
-#include <set>
+#include <cstdint>
+#include <map>
 #include <string>
 
 namespace seggd::core {
 
-// Locations, relative to the ONNX file. SEGGD_INTEGRITY where the file is no whole protobuf message.
-std::set<std::string> external_locations(const std::filesystem::path& path);
+// How many bytes of each location of external data, relative to the file, one plain graph needs. `control_flow` allows
+// loops and branches, for a graph that engines of others run. SEGGD_INTEGRITY, which calls the file `name`, where the
+// bytes are another format, damaged, or no plain graph.
+std::map<std::string, uint64_t> external_data(const std::string& data, const std::string& name,
+                                              bool control_flow = false);
 
 }  // namespace seggd::core

@@ -111,6 +111,32 @@ OrtOwned<OrtSessionOptions> OnnxRuntime::session_options() const {
   return options;
 }
 
+OrtOwned<OrtSession> OnnxRuntime::open(const GraphFile& graph, OrtSessionOptions* options, const char* what) const {
+  if (!graph.external.empty()) {
+#if ORT_API_VERSION >= 18
+    std::vector<std::basic_string<ORTCHAR_T>> names;
+    std::vector<char*> buffers;
+    std::vector<size_t> sizes;
+    for (const auto& [location, bytes] : graph.external) {
+      names.push_back(std::filesystem::u8path(location).native());
+      buffers.push_back(const_cast<char*>(bytes->data()));  // which it reads alone
+      sizes.push_back(bytes->size());
+    }
+    std::vector<const ORTCHAR_T*> named;
+    for (const auto& name : names) named.push_back(name.c_str());
+    require(api_->AddExternalInitializersFromFilesInMemory(options, named.data(), buffers.data(), sizes.data(),
+                                                           named.size()),
+            what);
+#else
+    throw Error(SEGGD_ENGINE, "ONNX Runtime cannot open " + graph.name +
+                                  ": this build's headers, before 1.18, take no external data from memory");
+#endif
+  }
+  OrtSession* made = nullptr;
+  require(api_->CreateSessionFromArray(env_, graph.model->data(), graph.model->size(), options, &made), what);
+  return own(made, api_->ReleaseSession);
+}
+
 Ports OnnxRuntime::ports(OrtSession* session) const {
   const OrtApi& api = *api_;
   OrtAllocator* allocator = nullptr;

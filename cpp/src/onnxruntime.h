@@ -46,6 +46,9 @@ class OnnxRuntime {
   // format, which onnx_data.h does not look into.
   OrtOwned<OrtSessionOptions> session_options() const;
 
+  // A session of a graph in memory; nothing is read from files.
+  OrtOwned<OrtSession> open(const GraphFile& graph, OrtSessionOptions* options, const char* what) const;
+
   // What a session takes and gives.
   Ports ports(OrtSession* session) const;
 

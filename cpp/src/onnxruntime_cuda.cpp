@@ -95,13 +95,11 @@ OrtOwned<OrtSession> OnnxRuntimeCudaNetwork::open(int batch, void* stream) const
   // After the others, which would reset it.
   ort_.require(api.UpdateCUDAProviderOptionsWithValue(made_cuda, "user_compute_stream", stream), what);
   ort_.require(api.SessionOptionsAppendExecutionProvider_CUDA_V2(options, made_cuda), what);
-  OrtSession* made = nullptr;
-  ort_.require(api.CreateSession(ort_.env(), graph_.path.c_str(), options, &made), what);
-  auto session = ort_.own(made, api.ReleaseSession);
-  Ports ports = ort_.ports(made);
+  auto session = ort_.open(graph_, options, what);
+  Ports ports = ort_.ports(session.get());
   for (auto& port : ports)
     if (!port.second.empty() && port.second.front() == batch) port.second.front() = -1;  // fixed by now
-  check_signature(ports, shape_, graph_.path.filename().u8string());
+  check_signature(ports, shape_, graph_.name);
   return session;
 }
 

@@ -133,10 +133,8 @@ std::unique_ptr<Network> OnnxRuntimeEngine::open(const GraphFile& graph, const N
     ort.require(api.AddSessionConfigEntry(options, "session.disable_cpu_ep_fallback", "1"), "set an option");
     append_provider(ort, options, provider_, plugin_, provider_.options(info, threads));
   }
-  OrtSession* made = nullptr;
-  ort.require(api.CreateSession(ort.env(), graph.path.c_str(), options, &made), "open the graph");
-  auto session = ort.own(made, api.ReleaseSession);
-  check_signature(ort.ports(made), shape, graph.path.filename().u8string());
+  auto session = ort.open(graph, options, "open the graph");
+  check_signature(ort.ports(session.get()), shape, graph.name);
   return std::make_unique<OnnxRuntimeNetwork>(ort, std::move(session), shape, info);
 }
 

@@ -77,7 +77,10 @@ template std::vector<uint8_t> Tensor::as<uint8_t>() const;
 
 Safetensors read_safetensors(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
-  const std::string all{std::istreambuf_iterator<char>(file), {}};
+  return parse_safetensors({std::istreambuf_iterator<char>(file), {}});
+}
+
+Safetensors parse_safetensors(const std::string& all) {
   uint64_t length = 0;
   if (all.size() < sizeof length) throw std::invalid_argument("it has no header");
   for (size_t i = 0; i < sizeof length; ++i)

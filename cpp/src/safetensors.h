@@ -24,6 +24,9 @@ struct Safetensors {
   std::map<std::string, Tensor> tensors;
 };
 
+// Throws std::invalid_argument where the bytes are no such file.
+Safetensors parse_safetensors(const std::string& all);
+
 // Throws std::invalid_argument where the file is not one.
 Safetensors read_safetensors(const std::filesystem::path& path);
 

@@ -143,14 +143,27 @@ TEST(Bundle, AGoldenRunThatIsNone) {
 
 TEST(Bundle, AGraphThatNamesOtherFiles) {
   const Copy copy;
-  // ModelProto.graph { initializer { external_data { "location": "../secret" } } }
-  const std::string entry = "\x0a\x08location\x12\x09../secret";
+  // ModelProto { ir_version, graph { node { op_type }, initializer { external_data { "location": "../secret" } } },
+  // opset }
+  const std::string entry = "\x0a\x08location\x12\x09../secret", node = "\x0a\x05\x22\x03Neg";
   const auto wrapped = [](char tag, const std::string& inner) {
     return std::string(1, tag) + static_cast<char>(inner.size()) + inner;
   };
-  golden::write(copy.file("unet.fp32.onnx"), wrapped(0x3a, wrapped(0x2a, wrapped(0x6a, entry))));
+  const std::string graph = node + wrapped(0x2a, wrapped(0x6a, entry) + "\x70\x01");
+  golden::write(copy.file("unet.fp32.onnx"), "\x08\x0a" + wrapped(0x3a, graph) + wrapped(0x42, "\x10\x14"));
   copy.reseal();
   expect_refused(copy, SEGGD_INTEGRITY, "names external data the manifest does not: ../secret");
+}
+
+TEST(Bundle, AGraphIsWhatWasVerifiedWhateverHappensToItsFile) {
+  const Copy copy;
+  const Bundle bundle(copy.path());
+  const seggd::core::Graph& graph = bundle.graph(seggd::core::Precision::kFp32);
+  const seggd::core::GraphFile found = bundle.graph_file(graph);
+  const std::string data = golden::read(copy.file("unet.fp32.onnx"));
+  golden::write(copy.file("unet.fp32.onnx"), std::string(data.size(), 'x'));
+  EXPECT_EQ(*found.model, data);
+  EXPECT_EQ(golden::outcome([&] { bundle.graph_file(graph); }).status, SEGGD_INTEGRITY);
 }
 
 }  // namespace

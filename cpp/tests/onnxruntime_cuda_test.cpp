@@ -24,9 +24,9 @@ std::unique_ptr<Network> open_on_gpu(const Bundle& bundle, const NetworkShape& s
     EXPECT_EQ(ordinal, 2);
     return std::make_unique<emulated::EmulatedStream>(true);
   };
-  return std::make_unique<OnnxRuntimeCudaNetwork>(
-      OnnxRuntime::load(FAKE_ONNXRUNTIME), GraphFile{bundle.graph_file(graph), graph_digest(graph)},
-      ProviderOptions{{"device_id", "2"}, {"use_tf32", "0"}}, shape, info, make_stream);
+  return std::make_unique<OnnxRuntimeCudaNetwork>(OnnxRuntime::load(FAKE_ONNXRUNTIME), bundle.graph_file(graph),
+                                                  ProviderOptions{{"device_id", "2"}, {"use_tf32", "0"}}, shape, info,
+                                                  make_stream);
 }
 
 TEST(OnnxRuntimeCuda, DrawsOnItsOwnMemoryAndStream) {

@@ -257,6 +257,18 @@ def test_only_onnx_is_opened(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_a_graph_that_bears_the_mark_of_another_format(name: str) -> None:
+    """ONNX Runtime knows its own format by four letters, which may be those of a plain graph's maker."""
+    onnx = pytest.importorskip("onnx", reason="the export side is not installed")
+    whole, model = open_graph(name, Precision.FP32), onnx.load(TINY / "unet.fp32.onnx")
+    model.producer_name = "ORTM"
+    graph = OnnxGraph("unet.fp32.onnx", "", model.SerializeToString())
+    assert graph.model[4:8] == b"ORTM"
+    opened = find_engine(name).open(graph, SHAPE, device="cpu", precision=Precision.FP32, threads=1)
+    np.testing.assert_array_equal(Bound(opened, 2).evaluate(*draw(2)), Bound(whole, 2).evaluate(*draw(2)))
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
 def test_external_data_comes_from_memory(name: str, tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx", reason="the export side is not installed")
     whole = open_graph(name, Precision.FP32)
