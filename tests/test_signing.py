@@ -118,7 +118,7 @@ def test_a_signature_of_something_else_is_none(bundle: Path, keys: Path) -> None
         Bundle.open(bundle, require_signature=keys / "K.pub")
 
 
-# The y of the eight points whose order divides 8, also with the sign of x and, where 255 bits have room, with p added.
+# The y of the eight points whose order divides 8, with either sign of x; and numbers that are not below p.
 P = 2**255 - 19
 Y_OF_ORDER_8 = int.from_bytes(
     bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little"
