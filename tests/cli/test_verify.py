@@ -162,6 +162,7 @@ def test_a_grid_is_read_and_not_drawn_again(mask: Path, real: Path, tmp_path: Pa
     assert "weight         0.0, 1.0" in told.out
     again = run_command("verify", out, TINY, "-m", mask, "--real", real, "--engine", "onnxruntime")
     assert (again.code, "is a grid of 2 images" in again.err) == (2, True)
+    out = tmp_path / "one.png"
     run_command("interpolate", TINY, "-m", mask, "--real", real, "--weight", "0", "--grid", "-o", out, *STEPS)
     again = run_command("verify", out, TINY, "-m", mask, "--real", real, "--engine", "onnxruntime")
     assert (again.code, "is a grid, or was resized" in again.err) == (2, True)
@@ -177,12 +178,14 @@ def test_a_picture_of_pixels_that_are_no_squares_is_known_again(tmp_path: Path, 
     tall = np.repeat(golden_mask, 2, axis=0)
     nib.save(nib.Nifti1Image(tall[::-1, ::-1].T[..., None], np.diag([1.6, 0.8, 2.0, 1.0])), mask)
     np.save(picture, np.random.default_rng(0).random(tall.shape).astype(np.float32))
-    for command, options in (
-        ("interpolate", ("--real", picture)),
-        ("interpolate", ("--real", picture, "--real-slice", "0")),
-        ("generate", ("--from", picture, "--at", "0.5")),
+    for number, (command, options) in enumerate(
+        (
+            ("interpolate", ("--real", picture)),
+            ("interpolate", ("--real", picture, "--real-slice", "0")),
+            ("generate", ("--from", picture, "--at", "0.5")),
+        )
     ):
-        out = tmp_path / "out.npy"
+        out = tmp_path / f"out-{number}.npy"
         drawn = run_command(command, TINY, "-m", mask, *options, "--fit", "letterbox", "-o", out, *STEPS)
         assert drawn.code == 0, drawn.err
         again = run_command("verify", out, TINY, "-m", mask, "--real", picture, "--engine", "onnxruntime")
@@ -194,7 +197,7 @@ def test_volumes_are_drawn_again(tmp_path: Path, golden_mask: NDArray[np.uint8])
     slices = np.stack([np.roll(golden_mask, index, axis=0) for index in range(3)])
     nib.save(nib.Nifti1Image(slices.transpose(2, 1, 0), np.diag([-1.0, -1.0, 2.0, 1.0])), tmp_path / "mask.nii.gz")
     for extra in (["--seed", "3"], ["--slice-noise", "shared"], ["--axis", "2", "--fit", "crop-pad"]):
-        out = tmp_path / "out.nii.gz"
+        out = tmp_path / f"out{extra[0]}.nii.gz"
         drawn = run_command("generate", TINY, "-m", tmp_path / "mask.nii.gz", "-o", out, *extra, *STEPS)
         assert drawn.code == 0, drawn.err
         axis = ["--axis", "2"] if "--axis" in extra else []
