@@ -1,8 +1,8 @@
 """Many label maps to many files: a plan's images, drawn in batches across label maps.
 
 Label maps are read, and images written, while the network draws others; neither gets far ahead, so a run of any length
-takes the same memory. An image's line is in `manifest.jsonl` once its file is complete, and a run that is started again
-draws what is missing.
+takes the same memory but for the names of its files. An image's line is in `manifest.jsonl` once its file is complete,
+and a run that is started again draws what is missing.
 """
 
 from __future__ import annotations

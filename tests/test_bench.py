@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import time
@@ -369,7 +370,7 @@ def test_the_command_refuses_in_one_line(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("place", ["file/f.json", "folder", f"{'n' * 250}.json"])
+@pytest.mark.parametrize("place", ["file/f.json", "folder", "link", "pipe", f"{'n' * 250}.json"])
 def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(
     place: str, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -379,7 +380,20 @@ def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(
     monkeypatch.setattr("seggd_rt.bench.bench", measure)
     (tmp_path / "file").write_text("mine")
     (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("file")
+    os.mkfifo(tmp_path / "pipe")
     done = run_command("bench", tiny_bundle, "--engine", "onnxruntime", "--json", tmp_path / place)
     assert (done.code, done.out, len(done.error_lines)) == (2, "", 1)
     assert str((tmp_path / place).name) in done.err or "file" in done.err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "link", "pipe"]
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_the_figures_may_be_printed(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ("--engine", "onnxruntime", "--steps", "2", "--repeats", "1", "--threads", "1", "--json", "-")
+    done = run_command("bench", tiny_bundle, *options)
+    assert done.code == 0, done.err
+    assert [figures["engine"] for figures in json.loads(done.out)["engines"]] == ["onnxruntime"]
+    assert not list(tmp_path.iterdir())

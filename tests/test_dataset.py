@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from seggd_rt.dataset import FinishedImagesWarning, run
 from seggd_rt.errors import DataError, EngineError, LabelMapError, OptionError, OutputError
 from seggd_rt.imaging.contract import Reading
 from seggd_rt.imaging.folder import SkippedFilesWarning
+from seggd_rt.imaging.npy import NpyWriter
 from seggd_rt.labels import AspectRatioWarning, OneHotWarning, resize_nearest
 from seggd_rt.mask_checks import ResizedMaskWarning
 from seggd_rt.noise import derive_seed
@@ -31,6 +34,46 @@ from seggd_rt.records import ManifestFile
 
 BUNDLE = Bundle.open(TINY)
 STEPS = 3
+RUN = """
+import sys, warnings
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from analytic import AnalyticNetwork
+import seggd_rt
+from seggd_engines.network import NetworkShape
+from seggd_rt.bundle import Bundle
+from seggd_rt.dataset import FinishedImagesWarning, run
+from seggd_rt.plan import plan_run
+warnings.simplefilter("ignore", FinishedImagesWarning)
+bundle, steps, seed = Bundle.open(Path(sys.argv[2])), int(sys.argv[5]), int(sys.argv[6])
+with seggd_rt.Generator(bundle, AnalyticNetwork(NetworkShape(1, 3, 24, 32), std=0.2)) as generator:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    list(run(plan_run(bundle, sys.argv[3], sys.argv[4], count=20, steps=steps, seed=seed), generator))
+"""
+
+
+def run_at_once(masks: Path, output: Path, settings: Sequence[tuple[int, int]]) -> list[tuple[int, str]]:
+    """Start a process for each number of steps and seed, all at the same time; return exit codes and last lines."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", RUN, Path(__file__).parent / "engines", TINY, masks, output, str(steps), str(seed)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for steps, seed in settings
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        process.stdout.readline()
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    ends = [process.communicate(timeout=60)[1].rstrip() for process in processes]
+    return [(process.returncode, end.rpartition("\n")[2]) for process, end in zip(processes, ends, strict=True)]
 
 
 @pytest.fixture
@@ -292,6 +335,29 @@ def test_a_mask_that_changed_since_is_no_finished_one(
 
 def images_in(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.glob("*.png")}
+
+
+def test_equal_runs_at_once_leave_whole_files_and_list_each_once(masks: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run_at_once(masks, out, [(STEPS, 0)] * 3) == [(0, "")] * 3
+    images = sorted(path.name for path in out.glob("*.png"))
+    assert len(images) == 60
+    for name in images:
+        Image.open(out / name).load()
+    assert sorted(record.file for record in ManifestFile(out).records()) == images
+    assert sorted(path.name for path in out.iterdir()) == [*images, "manifest.jsonl"]
+
+
+def test_runs_at_once_into_one_file_leave_it_with_its_own_record(masks: Path, tmp_path: Path) -> None:
+    ends = run_at_once(masks, tmp_path / "all.npy", [(STEPS, 0), (STEPS, 0), (STEPS, 1), (STEPS, 1)])
+    made = NpyWriter().made(tmp_path / "all.npy")
+    seed = 0 if made[0].seed == derive_seed(0, 0, 0) else 1
+    for (code, said), own in zip(ends, (0, 0, 1, 1), strict=True):  # the later ones would replace other images
+        assert (code == 0) == (own == seed), said
+        assert (code == 0) == ("was made with seed" not in said), said
+    assert [each.seed for each in made] == [derive_seed(seed, place, copy) for place in range(3) for copy in range(20)]
+    assert np.load(tmp_path / "all.npy").shape == (60, 24, 32)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["all.npy", "all.npy.json", "masks"]
 
 
 @pytest.mark.parametrize("of", [2, 3, 7])

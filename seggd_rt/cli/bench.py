@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from seggd_rt.timing import Spread
 
 
+_STDOUT = Path("-")
+
+
 def bench(
     bundle: BundleFolder,
     engine: Annotated[
@@ -35,12 +38,15 @@ def bench(
         bool, typer.Option("--profile", help="Also time the network's layers, in steps of their own after the others.")
     ] = False,
     require_signature: RequireSignature = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="A file for the figures, with the machine.")] = None,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", help="A file for the figures, with the machine; or - to print them."),
+    ] = None,
 ) -> None:
     """Time steps, images and cold starts, and what the runtime adds to the network's own calls."""
     from rich.text import Text
 
-    from seggd_rt.atomic import check_name, check_writable, make_folder, write_file
+    from seggd_rt.atomic import check_output, make_folder, write_file
     from seggd_rt.bench import bench as run
     from seggd_rt.bench_report import Settings
 
@@ -55,11 +61,11 @@ def bench(
         profile=profile,
     )
     said = terminal.console(stderr=True)
-    if json_file is not None:  # minutes of measuring must not end at a file that cannot be written
-        check_name(json_file)
-        check_writable(json_file.parent)
+    to_stdout = json_file == _STDOUT
+    if json_file is not None and not to_stdout:  # minutes of measuring must not end at a file that cannot be written
         if json_file.is_dir():
             raise OutputError(f"{json_file} is a folder: give the name of a file with --json")
+        check_output(json_file)
     with said.status("") as status:
 
         def say(line: str) -> None:
@@ -69,6 +75,9 @@ def bench(
                 terminal.say(line)
 
         report = run(bundle, settings, say, require_signature=require_signature)
+    if to_stdout:
+        terminal.result_lines(report.to_json().decode())
+        return
     if json_file is not None:
         make_folder(json_file.parent)
         write_file(json_file, report.to_json())

@@ -305,27 +305,6 @@ def test_only_regular_files_are_written(name: str, kind: str, tiny_bundle: Path,
     assert (after, (tmp_path / "victim").read_text()) == (before, "")
 
 
-def test_equal_runs_at_once_leave_whole_files_and_each_image_once(
-    tiny_bundle: Path, mask: Path, tmp_path: Path
-) -> None:
-    common = ("generate", tiny_bundle, "-m", mask, "--count", "12", *ORT)
-    for output, times in ((tmp_path / "out", 3), (tmp_path / "all.npy", 2)):
-        processes = [start_command(*common, "-o", output) for _ in range(times)]
-        said = [process.communicate(timeout=60)[1] for process in processes]
-        assert [process.returncode for process in processes] == [0] * times, said
-    out = tmp_path / "out"
-    images = sorted(path.name for path in out.glob("*.png"))
-    assert len(images) == 12
-    for name in images:
-        Image.open(out / name).load()
-    listed = [json.loads(line)["file"] for line in (out / "manifest.jsonl").read_text().splitlines()]
-    assert sorted(listed) == images
-    assert sorted(path.name for path in out.iterdir()) == [*images, "manifest.jsonl"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["all.npy", "all.npy.json", "masks", "out"]
-    assert np.load(tmp_path / "all.npy").shape == (12, 24, 32)
-    assert run_command("verify", tmp_path / "all.npy", tiny_bundle, "-m", mask, *ORT[:-2]).code == 0
-
-
 ENDS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
 
 
