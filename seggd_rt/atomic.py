@@ -439,13 +439,15 @@ def write_new_file(path: Path, data: bytes, mode: int = 0o666) -> None:
 
 
 def check_name(path: Path) -> None:
-    """Find out whether a file's name leaves room for what is put around it on the way.
+    """Find out whether a path has a file's name, and that leaves room for what is put around it on the way.
 
     Raises
     ------
     OutputError
-        It is too long.
+        There is no name, as in "" and "/", or it is too long.
     """
+    if path.name in ("", ".."):
+        raise OutputError(f"'{path}' is a folder, and no file's name: give a name")
     size = len(os.fsencode(path.name))
     if size > _LONGEST_NAME:
         raise OutputError(

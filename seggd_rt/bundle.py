@@ -447,7 +447,7 @@ def _header(data: bytes) -> Any:
 
 def sha256_of(path: Path) -> str:
     """Return a file's SHA-256 in hexadecimal digits."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

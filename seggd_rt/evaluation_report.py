@@ -17,8 +17,8 @@ from seggd_rt.page import Picture
 from seggd_rt.strict_json import decode
 
 SCHEMA = "seggd-evaluation/2"
-_MAX_REPORT_BYTES = 64 << 20
-_MAX_PICTURE_BYTES = 32 << 20
+MAX_REPORT_BYTES = 64 << 20
+MAX_PICTURE_BYTES = 32 << 20
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ALT = {
     "plot-faithfulness": "Dice by class, with 95 % intervals, of generated and of real images",
@@ -183,7 +183,7 @@ def read_evaluation(path: Path) -> EvaluationReport:
     DataError
         It cannot be read, is none, or is of another version.
     """
-    data = _read(path, _MAX_REPORT_BYTES)
+    data = _read(path, MAX_REPORT_BYTES)
     try:
         return decode(data, EvaluationReport)
     except msgspec.DecodeError as error:
@@ -208,7 +208,7 @@ def pictures_beside(path: Path) -> tuple[Picture, ...]:
 
 
 def _png(path: Path) -> bytes:
-    data = _read(path, _MAX_PICTURE_BYTES)
+    data = _read(path, MAX_PICTURE_BYTES)
     if not data.startswith(_PNG):
         raise DataError(f"{path} is no PNG: remove it, or run seggd-rt evaluate again")
     return data

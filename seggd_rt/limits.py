@@ -13,6 +13,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+MAX_JSON_BYTES = 16 << 20
+"""Of a file of settings."""
 MAX_NESTING = 32
 """How many lists and objects may lie in each other, where a file's values are of no known form."""
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from seggd_rt.atomic import write_new_file
+from seggd_rt.atomic import check_name, write_new_file
 from seggd_rt.errors import DataError, OptionError, SignatureError
 from seggd_rt.limits import read_file
 from seggd_rt.manifest import SIGNATURE
@@ -269,6 +269,7 @@ class SigningKey:
         MissingExtraError
             The package `cryptography` is not installed.
         """
+        check_name(path)
         public_path = path.with_suffix(".pub")
         if path == public_path:
             raise OptionError(f"{path} would be the public key's name: name the private one otherwise, as K.pem")

@@ -23,6 +23,7 @@ import platformdirs
 from seggd_engines.plan_key import SCHEMA, PlanKey, PlanRecord
 from seggd_rt.atomic import NewFile, make_folder, write_file
 from seggd_rt.errors import DataError, EngineError, OutputError
+from seggd_rt.limits import MAX_JSON_BYTES, open_regular, read_file
 from seggd_rt.strict_json import decode
 
 SUFFIX = ".plan"
@@ -68,7 +69,7 @@ class PlanCache:
         found = []
         for path in sorted(self.folder.glob("*.json")):
             try:
-                record = decode(path.read_bytes(), PlanRecord)
+                record = decode(read_file(path, MAX_JSON_BYTES), PlanRecord)
             except (OSError, msgspec.DecodeError):
                 warn(f"{path} is damaged: its plan is not used")
                 continue
@@ -93,7 +94,7 @@ class PlanCache:
             if not fits(record.key):
                 continue
             try:
-                data = Path(record.path).read_bytes()
+                data = _bytes_of(Path(record.path))
             except OSError as error:
                 warn(f"the plan {record.path} cannot be read ({error.strerror or error}): it is passed over")
                 continue
@@ -143,8 +144,8 @@ class PlanCache:
             There is no such plan, or it is not what its record says.
         """
         try:
-            record = decode(path.with_suffix(".json").read_bytes(), PlanRecord)
-            data = path.read_bytes()
+            record = decode(read_file(path.with_suffix(".json"), MAX_JSON_BYTES), PlanRecord)
+            data = _bytes_of(path)
         except (OSError, msgspec.DecodeError) as error:
             raise DataError(
                 f"{path} cannot be added: it must be a plan of seggd-rt build, with its .json beside it ({error})"
@@ -236,6 +237,11 @@ class PlanCache:
                 f"{self.folder} holds code that runs on the GPU, and others than you may write there: empty it "
                 "(seggd-rt cache clear), then chmod 700 it"
             )
+
+
+def _bytes_of(plan: Path) -> bytes:
+    with open_regular(plan) as file:
+        return file.read()
 
 
 def _unwritable(folder: Path, error: OSError) -> OutputError:

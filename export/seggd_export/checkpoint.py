@@ -15,7 +15,7 @@ import pickle
 import re
 import struct
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, cast
@@ -26,6 +26,8 @@ import torch
 from seggd_rt.atomic import NewFile, make_folder
 from seggd_rt.errors import CheckpointError, OutputError
 from seggd_rt.labels import LabelClass, MaskEncoding, check_classes, mask_channels
+from seggd_rt.limits import open_regular
+from seggd_rt.manifest import MAX_PIXELS
 from seggd_rt.schedule import NoiseSchedule
 
 FORMAT = "seggd-checkpoint/1"
@@ -38,6 +40,22 @@ _LOAD_ERRORS = (
 """What torch.load raised over thousands of truncated and altered files."""
 _UNSAFE = re.compile(r"GLOBAL ([\w.]+)")
 """The name that the weights-only unpickler refused to import."""
+
+_STRANGE: Mapping[str, Callable[[torch.Tensor], bool]] = {
+    "nested": lambda tensor: tensor.is_nested,
+    "sparse": lambda tensor: tensor.layout != torch.strided,
+    "quantized": lambda tensor: tensor.is_quantized,
+    "meta": lambda tensor: tensor.device.type != "cpu",
+}
+"""Tensors that are no plain arrays in memory."""
+_DTYPES = frozenset(
+    {
+        *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
+        *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
+    }
+)
+_MOST_SHARED = 4
+"""How often the numbers of a file may be in its tensors: some are tied."""
 
 StateDict = dict[str, torch.Tensor]
 
@@ -77,6 +95,8 @@ class CheckpointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         """Check every field's range, and that the network's channels are those of image and mask."""
         if min(self.image_channels, self.height, self.width) < 1:
             raise ValueError(f"image is {self.image_channels} x {self.height} x {self.width}; all must be positive")
+        if self.height * self.width > MAX_PIXELS:
+            raise ValueError(f"image is {self.height} x {self.width}; it must have at most {MAX_PIXELS} pixels")
         if not 0 <= self.empty_subset <= 1:
             raise ValueError(f"empty_subset is {self.empty_subset}; it must lie in [0, 1]")
         if self.intensity_range is not None and not self.intensity_range[0] < self.intensity_range[1]:
@@ -154,12 +174,13 @@ class Checkpoint:
             raise CheckpointError(f"{path} is no seggd-rt checkpoint: it does not say format '{FORMAT}'")
         if version != FORMAT:
             raise CheckpointError(f"{path} has format '{version}'; this version reads '{FORMAT}': update seggd-rt")
-        unknown = sorted(set(content) - {"format", "config", "weights", "ema"})
+        unknown = sorted(map(str, set(content) - {"format", "config", "weights", "ema"}))
         if unknown:
             raise CheckpointError(f"{path} has an unknown key '{unknown[0]}'")
         try:
-            config = msgspec.convert(content.get("config"), CheckpointConfig)
-        except msgspec.ValidationError as error:
+            # By way of JSON, which has plain values only: a tensor among the settings is refused here.
+            config = msgspec.json.decode(msgspec.json.encode(content.get("config")), type=CheckpointConfig)
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:  # msgspec's errors are ValueErrors
             raise CheckpointError(f"{path} has a config that cannot be read: {error}") from error
         states = {key: _check_state(path, key, content.get(key)) for key in ("weights", "ema")}
         if states["weights"] is None and states["ema"] is None:
@@ -173,16 +194,16 @@ def load_weights_only(path: Path) -> Any:
     Raises
     ------
     CheckpointError
-        The file is missing, damaged, or needs code to be run.
+        The file is missing, no regular file, damaged, needs code to be run, or holds tensors that are not plain arrays.
     """
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), open_regular(path) as file:
             warnings.simplefilter("ignore")  # about the pickle's protocol: whether it loads is what counts
-            return torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} does not exist") from error
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
     except _LOAD_ERRORS as error:
         if found := _UNSAFE.search(str(error)):
             raise CheckpointError(
@@ -190,6 +211,46 @@ def load_weights_only(path: Path) -> Any:
                 "Save a state dict of tensors instead"
             ) from error
         raise CheckpointError(f"{path} is damaged, or no file of torch.save") from error
+    check_plain(path, content)
+    return content
+
+
+def check_plain(path: Path, content: object) -> None:
+    """Refuse tensors that are not plain arrays of numbers, or that state far more numbers than the file holds.
+
+    Raises
+    ------
+    CheckpointError
+        A tensor, however deep in lists and tables, is sparse, nested, quantized, complex or of the meta device, is of a
+        type that does not become float32, or repeats what is stored so that copying it would exhaust memory.
+    """
+    stated, stored = 0, dict[int, int]()
+    for tensor in _tensors(content):
+        kind = next((kind for kind, is_so in _STRANGE.items() if is_so(tensor)), None)
+        if kind is None and tensor.dtype not in _DTYPES:
+            kind = str(tensor.dtype).removeprefix("torch.")
+        if kind is not None:
+            raise CheckpointError(f"{path} holds a {kind} tensor: save plain tensors of float32 or float16 on the CPU")
+        storage = tensor.untyped_storage()
+        stated += tensor.numel() * tensor.element_size()
+        stored[storage.data_ptr()] = storage.nbytes()
+    if stated > _MOST_SHARED * sum(stored.values()):
+        raise CheckpointError(
+            f"{path} states tensors of {stated} bytes and stores {sum(stored.values())}: save them by .contiguous()"
+        )
+
+
+def _tensors(content: object) -> Iterator[torch.Tensor]:
+    """Yield the tensors in a value of lists and tables, each of which may hold itself."""
+    seen: set[int] = set()
+    left = [content]
+    while left:
+        value = left.pop()
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, Mapping | list | tuple | set) and id(value) not in seen:
+            seen.add(id(value))
+            left.extend(value.values() if isinstance(value, Mapping) else value)
 
 
 def save_atomically(content: object, path: Path) -> None:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seggd_rt import terminal
-from seggd_rt.cli.options import AxisName, SegmentMap, Threshold, axis_of, range_of
+from seggd_rt.cli.options import AxisName, SegmentMap, Threshold, axis_of, range_of, size_of
 from seggd_rt.cli.strict_command import needs
 from seggd_rt.errors import OptionError
 from seggd_rt.labels import MaskEncoding
+from seggd_rt.limits import MAX_JSON_BYTES, read_file
 from seggd_rt.optional import require
 from seggd_rt.precision import Precision
 from seggd_rt.schedule import BetaCurve, Prediction
@@ -128,7 +129,7 @@ def export(
             output,
             classes=None if classes is None else classes.split(","),
             precisions=precisions,
-            image_size=None if image_size is None else _parse_size(image_size),
+            image_size=size_of(image_size),
             mask_encoding=mask_encoding,
             unet_config=None if unet_config is None else _read_config(unet_config),
             schedule=ScheduleOptions(
@@ -195,18 +196,11 @@ def _parse_precisions(text: str) -> tuple[Precision, ...]:
         raise OptionError(f"--precision is '{text}'; it must list {', '.join(Precision)}") from error
 
 
-def _parse_size(text: str) -> tuple[int, int]:
-    numbers = text.lower().split("x")
-    if len(numbers) > 2 or not all(number.isdecimal() and int(number) > 0 for number in numbers):
-        raise OptionError(f"--image-size is '{text}'; it must be N or HxW, as in 256 or 256x192")
-    return int(numbers[0]), int(numbers[-1])
-
-
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        config = decode(path.read_bytes())
+        config = decode(read_file(path, MAX_JSON_BYTES))
     except OSError as error:
-        raise OptionError(f"--unet-config {path} cannot be read: {error.strerror}") from error
+        raise OptionError(f"--unet-config {path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
         raise OptionError(
             f'--unet-config {path} is not JSON ({error}): write an object, as in {{"norm_eps": 1e-5}}'

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from seggd_rt.imaging.geometry import Axis
 
 _Kind = TypeVar("_Kind", bound=StrEnum)
+_DIGITS = 10
+"""More digits than a side of an image has: Python does not read a number of thousands."""
+_SHOWN = 40
 MASK_FORMATS = ".png, .npy, .nii.gz, .nii, .dcm, or the folder of a DICOM series"
 BundleFolder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle's folder, NAME.seggd.")]
 OneMask = Annotated[Path, typer.Option("--mask", "-m", help=f"A label map: {MASK_FORMATS}.")]
@@ -143,6 +146,23 @@ def member(kinds: type[_Kind], name: str, option: str) -> _Kind:
 def names(text: str | None) -> list[str] | None:
     """Return the names of a list, a,b; None for None."""
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def size_of(text: str | None) -> tuple[int, int] | None:
+    """Return (height, width) of an image size, N or HxW; None for None."""
+    from seggd_rt.manifest import MAX_PIXELS
+
+    if text is None:
+        return None
+    numbers = text.lower().split("x")
+    is_size = len(numbers) <= 2 and all(number.isdecimal() and len(number) < _DIGITS for number in numbers)
+    height, width = (int(numbers[0]), int(numbers[-1])) if is_size else (0, 0)
+    if not 1 <= height * width <= MAX_PIXELS:
+        shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+        raise OptionError(
+            f"--image-size is '{shown}'; it must be N or HxW, as 128 or 96x128, of at most {MAX_PIXELS} pixels"
+        )
+    return height, width
 
 
 def range_of(text: str | None) -> tuple[float, float] | None:

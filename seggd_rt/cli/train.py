@@ -9,7 +9,7 @@ import typer
 
 from seggd_rt import terminal
 from seggd_rt.cli.command_line import portable_command
-from seggd_rt.cli.options import AxisName, SegmentMap, Threshold, axis_of, range_of
+from seggd_rt.cli.options import AxisName, SegmentMap, Threshold, axis_of, range_of, size_of
 from seggd_rt.errors import OptionError
 from seggd_rt.labels import MaskEncoding
 from seggd_rt.optional import require
@@ -75,7 +75,7 @@ def train(
         data=data,
         output=output,
         classes=tuple(classes.split(",")) if classes is not None else None,
-        image_size=_parse_size(image_size),
+        image_size=size_of(image_size),
         intensity_range=range_of(intensity_range),
         axis=axis_of(axis),
         segments=parse_map(segments or ()),
@@ -115,13 +115,3 @@ def train(
         terminal.result(str(outcome.checkpoint))
     if outcome.signal is not None:
         raise typer.Exit(128 + outcome.signal)
-
-
-def _parse_size(text: str | None) -> tuple[int, int] | None:
-    """Read N or HxW."""
-    if text is None:
-        return None
-    parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdecimal() for part in parts):
-        raise OptionError(f"--image-size is '{text}'; give N or HxW, as 128 or 96x128")
-    return int(parts[0]), int(parts[-1])

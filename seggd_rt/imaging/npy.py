@@ -74,6 +74,8 @@ class NpyArray:
         count = 1
         for length in shape:
             count *= length  # Python's integers do not overflow
+        if any(isinstance(length, bool) for length in shape):
+            raise DataError(f"{path} states the shape {shape}: save it again with numpy.save")
         if min(shape, default=1) < 0 or count * dtype.itemsize != size:
             raise DataError(
                 f"{path} states {dtype} {shape} and holds {size} bytes of it: copy it again, or save it again"

@@ -227,6 +227,20 @@ CASES = {
             + b"\n",
         ),
     ),
+    "an NPY of truths for its shape": Bad(
+        f"{GO} -m m.npy",
+        "states the shape (True, True)",
+        data(
+            "m.npy",
+            b"\x93NUMPY\1\0v\0"
+            + b"{'descr': '|u1', 'fortran_order': False, 'shape': (True, True)}".ljust(117)
+            + b"\n\0",
+        ),
+    ),
+    "a pipe as plan": Bad("cache add p.plan", "it is a pipe", several(pipe("p.plan"), pipe("p.json"))),
+    "a device as plan": Bad(
+        "cache add p.plan", "it is a pipe", several(link("p.plan", "/dev/zero"), link("p.json", "/dev/zero"))
+    ),
     "half an NPY": Bad(f"{GO} -m mask.png --noise noise.npy", "holds", changed("noise.npy", half)),
     # What is no regular file, links, names
     "a pipe as mask": Bad(f"{GO} -m m.png", "is not there", pipe("m.png")),

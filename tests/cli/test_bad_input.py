@@ -127,6 +127,8 @@ CASES = {
     "batch 0": Bad(f"{GO} -m mask.png --batch 0", "batch is 0"),
     "threads 0": Bad(f"{GO} -m mask.png --threads 0", "threads is 0"),
     "threads beyond cores": Bad(f"{GO} -m mask.png --threads 20000", "threads is 20000: this machine has"),
+    "threads of 100 bits": Bad(f"{GO} -m mask.png --threads {1 << 100}", "this machine has"),
+    "a seed of 100 bits": Bad(f"{GO} -m mask.png --seed {1 << 100}", "it must be a whole number in [0, 2^64)"),
     "an unknown engine": Bad(f"{GO} -m mask.png --engine onnxrutime", "did you mean 'onnxruntime'?"),
     "an unknown precision": Bad(f"{GO} -m mask.png --precision fp64", "there is no precision 'fp64'"),
     "an unknown device": Bad(f"{GO} -m mask.png --device tpu", "there is no device 'tpu'"),

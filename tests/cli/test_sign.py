@@ -196,3 +196,9 @@ def test_a_cold_start_requires_it_too(folder: Path) -> None:
     with pytest.raises(EngineError, match="has no signature"):
         cold_start(request("unsigned.seggd"))
     assert cold_start(request("tiny.seggd")).total_ms > 0
+
+
+def test_a_key_needs_a_name() -> None:
+    for name in ("/", ".", ""):
+        done = run_command("sign", "--new-key", name)
+        assert (done.code, len(done.error_lines)) == (2, 1)

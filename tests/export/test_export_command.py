@@ -66,6 +66,7 @@ def test_export_writes_beside_and_prints_path_and_parity(trace_once: UseTrace, w
         (["--precision", "fp32,int4"], "--precision is 'fp32,int4'; it must list fp32, fp16, bf16"),
         (["--image-size", "64x64x3"], "--image-size is '64x64x3'; it must be N or HxW"),
         (["--image-size", "-4"], "--image-size is '-4'"),
+        (["--image-size", "1" * 5000], "--image-size is '1111"),
         (["--unet-config", "missing.json"], "--unet-config missing.json cannot be read"),
         (["--classes", "background,a,b"], "leave --classes out"),
         (["--precision", "fp16", "--loop", "50"], "the loop draws in fp32"),

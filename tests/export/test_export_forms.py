@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from tiny_networks import DISCS, random_unet, wide_checkpoint
 
 from seggd_export import ScheduleOptions, Source, export_bundle, read_checkpoint
+from seggd_export.checkpoint import Checkpoint
 from seggd_export.spec import settle
 from seggd_export.unet import ASSUMED, build_unet
 from seggd_rt.errors import CheckpointError, OptionError
@@ -240,9 +241,9 @@ def edit(path: Path, **changes: Any) -> None:
         ("unet/config.json", {"from_the_future": 1}, "'from_the_future', which this diffusers does not know"),
         ("unet/config.json", {"block_out_channels": [16, 32, 64]}, "do not fit the network's configuration"),
         ("unet/config.json", {"add_attention": False}, "'mid_block.attentions.0.group_norm.bias' is too many"),
-        ("unet/config.json", {"norm_num_groups": 5}, "do not fit the network's configuration"),
-        ("unet/config.json", {"norm_num_groups": 0}, "do not fit the network's configuration"),
-        ("unet/config.json", {"block_out_channels": "wide"}, "do not fit the network's configuration"),
+        ("unet/config.json", {"norm_num_groups": 5}, "makes no UNet2DModel"),
+        ("unet/config.json", {"norm_num_groups": 0}, "`int` >= 1 - at `\\$.norm_num_groups`"),
+        ("unet/config.json", {"block_out_channels": "wide"}, "Expected `array`, got `str`"),
         ("unet/config.json", {"sample_size": "big"}, "sample_size 'big'; it must be N or"),
         ("unet/config.json", {"down_block_types": ["SkipDownBlock2D"] * 3}, "down block 'SkipDownBlock2D'; supported"),
         ("unet/config.json", {"in_channels": 1, "out_channels": 1}, "at least one mask channel more"),
@@ -395,3 +396,26 @@ def test_our_checkpoint_is_not_contradicted(wide_pt: Path, given: dict[str, Any]
 def test_our_checkpoint_needs_no_configuration(wide_pt: Path) -> None:
     with pytest.raises(OptionError, match="leave --unet-config out"):
         read_checkpoint(wide_pt, {"norm_num_groups": 4})
+
+
+@pytest.mark.parametrize("content", [b"", bytes(100), (10**12).to_bytes(8, "little") + b"{}", b"\xff" * 50])
+def test_damaged_safetensors_are_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"a\.safetensors is damaged") as caught:
+        read_checkpoint(path)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        Checkpoint.load(path)  # as `seggd-rt slim` reads it
+
+
+@pytest.mark.parametrize("name", ["a.pt", "a.safetensors"])
+def test_pipes_and_devices_are_no_checkpoints(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    os.mkfifo(path)
+    with pytest.raises(CheckpointError, match="it is a pipe or a device"):
+        read_checkpoint(path)
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(CheckpointError, match="it is a pipe or a device"):
+        read_checkpoint(path)

@@ -35,6 +35,69 @@ def checkpoint() -> Checkpoint:
     return Checkpoint(config, weights={"a": torch.ones(3)}, ema={"a": torch.full((3,), 0.1), "n": torch.tensor(5)})
 
 
+def test_tensors_that_are_no_plain_arrays_are_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    path, ones = tmp_path / "a.pt", torch.ones(2, 2)
+    strange = {
+        "meta": ones.to("meta"),
+        "sparse": ones.to_sparse(),
+        "complex64": ones.to(torch.complex64),
+        "float8_e5m2": ones.to(torch.float8_e5m2),
+    }
+    for kind, tensor in strange.items():
+        for content in ({"weights": {"a": tensor}}, [[{"deep": (tensor,)}]]):
+            torch.save(content, path)
+            with pytest.raises(CheckpointError, match=f"holds a {kind} tensor: save plain tensors"):
+                load_weights_only(path)
+    # A few bytes that state 10^12 numbers: to copy them would exhaust memory.
+    torch.save({"weights": {"a": torch.zeros(1).expand(10**6, 10**6)}}, path)
+    with pytest.raises(CheckpointError, match="states tensors of 4000000000000 bytes and stores 4"):
+        load_weights_only(path)
+    shared = torch.ones(4)
+    torch.save({"a": shared, "b": shared.view(2, 2)}, path)  # tied weights are fine
+    assert load_weights_only(path)["b"].shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({1: 2, (3,): None}, "has an unknown key '(3,)'"),
+        ({"config": None}, "config that cannot be read"),
+        ({"config": {"unet": torch.ones(2)}}, "config that cannot be read"),
+        ({"config": {1: {2: []}}}, "config that cannot be read"),
+        ({"weights": [1]}, "no table of tensors by name"),
+        ({"weights": {1: torch.ones(1)}}, "no table of tensors by name"),
+    ],
+)
+def test_strange_values_are_refused(
+    change: dict[Any, Any], message: str, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.pt"
+    checkpoint.save(path)
+    torch.save({**torch.load(path, weights_only=True), **change}, path)
+    with pytest.raises(CheckpointError) as caught:
+        Checkpoint.load(path)
+    assert message in str(caught.value)
+
+
+def test_sizes_that_no_image_has_are_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    for height in (10**9, 10**30):
+        checkpoint.save(path)
+        content = torch.load(path, weights_only=True)
+        content["config"]["height"] = height
+        torch.save(content, path)
+        with pytest.raises(CheckpointError, match="config that cannot be read"):
+            Checkpoint.load(path)
+
+
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.pt")
+    (tmp_path / "b.pt").symlink_to("/dev/zero")
+    for path in (tmp_path / "a.pt", tmp_path / "b.pt"):
+        with pytest.raises(CheckpointError, match="it is a pipe or a device"):
+            Checkpoint.load(path)
+
+
 def test_file_is_plain(checkpoint: Checkpoint, tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "a.pt")
     content = torch.load(tmp_path / "a.pt", weights_only=True)

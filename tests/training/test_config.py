@@ -23,7 +23,7 @@ Make = Callable[..., TrainOptions]
     ],
 )  # fmt: skip
 def test_values_out_of_range_are_named(options: Make, field: str, value: Any) -> None:
-    with pytest.raises(OptionError, match=f"--{field.replace('_', '-')} is {value}"):
+    with pytest.raises(OptionError, match=f"{field.replace('_', '-')} is {value}"):
         options(**{field: value})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,35 @@ def test_a_file_of_diffusers_is_read(tmp_path: Path) -> None:
         unet_config(str(path), image_channels=1, mask_channels=1, size=(16, 16))
 
 
+SETTINGS: dict[str, tuple[dict[str, object], str]] = {
+    "unknown": ({"wings": 2}, "'wings', which this diffusers does not know"),
+    "no level": ({"block_out_channels": []}, "`array` of length >= 1"),
+    "no list": ({"block_out_channels": 8}, "Expected `array`, got `int`"),
+    "nested": ({"block_out_channels": [[8], [16]]}, "Expected `int`, got `array`"),
+    "texts": ({"block_out_channels": ["8", "16"]}, "Expected `int`, got `str`"),
+    "negative": ({"block_out_channels": [-8, 16]}, "Expected `int` >= 1"),
+    "booleans": ({"block_out_channels": [True, True]}, "Expected `int`, got `bool`"),
+    "huge": ({"block_out_channels": [8, 10**12]}, "Expected `int` <= 16384"),
+    "hundreds of levels": ({"block_out_channels": [8] * 300}, "`array` of length <= 12"),
+    "too many weights": ({"block_out_channels": [16384, 16384]}, "at most 1073741824 are supported"),
+    "other lengths": ({"down_block_types": ["DownBlock2D"]}, "have 2, 1, 2 entries"),
+    "other blocks": ({"up_block_types": ["UpBlock2D", "EvilBlock2D"]}, "up block 'EvilBlock2D'; supported"),
+    "blocks of numbers": ({"down_block_types": [1, 2]}, "Expected `str`, got `int`"),
+    "no layers": ({"layers_per_block": 0}, "Expected `int` >= 1"),
+    "endless layers": ({"layers_per_block": 10**9}, "Expected `int` <= 32"),
+    "groups that do not divide": ({"norm_num_groups": 3}, "num_channels .* must be divisible"),
+    "no groups": ({"norm_num_groups": 0}, "Expected `int` >= 1"),
+    "heads wider than the level": ({"attention_head_dim": 64}, "makes no UNet2DModel"),
+    "unknown activation": ({"act_fn": "evil"}, "Invalid enum value 'evil'"),
+    "a table": ({"act_fn": {}}, "Expected `str`, got `object`"),
+    "no epsilon": ({"norm_eps": None}, "Expected `float`, got `null`"),
+    "NaN": ({"norm_eps": float("nan")}, "cannot be read as JSON"),
+    "a number of 300 digits": ({"mid_block_scale_factor": 1e300}, "Expected `float` <= "),
+    "dropout of all": ({"dropout": 1.0}, "Expected `float` < 1.0"),
+    "a number of 1000 bits": ({"time_embedding_dim": 1 << 1000}, "time_embedding_dim"),
+}
+
+
 def test_what_makes_no_network_is_refused(tmp_path: Path) -> None:
     def config(network: str, size: tuple[int, int] = (16, 16)) -> dict[str, object]:
         return unet_config(network, image_channels=1, mask_channels=1, size=size)
@@ -57,6 +87,15 @@ def test_what_makes_no_network_is_refused(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(OptionError, match=message):
             config(str(path))
-    path.write_text(json.dumps({"block_out_channels": [8, 16], "wings": 2}))
-    with pytest.raises(OptionError, match="makes no UNet2DModel"):
-        build_unet(config(str(path)))
+    for change, message in SETTINGS.values():
+        path.write_text(json.dumps({**NETWORKS["tiny"], **change}))
+        with pytest.raises(OptionError, match=message) as caught:
+            build_unet(config(str(path)))
+        assert "\n" not in str(caught.value)
+    path.write_text("[" * 100_000)
+    with pytest.raises(OptionError, match="cannot be read as JSON"):
+        config(str(path))
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(OptionError, match="it is a pipe"):
+        config(str(path))

@@ -14,6 +14,7 @@ from seggd_export.spec import check_intensity_range
 from seggd_rt.errors import OptionError
 from seggd_rt.imaging.geometry import Axis
 from seggd_rt.labels import MaskEncoding
+from seggd_rt.noise import check_seed
 from seggd_rt.schedule import NoiseSchedule, Prediction
 
 
@@ -82,13 +83,14 @@ class TrainOptions(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Check every field's range."""
         for field, low in {
-            "steps": 1, "batch_size": 1, "accumulate": 1, "warmup_steps": 0, "seed": 0,
+            "steps": 1, "batch_size": 1, "accumulate": 1, "warmup_steps": 0,
             "sample_every": 0, "validate_every": 0, "checkpoint_every": 1,
         }.items():  # fmt: skip
             if getattr(self, field) < low:
                 raise OptionError(f"{_flag(field)} is {getattr(self, field)}; it must be at least {low}")
         if self.stop_after is not None and self.stop_after < 1:
             raise OptionError(f"--stop-after is {self.stop_after}; it must be at least 1")
+        check_seed(self.seed)
         check_threads(self.threads, "--threads")
         for field in ("lr", "clip_norm", "min_snr"):
             value = getattr(self, field)

@@ -14,7 +14,6 @@ With an intensity range images may be of any numbers: see `intensity.py`.
 from __future__ import annotations
 
 import warnings
-import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ from seggd_rt.labels import (
 )
 from seggd_rt.wording import counted, either
 from seggd_training.intensity import Levels, Window, check_use, natural_white, stack_levels, to_levels
+from seggd_training.npz import read_npz
 from seggd_training.pairs import read_pairs
 
 
@@ -146,9 +146,8 @@ def names_classes(path: Path) -> bool:
     if path.suffix.lower() != ".npz" or not path.is_file():
         return False
     try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            return "class_names" in file
-    except (ValueError, OSError, zipfile.BadZipFile):
+        return "class_names" in read_npz(path, ["class_names"])
+    except DataError:
         return True  # which says what is wrong, as it is loaded
 
 
@@ -156,8 +155,7 @@ def has_split(path: Path, split: Split) -> bool:
     """Say whether a folder or an `.npz`, of which another split was loaded, has images of this one."""
     if path.is_dir():
         return (path / "images" / split).is_dir()
-    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-        return bool((file["split"] == _SPLIT_IDS[split]).any())
+    return bool((read_npz(path, ["split"])["split"] == _SPLIT_IDS[split]).any())
 
 
 def _load_folder(
@@ -239,15 +237,15 @@ def _load_npz(
     names: Sequence[str] | None,
     window: Window | None,
 ) -> Dataset:
-    try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in ("image", "label", "split", "class_names", "patient") if key in file}
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} cannot be read as an .npz of plain arrays: {error}") from error
+    arrays = read_npz(path, ("image", "label", "split", "class_names", "patient"))
     required = {"image", "label", "split"} | ({"class_names"} if names is None else set())
     if missing := sorted(required - arrays.keys()):
         hint = ", or give --classes" if missing == ["class_names"] else ""
         raise DataError(f"{path} has no array '{missing[0]}': it needs image, label, split and class_names{hint}")
+    if arrays["split"].dtype.kind not in "biuf":
+        raise DataError(f"{path} has a split of {arrays['split'].dtype}: it must be 0 train, 1 val or 2 test")
+    if names is None and arrays["class_names"].ndim > 1:
+        raise DataError(f"{path} has class_names {arrays['class_names'].shape}: it must be a list of names")
     classes = _name_classes(names if names is not None else [str(n) for n in np.atleast_1d(arrays["class_names"])])
     images, label_maps, splits = arrays["image"], arrays["label"], arrays["split"]
     images = images[..., None] if images.ndim == 3 else images
@@ -256,6 +254,8 @@ def _load_npz(
             f"{path} has image {arrays['image'].shape} and label {label_maps.shape}: "
             "they must be (N, H, W) or (N, H, W, C), and (N, H, W)"
         )
+    if not images.size:
+        raise DataError(f"{path} has image {arrays['image'].shape}: there are no pixels")
     for key in ("split", "patient"):
         if key in arrays and arrays[key].shape != images.shape[:1]:
             raise DataError(

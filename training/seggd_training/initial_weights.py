@@ -9,6 +9,7 @@ from torch import nn
 from seggd_export.checkpoint import Checkpoint, CheckpointConfig
 from seggd_rt.errors import CheckpointError, OptionError
 
+_SHOWN = 400
 _SIZE = "sample_size"
 """The only entry of a UNet2DModel's configuration that no weight depends on."""
 
@@ -44,10 +45,14 @@ def load_initial_weights(network: nn.Module, config: CheckpointConfig, path: Pat
                 f"--init {path} has another {name} than this run ({old}, here {new}): "
                 "choose the same options, or leave --init out"
             )
+    weights = source.best_weights()
+    if whole := [name for name, tensor in weights.items() if not tensor.is_floating_point()]:
+        raise CheckpointError(f"{path} has a weight '{whole[0]}' of {weights[whole[0]].dtype}: it must be of floats")
     try:
-        network.load_state_dict(source.best_weights())
+        network.load_state_dict(weights)
     except RuntimeError as error:
-        raise CheckpointError(f"{path} holds weights that do not fit its own network: {error}") from error
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path} holds weights that do not fit its own network: {reason[:_SHOWN]}") from error
 
 
 def _architecture(config: CheckpointConfig) -> dict[str, object]:

@@ -9,7 +9,9 @@ import msgspec
 from diffusers import UNet2DModel
 from torch import nn
 
-from seggd_rt.errors import OptionError
+from seggd_export.unet_settings import check_settings, plan_unet
+from seggd_rt.errors import CheckpointError, OptionError
+from seggd_rt.limits import MAX_JSON_BYTES, read_file
 from seggd_rt.strict_json import decode
 
 
@@ -41,11 +43,14 @@ def unet_config(network: str, *, image_channels: int, mask_channels: int, size: 
         the network has levels.
     """
     config = dict(NETWORKS[network]) if network in NETWORKS else _read_json(Path(network))
+    try:
+        levels = check_settings(config)
+    except CheckpointError as error:
+        raise OptionError(f"--network {network}: {error}") from error
     wanted = {"in_channels": image_channels + mask_channels, "out_channels": image_channels, "sample_size": list(size)}
     for key in ("in_channels", "out_channels"):
         if config.get(key, wanted[key]) != wanted[key]:
             raise OptionError(f"{network} says {key} {config[key]}; this data and mask encoding need {wanted[key]}")
-    levels = len(config.get("block_out_channels", (224, 448, 672, 896)))
     step = 1 << (levels - 1)
     if size[0] % step or size[1] % step:
         raise OptionError(
@@ -60,20 +65,21 @@ def build_unet(config: dict[str, Any]) -> nn.Module:
     Raises
     ------
     OptionError
-        The configuration is none of a UNet2DModel.
+        The configuration makes no UNet2DModel, or one that is too large.
     """
     try:
-        unet: nn.Module = UNet2DModel(**config)
-    except (TypeError, ValueError) as error:
-        raise OptionError(f"the network's configuration makes no UNet2DModel: {error}") from error
+        plan_unet(config)
+    except CheckpointError as error:
+        raise OptionError(str(error)) from error
+    unet: nn.Module = UNet2DModel(**config)
     return unet
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise OptionError(f"there is no network '{path}': name one of {', '.join(NETWORKS)}, or a JSON file")
     try:
-        config = decode(path.read_bytes())
+        config = decode(read_file(path, MAX_JSON_BYTES))
+    except FileNotFoundError as error:
+        raise OptionError(f"there is no network '{path}': name one of {', '.join(NETWORKS)}, or a JSON file") from error
     except (msgspec.DecodeError, OSError) as error:
         raise OptionError(
             f"{path} cannot be read as JSON ({error}): write the configuration of a UNet2DModel there, or name one of "

@@ -6,6 +6,7 @@ geometry, NIfTI or DICOM: both lie on one grid, each slice of the mask is a pair
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,9 @@ from seggd_rt.errors import DataError, LabelMapError
 from seggd_rt.imaging.contract import Format, Reader, Reading
 from seggd_rt.imaging.formats import find_reader, stem
 from seggd_rt.imaging.geometry import Place
+from seggd_rt.imaging.npy import NpyArray
 from seggd_rt.labels import LabelClass, check_label_map
+from seggd_rt.limits import open_regular
 
 _SUFFIXES = {".png", ".npy"}
 _IMAGE_MODES = frozenset({"L", "RGB", "I", "I;16"})
@@ -176,14 +179,17 @@ def _read_mask(path: Path, classes: Sequence[LabelClass]) -> NDArray[np.uint8]:
 def _read_array(path: Path, modes: frozenset[str]) -> NDArray[np.generic]:
     try:
         if path.suffix.lower() == ".npy":
-            array: NDArray[np.generic] = np.load(path, allow_pickle=False)
-            return array
-        with Image.open(path) as image:
+            return NpyArray.open(path).read()
+        with open_regular(path) as file, Image.open(file) as image:
             if image.mode not in modes:
                 raise DataError(f"{path} is a PNG of mode {image.mode}; it must be one of {', '.join(sorted(modes))}")
             pixels: NDArray[np.generic] = np.asarray(image)  # of a palette image, its indices
             return pixels.astype(np.uint16) if image.mode == "I" else pixels
     except DataError:
         raise
-    except (ValueError, OSError, EOFError, SyntaxError, UnidentifiedImageError) as error:
+    # What Pillow raises for files of any format that are damaged.
+    except (
+        ValueError, OSError, EOFError, SyntaxError, LookupError, TypeError, OverflowError, MemoryError, struct.error,
+        UnidentifiedImageError, Image.DecompressionBombError,
+    ) as error:  # fmt: skip
         raise DataError(f"{path} cannot be read: {error}") from error

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -14,6 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from seggd_rt import terminal
 from seggd_rt.atomic import append, write_file
+from seggd_rt.limits import open_regular
 from seggd_rt.wording import printable
 
 
@@ -87,16 +89,22 @@ class Reporter:
             self._board.add_image("samples", grid, step, dataformats="HWC")
 
 
+class _Entry(msgspec.Struct):
+    step: int
+
+
 def _truncate(log: Path, step: int) -> None:
     """Drop the lines of a log that lie after `step`, and one a kill left half-written."""
     if not log.exists():
         return
     kept = []
-    for line in log.read_text(encoding="utf-8").splitlines():
+    with open_regular(log) as file:
+        lines = file.read().decode(errors="replace").splitlines()
+    for line in lines:
         try:
-            entry = json.loads(line)
-        except ValueError:
+            entry = msgspec.json.decode(line, type=_Entry)
+        except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
             continue
-        if entry["step"] <= step:
+        if entry.step <= step:
             kept.append(line)
     write_file(log, "".join(f"{line}\n" for line in kept).encode())

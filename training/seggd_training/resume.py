@@ -12,8 +12,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
+import msgspec
 from torch import Tensor
 
 from seggd_export.checkpoint import load_weights_only, save_atomically
@@ -23,18 +24,25 @@ from seggd_training.data import Dataset
 FORMAT = "seggd-resume/1"
 
 
+class OptimizerState(TypedDict):
+    """Of a PyTorch optimizer: the tensors of each parameter, by its number, and the settings of the groups."""
+
+    state: dict[int, dict[str, Tensor]]
+    param_groups: list[dict[str, Any]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ResumeState:
     """A run after `step` steps."""
 
     options: dict[str, Any]
     data: str
-    step: int
+    step: Annotated[int, msgspec.Meta(ge=0)]
     best_val_loss: float | None
-    elapsed_s: float
+    elapsed_s: Annotated[float, msgspec.Meta(ge=0)]
     world_size: int
     weights: dict[str, Tensor]
-    optimizer: dict[str, Any]
+    optimizer: OptimizerState
     ema: dict[str, Tensor]
     scaler: dict[str, Any]
 
@@ -62,9 +70,13 @@ class ResumeState:
         if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
             raise CheckpointError(f"{path} is no resume state of this version: it does not say format '{FORMAT}'")
         if content.keys() != cls.__dataclass_fields__.keys():
-            odd = sorted(content.keys() ^ cls.__dataclass_fields__.keys())
+            odd = sorted(map(str, content.keys() ^ cls.__dataclass_fields__.keys()))
             raise CheckpointError(f"{path} is no whole resume state: '{odd[0]}' is missing or unknown")
-        return cls(**content)
+        try:
+            msgspec.json.encode((content["options"], content["scaler"]))  # refuses all but plain values
+            return msgspec.convert(content, cls)
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:  # msgspec's errors are ValueErrors
+            raise CheckpointError(f"{path} is no whole resume state: {error}") from error
 
 
 def fingerprint(dataset: Dataset) -> str:

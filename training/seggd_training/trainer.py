@@ -14,6 +14,7 @@ import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import numpy as np
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 
 from seggd_export.checkpoint import Checkpoint, CheckpointConfig, Provenance
 from seggd_rt.atomic import check_regular, write_file
-from seggd_rt.errors import DataError, OptionError, OutputError
+from seggd_rt.errors import CheckpointError, DataError, OptionError, OutputError
 from seggd_rt.imaging.contract import Reading
 from seggd_rt.imaging.grid import png_bytes
 from seggd_rt.labels import mask_channels
@@ -40,7 +41,7 @@ from seggd_training.leakage import check_apart
 from seggd_training.loss import Objective
 from seggd_training.networks import build_unet, unet_config
 from seggd_training.progress import Reporter
-from seggd_training.resume import ResumeState, fingerprint
+from seggd_training.resume import OptimizerState, ResumeState, fingerprint
 from seggd_training.samples import sample_grid
 
 _LOG_EVERY = 10
@@ -165,7 +166,8 @@ class _Run:
         self._best: float | None = None
         self._saved_step = -1
         if options.resume:
-            self._restore(ResumeState.load(options.output / "resume.pt"))
+            path = options.output / "resume.pt"
+            self._restore(ResumeState.load(path), path)
         self._parallel: nn.Module = self._accelerator.prepare_model(self._network)
 
     def train(self) -> Outcome:
@@ -325,20 +327,32 @@ class _Run:
             elapsed_s=self._elapsed_s,
             world_size=self._world,
             weights=self._network.state_dict(),
-            optimizer=self._optimizer.state_dict(),
+            optimizer=cast(OptimizerState, self._optimizer.state_dict()),
             ema=self._ema.state_dict(),
             scaler=self._scaler.state_dict(),
         ).save(self._options.output / "resume.pt")
         self._saved_step = self._step
 
-    def _restore(self, state: ResumeState) -> None:
+    def _restore(self, state: ResumeState, path: Path) -> None:
         check_same_run(state.options, self._options)
         if state.data != self._data_hash:
             raise OptionError(f"{self._options.data} has changed since the run to resume began: start another")
         if state.world_size != self._world:
             raise OptionError(f"the run to resume had {state.world_size} processes, this one has {self._world}")
+        if state.step > self._options.steps:
+            raise CheckpointError(
+                f"{path} is of step {state.step} of {self._options.steps}: start another run in a new folder"
+            )
+        _check_tensors(path, "weights", state.weights, self._network.state_dict())
+        _check_tensors(path, "moving average", state.ema, self._ema.state_dict())
+        # The groups' settings are this run's options, and its rate follows from the step: only the moments are read.
+        moments = _moments_of(path, state, list(self._network.parameters()))
+        if state.scaler.keys() != self._scaler.state_dict().keys():
+            raise CheckpointError(f"{path} has no whole state of the loss's scale: start another run in a new folder")
         self._network.load_state_dict(state.weights)
-        self._optimizer.load_state_dict(state.optimizer)
+        self._optimizer.load_state_dict(
+            {"state": moments, "param_groups": self._optimizer.state_dict()["param_groups"]}
+        )
         self._ema.load_state_dict(state.ema)
         self._scaler.load_state_dict(state.scaler)
         self._step, self._best, self._elapsed_s = state.step, state.best_val_loss, state.elapsed_s
@@ -349,6 +363,33 @@ class _Run:
             return bool(noted)
         flag = torch.tensor(float(bool(noted)), device=self._device)
         return bool(self._accelerator.reduce(flag, reduction="sum").item())
+
+
+def _check_tensors(path: Path, what: str, found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    """Refuse tensors of other names, shapes or types than the network's."""
+    odd = sorted(found.keys() ^ wanted.keys()) or [
+        name
+        for name, tensor in wanted.items()
+        if (found[name].shape, found[name].dtype) != (tensor.shape, tensor.dtype)
+    ]
+    if odd:
+        raise CheckpointError(
+            f"{path} has {what} that are not this network's ('{odd[0]}'): start another run in a new folder"
+        )
+
+
+def _moments_of(path: Path, state: ResumeState, parameters: list[nn.Parameter]) -> dict[int, dict[str, Tensor]]:
+    """Return AdamW's moments of every parameter, none before the first step."""
+    found = state.optimizer["state"]
+    wanted = {
+        index: {"step": torch.zeros(()), "exp_avg": parameter, "exp_avg_sq": parameter}
+        for index, parameter in enumerate(parameters if state.step else ())
+    }
+    if found.keys() != wanted.keys():
+        raise CheckpointError(f"{path} lacks the optimizer's state of some weights: start another run in a new folder")
+    for index, tensors in wanted.items():
+        _check_tensors(path, f"optimizer states of weight {index}", found[index], tensors)
+    return found
 
 
 class AbsentClassWarning(UserWarning):

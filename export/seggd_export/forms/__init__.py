@@ -40,7 +40,7 @@ def read_checkpoint(path: Path, unet_config: Mapping[str, Any] | None = None) ->
     unet_config = unet_config or {}
     if path.is_dir():
         return _read_folder(path, unet_config)
-    if not path.is_file():
+    if not path.exists():
         raise CheckpointError(f"{path} does not exist: give a checkpoint's file or folder")
     content = read_weights(path)
     if not _is_native(content):

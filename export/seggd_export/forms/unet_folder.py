@@ -13,6 +13,7 @@ from seggd_export.forms.weights import as_state_dict, read_weights
 from seggd_rt.bundle import sha256_of
 from seggd_rt.errors import CheckpointError
 from seggd_rt.labels import MaskEncoding
+from seggd_rt.limits import MAX_JSON_BYTES, read_file
 from seggd_rt.strict_json import decode
 
 CONFIG = "config.json"
@@ -53,9 +54,9 @@ def read_json(path: Path) -> dict[str, Any]:
         The file is missing, or holds something else.
     """
     try:
-        content = decode(path.read_bytes())
+        content = decode(read_file(path, MAX_JSON_BYTES))
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
     except msgspec.DecodeError as error:
         raise CheckpointError(f"{path} is not JSON ({error}): copy or save it again") from error
     if not isinstance(content, dict):

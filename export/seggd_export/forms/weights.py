@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 
-from seggd_export.checkpoint import load_weights_only
+from seggd_export.checkpoint import check_plain, load_weights_only
 from seggd_export.forms.source import StateDict
 from seggd_rt.errors import CheckpointError
 from seggd_rt.limits import open_regular
@@ -32,11 +32,16 @@ def read_weights(path: Path) -> object:
         return load_weights_only(path)
     try:
         with open_regular(path) as file:
-            return load(file.read())  # a mapped file that somebody truncates ends the process by a signal
+            content = load(file.read())  # a mapped file that somebody truncates ends the process by a signal
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} does not exist") from error
-    except (SafetensorError, OSError) as error:
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+    # The others: what safetensors raises for types and shapes that PyTorch does not have.
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
         raise CheckpointError(f"{path} is damaged or is no safetensors file: {error}") from error
+    check_plain(path, content)
+    return content
 
 
 def as_state_dict(content: object, path: Path) -> StateDict:

@@ -228,7 +228,7 @@ def test_the_sheets_cases_are_spread_over_patients() -> None:
     [
         ({"limit": 0}, "--limit is 0"),
         ({"batch": 0}, "--batch is 0"),
-        ({"threads": 0}, "--threads is 0"),
+        ({"threads": 0}, "threads is 0"),
         ({"segmenter_steps": 5}, "exclude each other"),
         ({"split": Split.TRAIN}, "val or test"),
         ({"seed": -1}, "seed"),

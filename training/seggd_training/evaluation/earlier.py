@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import msgspec
-
 from seggd_rt.errors import OptionError
+from seggd_rt.evaluation_report import MAX_REPORT_BYTES
+from seggd_rt.limits import read_file
 from seggd_training.evaluation.record import BundleRecord, DataRecord, GenerationRecord, Report, parse_report
 
 _ADVICE = "give another folder with -o, or replace it by --force"
@@ -51,8 +51,8 @@ def earlier_report(path: Path, settings: Settings) -> Report | None:
     if not path.exists():
         return None
     try:
-        report = parse_report(path.read_bytes())
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        report = parse_report(read_file(path, MAX_REPORT_BYTES))
+    except (OSError, ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
         raise OptionError(f"{path} is there and no report of this version: {_ADVICE}") from error
     require_same(path, settings_of(report.bundle, report.data, report.generation, report.versions), settings)
     return report

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from seggd_rt.atomic import write_file
 from seggd_rt.errors import DataError
+from seggd_training.npz import read_npz
 
 
 def kept_or_drawn(
@@ -46,11 +46,12 @@ def kept_images(path: Path, settings: Mapping[str, str | int]) -> NDArray[Any] |
     if not path.is_file():
         return None
     try:
-        # A file of our own: NumPy leaves its own open when the content is damaged.
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            return file["images"] if str(file["settings"]) == _text(settings) else None
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} cannot be read: {error}. Remove it, and it is made again") from error
+        found = read_npz(path, ("images", "settings"))
+    except DataError as error:
+        raise DataError(f"{error}. Remove it, and it is made again") from error
+    if len(found) < 2:
+        raise DataError(f"{path} lacks images or settings. Remove it, and it is made again")
+    return found["images"] if str(found["settings"]) == _text(settings) else None
 
 
 def keep_images(path: Path, settings: Mapping[str, str | int], images: NDArray[Any]) -> None:

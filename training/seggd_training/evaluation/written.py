@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from seggd_rt.atomic import write_file
+from seggd_rt.evaluation_report import MAX_PICTURE_BYTES
+from seggd_rt.limits import read_file
 from seggd_rt.page import Picture
 from seggd_training.evaluation.page import render_page
 from seggd_training.evaluation.plots import plots
@@ -31,6 +33,6 @@ def write_report(report: Report, folder: Path) -> None:
     pictures = [Picture(part, f"plot of {part}", png) for part, png in drawn.items()]
     for part, (name, alt) in _SHEETS.items():
         if part in drawn and (folder / name).is_file():
-            pictures.append(Picture(part, alt, (folder / name).read_bytes()))
+            pictures.append(Picture(part, alt, read_file(folder / name, MAX_PICTURE_BYTES)))
     write_file(folder / "report.html", render_page(report, tuple(pictures)))
     write_file(folder / "report.json", report.to_json())
