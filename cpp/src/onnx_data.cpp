@@ -218,6 +218,7 @@ class Reader {
     for (int shift = 0; shift <= 63; shift += 7) {
       if (at >= data_.size()) throw Broken();
       const auto byte = static_cast<unsigned char>(data_[static_cast<size_t>(at++)]);
+      if (shift == 63 && byte > 1) throw Broken();  // the number has more than 64 bits
       value |= static_cast<uint64_t>(byte & 0x7F) << shift;
       if (byte < 0x80) return value;
     }

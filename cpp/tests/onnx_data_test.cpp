@@ -67,7 +67,9 @@ TEST(OnnxData, WhatIsNoWholeMessageIsRefused) {
         model(tensor("w", "-1", "4")), model(tensor("w", "18446744073709551615", "4")),
         model(field(5, entry("location", "w") + entry("location", "v")))})
     EXPECT_NE(said(data), "");
-  EXPECT_NE(said(std::string(20, '\xff')), "");                         // a number without end
+  EXPECT_NE(said(std::string(20, '\xff')), "");  // a number without end
+  // A tag beyond 64 bits, of which the lower ones are those of another entry of metadata.
+  EXPECT_NE(said(model("", std::string("\xf2\x80\x80\x80\x80\x80\x80\x80\x80\x02\x00", 11))), "");
   EXPECT_NE(said(std::string("\xba\x80\x80\x80\x80\x01\x00", 7)), "");  // a tag beyond 32 bits
 }
 
