@@ -146,6 +146,8 @@ def external_data(data: bytes, name: str, *, control_flow: bool = False) -> dict
     IntegrityError
         It is another format, damaged, or no plain graph.
     """
+    if not data:
+        raise IntegrityError(f"{name} is empty: export it again")
     reader = _Reader(data, name, control_flow)
     try:
         reader.read(_Message.MODEL, 0, len(data), 0)

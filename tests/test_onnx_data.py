@@ -79,7 +79,7 @@ def test_how_much_external_data_is_needed() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "not a whole ONNX file"),
+        (b"", "empty"),
         (GRAPH[:1500], "not a whole ONNX file"),
         (field(7, NODE) + OPSET, "not a whole ONNX file"),  # no version
         (VERSION + OPSET, "not a whole ONNX file"),  # no graph

@@ -245,6 +245,7 @@ class Reader {
 }  // namespace
 
 std::map<std::string, uint64_t> external_data(const std::string& data, const std::string& name, bool control_flow) {
+  if (data.empty()) throw Error(SEGGD_INTEGRITY, name + " is empty: export it again");
   try {
     return Reader(data, name, control_flow).external();
   } catch (const Broken&) {

@@ -42,15 +42,15 @@ def outer_link(folder: Path) -> None:
 
 
 def external_data(folder: Path) -> None:
-    """Let the graph name a file outside the bundle: a TensorProto's external_data entry, appended as protobuf."""
+    """Let a graph of one node name a file outside the bundle: a TensorProto's external_data entry, as protobuf."""
 
     def field(number: int, content: bytes) -> bytes:
         return bytes([number << 3 | 2, len(content)]) + content
 
     entry = field(1, b"location") + field(2, b"../../etc/passwd")
     graph = folder / "tiny.seggd" / "unet.fp32.onnx"
-    with graph.open("ab") as file:
-        file.write(field(7, field(5, field(13, entry))))  # ModelProto.graph.initializer.external_data
+    tensor = field(5, field(13, entry) + b"\x70\x01")  # graph.initializer: external_data, data_location
+    graph.write_bytes(b"\x08\x0a" + field(7, field(1, field(4, b"Neg")) + tensor) + field(8, b"\x10\x14"))
     reseal_graph(folder / "tiny.seggd")
 
 
