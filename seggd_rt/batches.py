@@ -73,12 +73,13 @@ class Checking:
 
 @dataclass(frozen=True)
 class Made:
-    """An image, (H, W[, C]) float32 in [0, 1], with its label map and the seed that it is of."""
+    """An image, (H, W[, C]) float32 in [0, 1], with its label map, its seed, and how many were drawn at a time."""
 
     item: Item
     label_map: NDArray[np.uint8]
     image: NDArray[np.float32]
     seed: int
+    batch: int
     result: CheckResult | None = None
 
 
@@ -132,7 +133,7 @@ class Drawer:
         checking = self._checking
         if checking is None:
             images = self._draw(items, label_maps, starts, on_step)
-            return [Made(*each, each[0].seed) for each in zip(items, label_maps, images, strict=True)]
+            return [Made(*each, each[0].seed, len(items)) for each in zip(items, label_maps, images, strict=True)]
 
         def again(places: Sequence[int], seeds: Sequence[int]) -> Images:
             tried = [replace(items[place], seed=seed) for place, seed in zip(places, seeds, strict=True)]
@@ -151,7 +152,7 @@ class Drawer:
             retries=checking.retries,
         )
         return [
-            Made(item, label_map, each.image, each.seed, each.result)
+            Made(item, label_map, each.image, each.seed, each.batch, each.result)
             for item, label_map, each in zip(items, label_maps, drawn, strict=True)
         ]
 

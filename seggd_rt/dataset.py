@@ -280,7 +280,7 @@ class _Recorder:
         """Return the record of an image that is at a place of its file."""
         record = self._record(made.item, made.label_map, file, place)
         first_seed = None if made.seed == made.item.seed else made.item.seed
-        return struct_replace(record, seed=made.seed, first_seed=first_seed, check=made.result)
+        return struct_replace(record, seed=made.seed, first_seed=first_seed, check=made.result, batch=made.batch)
 
     def is_rejected(self, records: Sequence[Record]) -> bool:
         """Say whether the images of a file miss the Dice that was asked for, all together."""
@@ -310,8 +310,7 @@ class _Recorder:
             real=self._real,
             at=settings.at,
         )
-        if plan.output.mark:
-            made = struct_replace(made, mark=MARK)
+        made = struct_replace(made, mark=MARK if plan.output.mark else None, keep_patient=plan.output.keep_patient)
         if checking is not None:
             made = struct_replace(made, min_dice=checking.min_dice, retries=checking.retries)
         return Record(
@@ -322,7 +321,6 @@ class _Recorder:
             mask_index=item.index if item.file.stacked else None,
             noise=None if plan.noise is None else plan.noise.path.name,
             real=None if settings.real is None else settings.real.name,
-            keep_patient=plan.output.keep_patient,
         )
 
 

@@ -26,8 +26,25 @@ fp32 differs by the order of sums alone (1e-6 measured); fp16 and bf16 by roundi
 ROW_LIMIT = {Precision.FP32: 1e-5, Precision.FP16: 2e-3, Precision.BF16: 2e-2}
 """Largest difference of two equal images of a batch in one network output, over max|o|."""
 
+PIXEL_LIMIT = {Precision.FP32: 1e-5, Precision.FP16: 0.25, Precision.BF16: 0.25}
+"""Largest difference of two pixels, in [0, 1], of one image that two engines or CPUs draw: the larger limit of the two.
+
+Measured on the demo model over 50 steps (`benchmarks/results/engine-differences-cardiac64.json`): 1.9e-6 of engines in
+fp32, 0.158 between bf16 and fp32, which steps amplify. The limits leave room for images that were not measured. fp16
+rounds more finely than bf16 and was not measured: it has the limit of bf16.
+"""
+
 IMAGE_PSNR_DB = 40.0
 """Least PSNR of a whole image against PyTorch's at which a lower precision may be chosen automatically."""
+
+
+def pixel_limit(first: str, second: str) -> float:
+    """Return how far apart two pixels of one image may be, in [0, 1], that was drawn in two precisions.
+
+    Names that this version does not know are of precisions lower than fp32.
+    """
+    limits = {str(precision): limit for precision, limit in PIXEL_LIMIT.items()}
+    return max(limits.get(name, PIXEL_LIMIT[Precision.BF16]) for name in (first, second))
 
 
 def relative_errors(output: NDArray[np.float32], reference: NDArray[np.float32]) -> tuple[float, float]:

@@ -78,8 +78,14 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     check, min_dice, retries
         What the bundle's segmenter said, the mean Dice that was asked for, and how often at most it was drawn again;
         None where it was not checked.
+    keep_patient
+        Whether the file names the patient of its label map; without, a patient is made up.
     engine, precision
         What computed it.
+    engine_version, device, threads, cores, batch
+        The engine's version, the CPU with what it multiplies in (or the GPU), the CPU threads that were asked for, None
+        for the engine's own choice, the cores which that choice depends on, and how many images the network drew at a
+        time. None in records of before they were kept, and where they do not apply.
     bundle
         SHA-256 of the bundle.
     version
@@ -108,8 +114,14 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     check: CheckResult | None = None
     min_dice: float | None = None
     retries: int | None = None
+    keep_patient: bool = False
     engine: str
     precision: str
+    engine_version: str | None = None
+    device: str | None = None
+    threads: int | None = None
+    cores: int | None = None
+    batch: int | None = None
     bundle: str
     version: str
 

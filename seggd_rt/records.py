@@ -6,13 +6,15 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TypedDict, TypeVar
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 import seggd_rt
+from seggd_engines.cpu import this_cpu
+from seggd_engines.network import EngineInfo
 from seggd_rt.atomic import append, check_output, unwritable, write_file
 from seggd_rt.errors import DataError, OptionError
 from seggd_rt.generator import Generator
@@ -43,8 +45,6 @@ class Record(Provenance, frozen=True, kw_only=True):
         The name of the label map's file, and the map's index in there where it is a stack.
     noise, real
         The names of the files that gave the starting noise, and the real image it was drawn from; None without one.
-    keep_patient
-        Whether its file names whom the label map is of.
     """
 
     file: str
@@ -53,7 +53,6 @@ class Record(Provenance, frozen=True, kw_only=True):
     mask_index: int | None
     noise: str | None
     real: str | None
-    keep_patient: bool = False
 
     @property
     def provenance(self) -> Provenance:
@@ -66,7 +65,9 @@ class Record(Provenance, frozen=True, kw_only=True):
 
 
 _WHERE_THEN_HOW = sorted(Record.__struct_fields__, key=lambda name: name in Provenance.__struct_fields__)
-_FREE = ("file", "file_index", "version", "seed", "first_seed", "check")
+_MACHINE = ("engine_version", "device", "threads", "cores", "batch")
+_FREE = ("file", "file_index", "version", "seed", "first_seed", "check", *_MACHINE)
+"""No settings: a run may be gone on with on another machine, or in other batches."""
 
 
 class _Image(msgspec.Struct, frozen=True):
@@ -91,6 +92,7 @@ def record_making(
     then_classes: tuple[str, ...] | None = None,
     region: NDArray[np.float32] | None = None,
     region_classes: tuple[str, ...] | None = None,
+    batch: int | None = None,
 ) -> Provenance:
     """Say how an image was made, which was not checked.
 
@@ -104,7 +106,7 @@ def record_making(
         The classes kept; those of the settings if None.
     start, real, region
         Noise, (C, H, W), real image, (H, W[, C]) float32, and region, (H, W) float32, that it was drawn from.
-    seed, fit, at, weight, then_classes, region_classes
+    seed, fit, at, weight, then_classes, region_classes, batch
         See `Provenance`.
     """
     kept = settings.classes if classes is None else classes
@@ -126,10 +128,34 @@ def record_making(
         region_sha256=None if region is None else digest(region),
         region_classes=region_classes,
         fit=fit,
-        engine=generator.engine.engine,
-        precision=generator.engine.precision,
         bundle=generator.bundle.sha256,
         version=seggd_rt.__version__,
+        batch=batch,
+        **computed_by(generator.engine),
+    )
+
+
+class ComputedBy(TypedDict):
+    """What an image's last bits depend on, beside the batch: see `Provenance`."""
+
+    engine: str
+    precision: str
+    engine_version: str | None
+    device: str | None
+    threads: int | None
+    cores: int | None
+
+
+def computed_by(info: EngineInfo) -> ComputedBy:
+    """Return what computes images, as their records state it."""
+    on_cpu, cpu = info.device == "cpu", this_cpu()
+    return ComputedBy(
+        engine=info.engine,
+        precision=info.precision.value,
+        engine_version=info.version,
+        device=f"{cpu.name}: {', '.join(cpu.features or ()) or 'features unknown'}" if on_cpu else info.device_name,
+        threads=info.threads,
+        cores=cpu.usable_cores if on_cpu and info.threads is None else None,
     )
 
 

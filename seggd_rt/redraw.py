@@ -39,6 +39,8 @@ class Drawn:
         What the check said of it.
     accepted
         Whether it is good enough.
+    batch
+        How many images were drawn with it at a time.
     """
 
     image: NDArray[np.float32]
@@ -46,6 +48,7 @@ class Drawn:
     number: int
     result: CheckResult
     accepted: bool
+    batch: int
 
 
 def try_seed(seed: int, number: int) -> int:
@@ -87,7 +90,7 @@ def draw_checked(draw: Draw, check: Check, seeds: Sequence[int], *, accept: Acce
         tried = [try_seed(seeds[place], number) for place in places]
         images = draw(places, tried)
         for place, seed, image, result in zip(places, tried, images, check(places, images), strict=True):
-            drawn = Drawn(image.copy(), seed, number, result, accept(result))
+            drawn = Drawn(image.copy(), seed, number, result, accept(result), len(places))
             if place not in best or drawn.accepted or _mean(drawn) > _mean(best[place]):
                 best[place] = drawn
         places = [place for place in places if not best[place].accepted]

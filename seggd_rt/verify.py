@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,25 +14,30 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from seggd_engines.cpu import this_cpu
+from seggd_engines.network import EngineInfo
+from seggd_rt.bundle import Bundle
 from seggd_rt.drawing import HowToDraw
-from seggd_rt.errors import DataError, OptionError
+from seggd_rt.errors import DataError, EngineUnavailableError, OptionError
 from seggd_rt.generator import Generator
-from seggd_rt.imaging.contract import ImageStack, LabelMapFile, Reading, Slice
+from seggd_rt.imaging.contract import ImageStack, LabelMapFile, Reading, Slice, StatedFile
 from seggd_rt.imaging.fit import Fit
 from seggd_rt.imaging.folder import LabelMapSet
 from seggd_rt.imaging.formats import require_reader, writer_of
 from seggd_rt.imaging.geometry import Place
 from seggd_rt.imaging.npy import NpyArray
 from seggd_rt.imaging.real import ResizedImageWarning, find_real, find_region
+from seggd_rt.loading import AUTO, load_bundle
 from seggd_rt.mask_checks import checked, fitted
+from seggd_rt.precision import pixel_limit
 from seggd_rt.provenance import Provenance
-from seggd_rt.records import digest
+from seggd_rt.records import computed_by, digest
+from seggd_rt.wording import counted
 
-ALIKE_DB = 40.0
-"""PSNR from which two images are the same one: what `auto` asks of bf16. Other seeds of one mask come to about 20."""
-
-_WORD = 65535.0
-"""White in DICOM, of a bundle without an intensity range."""
+_MAX_BATCH = 1024
+"""Of a record, which may be anybody's: a batch takes memory."""
+_SAME_PLACE = 1e-4
+"""How far apart two numbers of a header may be, in mm or as cosines: files round them to so many digits."""
 
 
 @dataclass(frozen=True)
@@ -59,26 +63,60 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A file's images beside those drawn again.
+    """A file's images beside those drawn again: the worst image decides.
 
     Attributes
     ----------
     images
         How many there are.
+    problems
+        What is wrong with the file beside its pixels, a line each. Where there are any, pixels are not compared.
+    worst
+        The number of the image, or slice, that differs most, from 0.
     max_error
-        Largest difference of two pixels, in the file's own values.
-    psnr_db
-        Of all pixels together, to the range of the file's values; infinite where all are equal.
+        Its largest difference of two pixels, in the file's own values.
+    allowed
+        The largest difference of the same image: 0 where the same engine drew it on the same kind of CPU.
+    possible
+        The largest difference that the precisions alone may make: more than `allowed` in 8-bit images that one side
+        drew in a lower precision.
     """
 
     images: int
-    max_error: float
-    psnr_db: float
+    problems: tuple[str, ...] = ()
+    worst: int = 0
+    max_error: float = 0.0
+    allowed: float = 0.0
+    possible: float = 0.0
 
     @property
     def alike(self) -> bool:
-        """Whether they are the same images."""
-        return self.psnr_db >= ALIKE_DB
+        """Whether they are the same images, in a file that states what it must."""
+        return not self.problems and self.max_error <= self.allowed
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether only a machine like the one that drew them can tell."""
+        return not self.problems and self.allowed < self.max_error <= self.possible
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """An image to draw again: how it was made, its label map, (H, W) uint8, and where that lies."""
+
+    made: Provenance
+    label_map: NDArray[np.uint8]
+    place: Place
+
+    def may_join(self, other: _Wanted) -> bool:
+        """Say whether one call draws both: all is the same but label map, classes, seed and noise."""
+        if self.made.weight is not None or self.made.region_sha256 is not None:
+            return False
+        return all(
+            getattr(self.made, name) == getattr(other.made, name)
+            for name in ("sampler", "steps", "eta", "spacing", "guidance", "against", "real_sha256", "at", "weight",
+                         "region_sha256", "batch")
+        ) and (self.made.noise_sha256 is None) == (other.made.noise_sha256 is None)  # fmt: skip
 
 
 def read_making(path: Path) -> tuple[Provenance, ...]:
@@ -97,10 +135,65 @@ def read_making(path: Path) -> tuple[Provenance, ...]:
     unknown = {each.fit for each in made} - set(Fit)
     if unknown:
         raise DataError(f"{path} states that it was fitted by {min(unknown)}, which is no way to fit: it was changed")
+    if strange := [each.batch for each in made if each.batch is not None and not 1 <= each.batch <= _MAX_BATCH]:
+        raise DataError(f"{path} states a batch of {strange[0]}; it must lie in 1 to {_MAX_BATCH}: it was changed")
     return made
 
 
-def compare(path: Path, generator: Generator, inputs: Inputs) -> Comparison:
+def load_as_recorded(
+    bundle: Bundle,
+    made: Provenance,
+    *,
+    engine: str | None = None,
+    precision: str | None = None,
+    device: str = AUTO,
+    threads: int | None = None,
+    on_unavailable: Callable[[str], None] | None = None,
+) -> Generator:
+    """Load a bundle with the engine, precision and threads that an image was drawn with.
+
+    Parameters
+    ----------
+    bundle
+        The bundle that drew it.
+    made
+        How the image was made.
+    engine, precision, threads
+        What to take in place of the recorded ones.
+    device
+        See `seggd_rt.load`.
+    on_unavailable
+        Called with the reason where the recorded engine, precision or threads cannot be had here, before others are
+        tried.
+
+    Raises
+    ------
+    EngineUnavailableError
+        No engine can run here as asked.
+    """
+    tries = dict.fromkeys(
+        [
+            (engine or made.engine, precision or made.precision),
+            (engine or AUTO, precision or made.precision),
+            (engine or AUTO, precision or AUTO),
+        ]
+    )
+    *first, last = tries
+    if threads is None and made.threads is not None:
+        cores = this_cpu().usable_cores
+        threads = made.threads if made.threads <= cores else None
+        if threads is None and on_unavailable is not None:
+            on_unavailable(f"{made.threads} threads are recorded, and this machine has {counted(cores, 'core')}")
+    for name, computed in first:
+        try:
+            return load_bundle(bundle, engine=name, precision=computed, device=device, threads=threads)
+        except EngineUnavailableError as error:
+            if on_unavailable is not None:
+                on_unavailable(str(error))
+    return load_bundle(bundle, engine=last[0], precision=last[1], device=device, threads=threads)
+
+
+def compare(path: Path, generator: Generator, inputs: Inputs, *, batch: int | None = None) -> Comparison:
     """Draw a file's images again and compare.
 
     Parameters
@@ -111,6 +204,8 @@ def compare(path: Path, generator: Generator, inputs: Inputs) -> Comparison:
         Of the bundle that the file names; its engine may be another than drew it.
     inputs
         What the images were drawn from.
+    batch
+        Images drawn at a time; as many as recorded if None, the last batch filled up by its last image.
 
     Raises
     ------
@@ -126,16 +221,19 @@ def compare(path: Path, generator: Generator, inputs: Inputs) -> Comparison:
             f"{path} was drawn by the bundle {made[0].bundle[:12]}..., and this one is "
             f"{generator.bundle.sha256[:12]}..."
         )
+    if batch is not None and batch < 1:
+        raise OptionError(f"batch is {batch}; it must be at least 1")
     writer = writer_of(path)
     if len(made) > 1 and not writer.holds_many:
         raise OptionError(f"{path} is a grid of {len(made)} images: it can be read, and not drawn again")
-    old = _pixels(path)
-    if not writer.holds_many and old.shape[1:3] != (generator.manifest.image.height, generator.manifest.image.width):
-        raise OptionError(f"{path} is a grid, or was resized: it can be read, and not drawn again")
-    if not writer.holds_volume and len(old) != len(made):
-        raise DataError(f"{path} holds {len(old)} images and states how {len(made)} were made: it was changed")
+    reading, manifest, image = Reading(axis=inputs.reading.axis), generator.manifest, generator.manifest.image
+    if not writer.holds_volume:
+        old = _pixels(path, reading)
+        if not writer.holds_many and old.shape[1:3] != (image.height, image.width):
+            raise OptionError(f"{path} is a grid, or was resized: it can be read, and not drawn again")
+        if len(old) != len(made):
+            raise DataError(f"{path} holds {len(old)} images and states how {len(made)} were made: it was changed")
     places = _find(made, generator, inputs)
-    manifest, image = generator.manifest, generator.manifest.image
     source: LabelMapFile | None = None
     if writer.holds_volume:
         source, index = places[0]
@@ -148,28 +246,80 @@ def compare(path: Path, generator: Generator, inputs: Inputs) -> Comparison:
         manifest=manifest,
         source=source,
         fit=Fit(made[0].fit),
+        keep_patient=made[0].keep_patient,
         mark=made[0].mark is not None,
     )
+    writer.check(stack)
     with tempfile.TemporaryDirectory() as folder:
         again = Path(folder) / path.name
         with writer.create(again, stack) as file:
-            for each, (source_file, index) in zip(made, places, strict=True):
-                whole = checked(source_file, index, manifest)
-                place = Place(Slice(source_file, index).geometry, (whole.shape[0], whole.shape[1]))
-                label_map = fitted(source_file, whole, manifest, Fit(each.fit))
-                file.append(_draw(generator, each, label_map, place, inputs), each)
-        new = _pixels(again)
+            for pixels, each in zip(_drawn_again(made, places, generator, inputs, batch), made, strict=True):
+                file.append(pixels, each)
+        problems = _differing(writer.stated(path), writer.stated(again))
+        if problems:
+            return Comparison(len(made), problems)
+        old, new = _pixels(path, reading), _pixels(again, reading)
     if old.shape != new.shape or old.dtype != new.dtype:
         raise DataError(
             f"{path} holds {old.dtype} {old.shape}, and drawn again {new.dtype} {new.shape}: it was changed"
         )
     if not np.isfinite(old).all():
         raise DataError(f"{path} holds infinities or NaNs: it was changed")
-    white = _white(old, generator)
-    difference = np.abs(old.astype(np.float64) - new)
-    mean_square = float(np.mean(difference**2))
-    psnr = math.inf if mean_square == 0 else 10 * math.log10(white**2 / mean_square)
-    return Comparison(len(made), float(difference.max()), psnr)
+    errors = [float(np.abs(one.astype(np.float64) - other).max()) for one, other in zip(old, new, strict=True)]
+    values, worst = writer.values(manifest), int(np.argmax(errors))
+    info = generator.engine
+    possible = values.step + values.span * max(pixel_limit(each.precision, info.precision) for each in made)
+    allowed = values.step if old.dtype == np.uint8 else possible
+    if all(_must_be_equal(each, info, batch) for each in made):
+        allowed = possible = 0.0
+    return Comparison(len(made), (), worst, errors[worst], allowed, possible)
+
+
+def _must_be_equal(made: Provenance, info: EngineInfo, batch: int | None) -> bool:
+    """Say whether an image is the same to the last bit where it is drawn again.
+
+    It is on a CPU of the same kind. On a GPU, libraries choose kernels by timing them.
+    """
+    same = all(getattr(made, name) == value for name, value in computed_by(info).items())
+    return info.device == "cpu" and same and made.batch is not None and batch in (None, made.batch)
+
+
+def _differing(found: Sequence[StatedFile], expected: Sequence[StatedFile]) -> tuple[str, ...]:
+    """Return what files state otherwise than those drawn again: a line for each file and attribute."""
+    if len(found) != len(expected):
+        return (f"it has {counted(len(found), 'file')}, and drawn again {len(expected)}",)
+    return tuple(
+        f"{file.name} has another {name} than the file drawn again, or lacks it"
+        for file, other in zip(found, expected, strict=True)
+        for name in sorted({*file.texts, *other.texts, *file.numbers, *other.numbers})
+        if file.texts.get(name) != other.texts.get(name)
+        or not _same_place(file.numbers.get(name, ()), other.numbers.get(name, ()))
+    )
+
+
+def _same_place(some: tuple[float, ...], others: tuple[float, ...]) -> bool:
+    return len(some) == len(others) and np.allclose(some, others, rtol=0, atol=_SAME_PLACE)
+
+
+def _drawn_again(
+    made: Sequence[Provenance],
+    places: Sequence[tuple[LabelMapFile, int]],
+    generator: Generator,
+    inputs: Inputs,
+    batch: int | None,
+) -> Iterator[NDArray[np.float32]]:
+    """Yield the images, drawn in batches as they are recorded."""
+    group: list[_Wanted] = []
+    for each, (file, index) in zip(made, places, strict=True):
+        whole = checked(file, index, generator.manifest)
+        place = Place(Slice(file, index).geometry, (whole.shape[0], whole.shape[1]))
+        wanted = _Wanted(each, fitted(file, whole, generator.manifest, Fit(each.fit)), place)
+        size = batch or (group[0].made.batch if group else None) or 1
+        if group and (len(group) == size or not wanted.may_join(group[0])):
+            yield from _draw(generator, group, inputs, size)
+            group = []
+        group.append(wanted)
+    yield from _draw(generator, group, inputs, batch or group[0].made.batch or 1)
 
 
 def _find(made: Sequence[Provenance], generator: Generator, inputs: Inputs) -> list[tuple[LabelMapFile, int]]:
@@ -192,19 +342,20 @@ def _find(made: Sequence[Provenance], generator: Generator, inputs: Inputs) -> l
     return [found[each.mask_sha256] for each in made]
 
 
-def _draw(
-    generator: Generator, made: Provenance, label_map: NDArray[np.uint8], place: Place, inputs: Inputs
-) -> NDArray[np.float32]:
-    """Draw one image again, of a label map that lies at a place."""
+def _draw(generator: Generator, group: list[_Wanted], inputs: Inputs, batch: int) -> NDArray[np.float32]:
+    """Draw images of one kind again, (N, H, W[, C]), as a batch of this size that the last of them fills up."""
+    made, place = group[0].made, group[0].place
+    full = [*group, *[group[-1]] * (batch - len(group))]
+    label_maps, seeds = np.stack([each.label_map for each in full]), [each.made.seed for each in full]
     how: HowToDraw = {
         "sampler": made.sampler,
         "steps": made.steps,
         "eta": made.eta,
         "spacing": made.spacing,
-        "keep": made.classes,
         "guidance": made.guidance,
         "against": made.against,
     }
+    keep_each = [each.made.classes for each in full]
     for given, needed, name in (
         (inputs.real, made.real_sha256, "--real"),
         (inputs.region, made.region_sha256, "--region"),
@@ -212,9 +363,10 @@ def _draw(
     ):
         if given is not None and needed is None:
             raise OptionError(f"this image was drawn without {given}: leave {name} out")
-    start = _noise(made, inputs)
     if made.real_sha256 is None:
-        return generator(label_map, seed=made.seed, noise=start, **how)
+        starts = [start for start in (_noise(each.made, inputs) for each in full) if start is not None]
+        noise = np.stack(starts) if starts else None
+        return generator(label_maps, seeds=seeds, noise=noise, keep_each=keep_each, **how)[: len(group)]
     if inputs.real is None:
         raise OptionError("this image was drawn from a real one: give it with --real")
     # A run of many label maps reads its real image once, for all of them: it has no place then.
@@ -226,13 +378,14 @@ def _draw(
         find = partial(find_region, classes=made.region_classes)
         region = _known(find, inputs.region, generator, inputs, place, made.region_sha256)
         without = {name: value for name, value in how.items() if name not in ("guidance", "against")}
-        return generator.inpaint(real, region, label_map, seed=made.seed, **without)  # type: ignore[arg-type]
+        return generator.inpaint(real, region, label_maps, seeds=seeds, keep=made.classes, **without)[:1]  # type: ignore[arg-type]
     at = 0.6 if made.at is None else made.at
     if made.weight is None:
-        return generator.translate(real, label_map, at=at, seed=made.seed, **how)
+        return generator.translate(real, label_maps, at=at, seeds=seeds, keep_each=keep_each, **how)[: len(group)]
+    how["keep"] = made.classes
     return generator.interpolate(
-        label_map, real, weight=made.weight, at=at, seed=made.seed, then_keep=made.then_classes, **how
-    )
+        label_maps[0], real, weight=[made.weight] * batch, at=at, seed=made.seed, then_keep=made.then_classes, **how
+    )[:1]
 
 
 def _noise(made: Provenance, inputs: Inputs) -> NDArray[np.float32] | None:
@@ -266,25 +419,15 @@ def _known(
     return image
 
 
-def _pixels(path: Path) -> NDArray[Any]:
-    """Return all pixels of a file, in its own values."""
+def _pixels(path: Path, reading: Reading) -> NDArray[Any]:
+    """Return all pixels of a file, in its own values, image by image."""
     if path.name.lower().endswith(".npy"):  # of many images, which is no real image
         array = NpyArray.open(path)
         if not array.shape:
             raise DataError(f"{path} holds one number, and no images: it was changed")
         return array.read()
-    file = require_reader(path).open_real(path, Reading())
+    file = require_reader(path).open_real(path, reading)
     return np.stack([file.read(index) for index in range(len(file))])
-
-
-def _white(pixels: NDArray[Any], generator: Generator) -> float:
-    """Return the range of a file's values."""
-    if pixels.dtype.kind in "iu":
-        return float(np.iinfo(pixels.dtype).max)
-    if generator.manifest.intensity_range is None:
-        return 1.0 if pixels.max() <= 1 else _WORD
-    black, white = generator.manifest.intensity_range
-    return white - black
 
 
 def making_as_json(made: Sequence[Provenance]) -> str:

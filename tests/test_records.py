@@ -47,6 +47,11 @@ RECORD = Record(
     mark="SYNTHETIC",
     engine="onnxruntime",
     precision="fp32",
+    engine_version="1.30.0",
+    device="a CPU: AVX2",
+    threads=2,
+    cores=None,
+    batch=4,
     bundle="0" * 64,
     version="0.1.0",
 )
@@ -87,6 +92,11 @@ def test_a_line_is_json_with_these_keys() -> None:
         "mark": "SYNTHETIC",
         "engine": "onnxruntime",
         "precision": "fp32",
+        "engine_version": "1.30.0",
+        "device": "a CPU: AVX2",
+        "threads": 2,
+        "cores": None,
+        "batch": 4,
         "bundle": "0" * 64,
         "version": "0.1.0",
     }
@@ -126,6 +136,15 @@ def test_an_unfinished_line_is_left_out_and_then_removed(tmp_path: Path) -> None
     manifest.forget([])
     manifest.append([replace(RECORD, file="b.png")])
     assert [record.file for record in manifest.records()] == ["a_7.png", "b.png"]
+
+
+def test_a_run_may_be_gone_on_with_on_another_machine(tmp_path: Path) -> None:
+    """Which CPU drew an image, and in what batch, is kept, and is no setting."""
+    manifest = ManifestFile(tmp_path)
+    manifest.append([RECORD])
+    (tmp_path / "a_7.png").touch()
+    now = replace(RECORD, seed=7, engine_version="2", device="another", threads=None, cores=9, batch=None)
+    assert manifest.finished([now]) == {"a_7.png"}
 
 
 def test_forgetting_keeps_the_other_lines_byte_for_byte(tmp_path: Path) -> None:

@@ -87,6 +87,7 @@ def inpaint(
             real=image,
             region=where,
             region_classes=inside,
+            batch=1,
         )
         check_all_replaceable(files, [made], force=force)
         drawn = generator.inpaint(image, where, one.label_map, seed=seed, **how)

@@ -99,6 +99,7 @@ def interpolate(
                 at=at,
                 weight=value,
                 then_classes=then_classes,
+                batch=len(weights),
             )
             for value in weights
         ]

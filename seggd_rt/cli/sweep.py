@@ -97,8 +97,16 @@ def sweep(
         settings = Settings.resolve(generator.manifest, how)
         kept_each = foreground_subsets(generator.manifest.classes)
         made = [
-            record_making(generator, settings, one.label_map, seed=seed, classes=kept, fit=reading.fit)
-            for kept in kept_each
+            record_making(
+                generator,
+                settings,
+                one.label_map,
+                seed=seed,
+                classes=kept,
+                fit=reading.fit,
+                batch=min(batch, subsets - place // batch * batch),
+            )
+            for place, kept in enumerate(kept_each)
         ]
         about = {
             "bundle": generator.bundle.sha256,

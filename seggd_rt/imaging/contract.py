@@ -251,6 +251,31 @@ class ImageFile(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class PixelValues:
+    """The pixel values of a written file: how far white is from black, and the least step of two, 0 of floats."""
+
+    span: float
+    step: float
+
+
+@dataclass(frozen=True)
+class StatedFile:
+    """What a written file states beside its pixels: whether it is synthetic, whose it is, and where it lies.
+
+    Attributes
+    ----------
+    name
+        The file's name.
+    texts, numbers
+        By what they are called in the format; `numbers` are of one length for one name.
+    """
+
+    name: str
+    texts: Mapping[str, str] = field(default_factory=dict)
+    numbers: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+
 class ImageWriter(Protocol):
     """Writes images in one format."""
 
@@ -288,6 +313,18 @@ class ImageWriter(Protocol):
         DataError
             It cannot be read, carries no such record, or one that was changed.
         """
+
+    def stated(self, path: Path) -> tuple[StatedFile, ...]:
+        """Return what a file states beside its pixels; of a folder, each of its files, images in their order first.
+
+        Raises
+        ------
+        DataError
+            It cannot be read.
+        """
+
+    def values(self, manifest: Manifest) -> PixelValues:
+        """Return what pixel values are in files that images of a bundle are written to."""
 
 
 def unmarked(path: Path) -> DataError:

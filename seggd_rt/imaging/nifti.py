@@ -29,14 +29,17 @@ from seggd_rt.imaging.contract import (
     ImageFile,
     ImageStack,
     LabelMapFile,
+    PixelValues,
     Reading,
     Slice,
+    StatedFile,
     check_size,
     unmarked,
 )
 from seggd_rt.imaging.geometry import AS_STORED, PLANES, Axis, Cut, Geometry, nearest_axes
 from seggd_rt.imaging.stamp import Stamp
 from seggd_rt.limits import open_regular
+from seggd_rt.manifest import Manifest
 from seggd_rt.optional import require
 from seggd_rt.provenance import KEY, MAX_BYTES, Provenance, dump, parse
 
@@ -210,6 +213,28 @@ class NiftiWriter:
             if data.startswith(_MARK):
                 return parse(data[len(_MARK) :].rstrip(b"\0"), str(path))
         raise unmarked(path)
+
+    def stated(self, path: Path) -> tuple[StatedFile, ...]:
+        """Return the affine, sform and qform as the header has them: see `ImageWriter.stated`."""
+        image = _open(path)
+        header = image.header
+        fields = {
+            "sform": ("sform_code", "srow_x", "srow_y", "srow_z"),
+            "qform": ("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+            "pixdim": ("pixdim",),
+            "xyzt_units": ("xyzt_units",),
+        }
+        numbers = {
+            name: tuple(float(value) for part in parts for value in np.ravel(header[part]))
+            for name, parts in fields.items()
+        }
+        affine = tuple(np.ravel(np.asarray(image.affine, np.float64)).tolist())
+        return (StatedFile(path.name, numbers={"affine": affine, **numbers}),)
+
+    def values(self, manifest: Manifest) -> PixelValues:
+        """Return floats in the bundle's intensity range, else in [0, 1]: see `ImageWriter.values`."""
+        black, white = manifest.intensity_range or (0, 1)
+        return PixelValues(white - black, 0)
 
 
 _MARK = f"{KEY} ".encode()

@@ -26,13 +26,16 @@ from seggd_rt.imaging.contract import (
     Format,
     ImageFile,
     ImageStack,
+    PixelValues,
     Reading,
+    StatedFile,
     check_integers,
     check_size,
     unmarked,
 )
 from seggd_rt.labels import check_axes
 from seggd_rt.limits import open_regular, read_file
+from seggd_rt.manifest import Manifest
 from seggd_rt.provenance import MAX_BYTES, Provenance, dump, parse
 
 _HEADERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
@@ -265,6 +268,14 @@ class NpyWriter:
         except OSError as error:
             raise DataError(f"{_beside(path)} cannot be read ({error.strerror or error})") from error
         return parse(data, str(_beside(path)))
+
+    def stated(self, path: Path) -> tuple[StatedFile, ...]:
+        """Return nothing but the name: see `ImageWriter.stated`."""
+        return (StatedFile(path.name),)
+
+    def values(self, manifest: Manifest) -> PixelValues:
+        """Return floats in [0, 1]: see `ImageWriter.values`."""
+        return PixelValues(1, 0)
 
 
 def _label_maps(array: NpyArray) -> NpyLabelMaps:

@@ -17,9 +17,19 @@ from numpy.typing import NDArray
 
 from seggd_rt.atomic import MayReplace, NewFile
 from seggd_rt.errors import DataError, LabelMapError, OptionError
-from seggd_rt.imaging.contract import PLAIN, Format, ImageFile, ImageStack, Reading, check_size, unmarked
+from seggd_rt.imaging.contract import (
+    PLAIN,
+    Format,
+    ImageFile,
+    ImageStack,
+    PixelValues,
+    Reading,
+    StatedFile,
+    check_size,
+    unmarked,
+)
 from seggd_rt.limits import open_regular
-from seggd_rt.manifest import MAX_PIXELS
+from seggd_rt.manifest import MAX_PIXELS, Manifest
 from seggd_rt.provenance import KEY, Provenance, dump, note, parse
 
 if TYPE_CHECKING:
@@ -216,6 +226,14 @@ class PngWriter:
         if not isinstance(text, str):
             raise unmarked(path)
         return parse(text.encode("utf-8", "surrogatepass"), str(path))
+
+    def stated(self, path: Path) -> tuple[StatedFile, ...]:
+        """Return nothing but the name: see `ImageWriter.stated`."""
+        return (StatedFile(path.name),)
+
+    def values(self, manifest: Manifest) -> PixelValues:
+        """Return 0 to 255: see `ImageWriter.values`."""
+        return PixelValues(255, 1)
 
 
 @dataclass(frozen=True)

@@ -377,7 +377,9 @@ CASES = {
     # Cards
     "a report that is none": Bad("card tiny.seggd -o new.html --report r.json", "no report", data("r.json", b"[]")),
     "half a report": Bad("card tiny.seggd -o new.html --report report.json", "no report", changed("report.json", half)),
-    "a report of another bundle": Bad("card checked.seggd -o new.html --report report.json", "of another bundle"),
+    "a report of another checkpoint": Bad(
+        "card checked.seggd -o new.html --report report.json", "of another checkpoint"
+    ),
     "a report over 64 MiB": Bad(
         "card tiny.seggd -o new.html --report report.json",
         "over 64 MiB",

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import seggd_rt
+from seggd_engines.cpu import this_cpu
 from seggd_rt.cli.live_image import half_blocks
 from seggd_rt.noise import derive_seed
 
@@ -105,6 +106,11 @@ def test_a_folder_gets_an_image_a_mask_and_a_manifest(
                     "mark": None,
                     "engine": "onnxruntime",
                     "precision": "fp32",
+                    "engine_version": tiny_generator.engine.version,
+                    "device": f"{this_cpu().name}: {', '.join(this_cpu().features or ()) or 'features unknown'}",
+                    "threads": 1,
+                    "cores": None,
+                    "batch": 1,
                     "bundle": tiny_generator.bundle.sha256,
                     "version": seggd_rt.__version__,
                 }

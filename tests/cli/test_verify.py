@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -13,6 +14,9 @@ from commands import run_command
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+
+from seggd_engines.cpu import this_cpu
+from seggd_rt import Generator
 
 STEPS = ("--steps", "3", "--engine", "onnxruntime")
 
@@ -108,6 +112,118 @@ def test_a_changed_image_is_found(mask: Path, tmp_path: Path) -> None:
     assert found.code == 1
     assert "is not what it says: drawn again it differs" in found.err
     assert run_command("verify", out, TINY).code == 0
+
+
+def edit_png(path: Path, change: int = 0, **record: Any) -> None:
+    """Add to one pixel of an image, and change its record; None removes a key."""
+    with Image.open(path) as image:
+        pixels, texts = np.array(image), PngInfo()
+        for key, text in image.info.items():
+            if key == "seggd-rt":
+                document = json.loads(text)
+                document["all"] |= record
+                for name in [name for name, value in record.items() if value is None]:
+                    del document["all"][name]
+                text = json.dumps(document)
+            texts.add_itxt(key, text)
+    pixels[5, 5] += change if pixels[5, 5] < 128 else -change
+    Image.fromarray(pixels).save(path, pnginfo=texts)
+
+
+def test_the_record_says_what_the_last_bits_depend_on(mask: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.npy"
+    run_command("generate", TINY, "-m", mask, "-o", out, "--count", "3", "--batch", "2", "--threads", "1", *STEPS)
+    made = json.loads(run_command("verify", out, "--json").out)
+    assert [each["batch"] for each in made] == [2, 2, 1]
+    assert {(each["threads"], each["cores"]) for each in made} == {(1, None)}
+    assert made[0]["device"].startswith(this_cpu().name) and made[0]["engine_version"]
+    run_command("generate", TINY, "-m", mask, "-o", tmp_path / "b.png", *STEPS)
+    (one,) = json.loads(run_command("verify", tmp_path / "b.png", "--json").out)
+    assert (one["threads"], one["cores"], one["batch"]) == (None, this_cpu().usable_cores, 1)
+    run_command("sweep", TINY, "-m", mask, "-o", tmp_path / "c.npy", "--batch", "4", *STEPS)
+    swept = json.loads(run_command("verify", tmp_path / "c.npy", "--json").out)
+    assert [each["batch"] for each in swept] == [4, 4, 4, 4, 3, 3, 3]
+
+
+def test_images_are_drawn_again_in_the_recorded_batches(mask: Path, tmp_path: Path) -> None:
+    """By the recorded engine, precision and threads as well, unless options say otherwise."""
+    out = tmp_path / "a.npy"
+    run_command("generate", TINY, "-m", mask, "-o", out, "--count", "3", "--batch", "2", "--threads", "1", *STEPS)
+    with patch.object(Generator, "__call__", autospec=True, side_effect=Generator.__call__) as called:
+        found = run_command("verify", out, TINY, "-m", mask)
+    assert "3 images, equal in every pixel" in found.err
+    assert "onnxruntime" in found.err and "1 thread, 2 at a time" in found.err
+    assert [len(call.args[1]) for call in called.call_args_list] == [2, 1]
+    edit = json.loads((tmp_path / "a.npy.json").read_text())
+    edit["all"]["batch"] = 2  # as of an image of a larger file: the batch is filled up
+    for each in edit["images"]:
+        each.pop("batch")
+    (tmp_path / "a.npy.json").write_text(json.dumps(edit))
+    with patch.object(Generator, "__call__", autospec=True, side_effect=Generator.__call__) as called:
+        assert run_command("verify", out, TINY, "-m", mask).code == 0
+    assert [len(call.args[1]) for call in called.call_args_list] == [2, 2]
+    assert "1 at a time" in run_command("verify", out, TINY, "-m", mask, "--batch", "1").err
+
+
+@pytest.mark.parametrize(
+    ("levels", "record", "options", "code"),
+    [
+        (1, {}, (), 1),
+        (1, {}, ("--batch", "2"), 0),
+        (2, {}, ("--batch", "2"), 1),
+        (1, {"engine_version": "0.1"}, (), 0),
+        (1, {"device": "another CPU"}, (), 0),
+        (2, {"device": "another CPU"}, (), 1),
+        (1, {"threads": 1}, (), 0),
+        (1, {}, ("--threads", "1"), 0),
+        (1, {"cores": 77}, (), 0),
+    ],
+)
+def test_equality_is_demanded_where_all_that_computes_is_the_same(
+    levels: int, record: dict[str, Any], options: tuple[str, ...], code: int, mask: Path, tmp_path: Path
+) -> None:
+    """Else one gray level of 255."""
+    out = tmp_path / "a.png"
+    run_command("generate", TINY, "-m", mask, "-o", out, *STEPS)
+    edit_png(out, levels, **record)
+    found = run_command("verify", out, TINY, "-m", mask, *options)
+    assert found.code == code, found.err
+    assert f"differs by up to {levels}, and {0 if (record, options) == ({}, ()) else 1} is allowed" in found.err
+
+
+def test_a_record_of_more_threads_or_larger_batches_than_there_can_be(mask: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.png"
+    run_command("generate", TINY, "-m", mask, "-o", out, *STEPS)
+    edit_png(out, threads=this_cpu().usable_cores + 1)
+    found = run_command("verify", out, TINY, "-m", mask)
+    assert (found.code, "not drawn again as recorded" in found.err) == (0, True), found.err
+    edit_png(out, batch=10**9)
+    found = run_command("verify", out, TINY, "-m", mask)
+    assert (found.code, "states a batch of 1000000000" in found.err) == (2, True), found.err
+
+
+def test_a_record_of_before_is_read_and_demands_no_equality(mask: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.png"
+    run_command("generate", TINY, "-m", mask, "-o", out, *STEPS)
+    later = dict.fromkeys(("engine_version", "device", "threads", "cores", "batch", "keep_patient"))
+    edit_png(out, 1, **later)
+    found = run_command("verify", out, TINY, "-m", mask)
+    assert (found.code, "the same: the worst differs by up to 1, and 1 is allowed" in found.err) == (0, True)
+
+
+def test_an_engine_that_cannot_run_here_is_replaced_and_named(mask: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.png"
+    run_command("generate", TINY, "-m", mask, "-o", out, *STEPS)
+    edit_png(out, engine="onnxruntime", precision="fp16")
+    found = run_command("verify", out, TINY, "-m", mask, "--engine", "onnxruntime")
+    assert found.code == 0, found.err
+    assert "not drawn again as recorded: engine onnxruntime: it computes in fp32 here, not in fp16" in found.err
+    refused = run_command("verify", out, TINY, "-m", mask, "--engine", "onnxruntime", "--precision", "fp16")
+    assert refused.code == 2
+    edit_png(out, 3)
+    found = run_command("verify", out, TINY, "-m", mask, "--engine", "onnxruntime")
+    assert found.code == 1
+    assert "is not confirmed: drawn again it differs by up to 3, and 1 is allowed; in fp16 another CPU may" in found.err
 
 
 def test_another_bundle_or_label_map_is_found(mask: Path, tmp_path: Path, golden_mask: NDArray[np.uint8]) -> None:
