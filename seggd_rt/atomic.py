@@ -75,14 +75,12 @@ class _Part:
 
     def __init__(self, target: Path) -> None:
         self.target = target
-        numbers = itertools.count()
-        for number in numbers:
-            self.path = _part_name(target, number)
-            _remove_if_dead(self.path)
-            if self._open():
-                break
-        for number in numbers:  # those that come after it, of more processes that were killed
+        for number in itertools.count():
             if not _remove_if_dead(_part_name(target, number)):
+                break
+        for number in itertools.count():
+            self.path = _part_name(target, number)
+            if self._open():
                 break
 
     def _open(self) -> bool:
@@ -92,6 +90,9 @@ class _Part:
             handle = os.open(self.path, _WRITE | os.O_CREAT | os.O_EXCL, 0o666)
         except FileExistsError:
             return False
+        except BaseException:  # Ctrl-C may come when it is made and its handle is lost
+            _remove_if_dead(self.path)
+            raise
         try:
             # Another writer may have taken it for dead before it was locked, and removed it.
             taken = hold(handle) and os.fstat(handle).st_nlink > 0

@@ -51,12 +51,21 @@ def output_lock(path: Path) -> Iterator[None]:
             raise unlockable(path, error) from error
         yield
     finally:
-        if _is_ours(lock):
-            with contextlib.suppress(OSError):
-                # Removed while it is held: who waits for it notices that it is gone, and makes a new one.
-                file.unlink(missing_ok=True)
-        if lock.is_locked:
-            lock.release()
+        try:
+            _end(lock, file)
+        except (KeyboardInterrupt, SystemExit):  # Ctrl-C in the middle of it
+            _end(lock, file)
+            raise
+
+
+def _end(lock: FileLock, file: Path) -> None:
+    """Remove a lock's file and release the lock; nothing if another process has it."""
+    if _is_ours(lock):
+        with contextlib.suppress(OSError):
+            # Removed while it is held: who waits for it notices that it is gone, and makes a new one.
+            file.unlink(missing_ok=True)
+    if lock.is_locked:
+        lock.release()
 
 
 def _is_ours(lock: FileLock) -> bool:

@@ -4,7 +4,7 @@
     restrained.py disk BYTES ARGUMENT...        no file may be longer than that: to a writer, the disk is full
     restrained.py SIGINT NUMBER ARGUMENT...     the signal comes as the output is touched for the NUMBER-th time
 
-Touched is what lies in a folder or file whose name begins with `out`, before it is opened, moved or removed.
+Touched is what lies in a folder or file whose name begins with `out`, before it is opened, linked, moved or removed.
 """
 
 import os
@@ -19,7 +19,7 @@ _touched = 0
 
 def _count(event: str, arguments: tuple[object, ...]) -> None:
     global _touched
-    if event not in ("open", "os.rename", "os.remove") or not isinstance(arguments[0], str | os.PathLike):
+    if event not in ("open", "os.link", "os.rename", "os.remove") or not isinstance(arguments[0], str | os.PathLike):
         return
     parts = os.fspath(arguments[0]).lstrip(".").split("/")
     if any(part.lstrip(".").startswith("out") for part in parts):

@@ -159,7 +159,7 @@ def test_an_end_at_any_moment_leaves_what_is_whole(kind: str, stop: str, folder:
         assert ended.returncode == ENDS[stop], ended.stderr
         assert "Traceback" not in ended.stderr
         left = results()
-        parts = {name for name in left if name.endswith(".part")}
+        parts = {name for name in left if name.endswith((".part", ".lock"))}
         assert stop == "SIGKILL" or not parts
         for name in left.keys() - parts:
             if name.endswith(".jsonl"):
