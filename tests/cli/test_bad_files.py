@@ -263,7 +263,7 @@ CASES = {
     ),
     "a pipe as signature to replace": Bad(
         "sign tiny.seggd --key K.pem",
-        "another signature",
+        "it is a pipe",
         several(gone("tiny.seggd/bundle.sig"), pipe("tiny.seggd/bundle.sig")),
     ),
     "a pipe as report": Bad("card tiny.seggd -o new.html --report r.json", "it is a pipe", pipe("r.json")),
