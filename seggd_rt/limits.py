@@ -15,6 +15,9 @@ from typing import Any
 
 MAX_JSON_BYTES = 16 << 20
 """Of a file of settings."""
+MAX_MANIFEST_VALUES = 1 << 16
+"""How many values a bundle manifest may have: objects, lists and what they hold. 256 classes with their bounds need
+2,800. The C++ SDK has the same limit, `kMaxJsonValues`."""
 MAX_NESTING = 32
 """How many lists and objects may lie in each other, where a file's values are of no known form."""
 

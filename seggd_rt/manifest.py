@@ -11,11 +11,11 @@ import msgspec
 
 from seggd_rt.errors import BundleVersionError, ManifestError
 from seggd_rt.labels import LabelClass, MaskEncoding, check_classes, mask_channels
-from seggd_rt.limits import check_nesting
+from seggd_rt.limits import MAX_MANIFEST_VALUES, check_nesting
 from seggd_rt.precision import Precision
 from seggd_rt.samplers import Sampler
 from seggd_rt.schedule import NoiseSchedule
-from seggd_rt.strict_json import decode
+from seggd_rt.strict_json import count_values, decode
 
 SCHEMA = "seggd-bundle/1"
 MANIFEST = "bundle.json"
@@ -359,6 +359,10 @@ def parse_manifest(data: bytes, where: str = MANIFEST) -> Manifest:
         schema = decode(data, _Schema).schema
         if schema != SCHEMA:
             _refuse_schema(schema, where)
+        if count_values(msgspec.json.decode(data)) > MAX_MANIFEST_VALUES:
+            raise ManifestError(
+                f"{where} has more than {MAX_MANIFEST_VALUES:,} values: copy or export the bundle again"
+            )
         return msgspec.json.decode(data, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ManifestError(f"{where} cannot be read ({error}): copy or export the bundle again") from error

@@ -55,6 +55,19 @@ def check_keys(data: bytes | str) -> None:
         raise msgspec.DecodeError(str(error)) from error
 
 
+def count_values(value: Any) -> int:
+    """Return how many values decoded JSON has: objects, lists and what they hold; keys are none."""
+    count, waiting = 0, [value]
+    while waiting:
+        count += 1
+        inner = waiting.pop()
+        if isinstance(inner, dict):
+            waiting.extend(inner.values())
+        elif isinstance(inner, list):
+            waiting.extend(inner)
+    return count
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> None:
     if len({key for key, _ in pairs}) == len(pairs):
         return

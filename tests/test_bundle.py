@@ -162,6 +162,13 @@ def test_an_unknown_extension_is_left_alone(tiny_bundle: Path) -> None:
     assert manifest.sampler_graph is None
 
 
+def test_a_manifest_has_a_limit_of_values(tiny_bundle: Path) -> None:
+    few, many = ({"extensions": {"unheard": {"of": [{}] * count}}} for count in (60_000, 400_000))
+    parse_manifest(edited(tiny_bundle, few))
+    with pytest.raises(ManifestError, match="has more than 65,536 values"):
+        parse_manifest(edited(tiny_bundle, many))
+
+
 def test_a_newer_schema_asks_for_an_upgrade(tiny_bundle: Path) -> None:
     with pytest.raises(BundleVersionError, match="upgrade"):
         parse_manifest(edited(tiny_bundle, {"schema": "seggd-bundle/2", "unheard": "of"}))
