@@ -37,9 +37,12 @@ _TAGS = (
     "SOPClassUID", "SeriesInstanceUID", "SeriesDescription", "FrameOfReferenceUID", "ImagePositionPatient",
     "ImageOrientationPatient", "PixelSpacing", "NominalScannedPixelSpacing", "SliceThickness", "SpacingBetweenSlices",
     "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation",
-    "PhotometricInterpretation", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence",
+    "PhotometricInterpretation", "RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence",
 )  # fmt: skip
 _INVERTED = "MONOCHROME1"
+_CT = "1.2.840.10008.5.1.4.1.1.2"
+_UNSPECIFIED = "US"
+"""The rescale type of values without a unit."""
 _LABELS = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _OTHERS = frozenset({".png", ".npy", ".npz", ".gz", ".nii", ".json", ".jsonl", ".txt", ".csv", ".md", ".xml"})
@@ -107,7 +110,7 @@ class _Slice:
         """Return its image, (H, W) float32 in the modality's own units; without any, black lowest."""
         stored = self._stored()
         with damage(self.path):
-            # Of what has a unit, as Hounsfield's, it says how a viewer shows it, not what a value means.
+            # Where values have a unit, such as HU, MONOCHROME1 says how a viewer displays them, not what they mean.
             if self.header.PhotometricInterpretation == _INVERTED and not self._has_unit():
                 bits, signed = int(self.header.BitsStored), bool(self.header.PixelRepresentation)
                 # The lowest becomes the highest of what is stored; of signed values that is -1 - value.
@@ -118,11 +121,18 @@ class _Slice:
         return values
 
     def _has_unit(self) -> bool:
+        """Return whether values have a unit, so that MONOCHROME1 says only how they are displayed.
+
+        A rescale gives one, also with slope 1 and intercept 0, as in CT. X-ray images (DX) must state that rescale too,
+        but with the type US, unspecified: they have no unit.
+        """
         header = self.header
-        if header.get("ModalityLUTSequence"):
+        if header.get("SOPClassUID") == _CT or header.get("ModalityLUTSequence"):
             return True
         scale = (header.get("RescaleSlope"), header.get("RescaleIntercept"))
-        return any(value is not None and float(value) != same for value, same in zip(scale, (1, 0), strict=True))
+        if all(value is None or float(value) == same for value, same in zip(scale, (1, 0), strict=True)):
+            return scale != (None, None) and header.get("RescaleType") != _UNSPECIFIED
+        return True
 
     def _stored(self) -> NDArray[Any]:
         self.stamp.check(self.path)

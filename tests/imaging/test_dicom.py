@@ -21,6 +21,7 @@ from commands import run_command
 from dicoms import (
     AXIAL,
     CAPTURE,
+    CT,
     FRAME,
     MR,
     WAYS_TO_STORE,
@@ -398,6 +399,28 @@ def test_inverted_images_are_turned(tmp_path: Path, dtype: type[np.integer]) -> 
     data.RescaleSlope, data.RescaleIntercept = 2, -1024
     found = READER.open_real(save(data, tmp_path / "units.dcm")).read(0)
     np.testing.assert_array_equal(found, (2 * stored.astype(np.float64) - 1024).astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "is_turned"),
+    [
+        (CT, {"RescaleType": "HU"}, False),
+        (CT, {}, False),
+        (CT, {"RescaleSlope": None, "RescaleIntercept": None}, False),
+        (MR, {"RescaleSlope": 1, "RescaleIntercept": 0, "RescaleType": "T1"}, False),
+        (MR, {"RescaleSlope": 1, "RescaleIntercept": 0}, False),
+        (MR, {"RescaleSlope": 1, "RescaleIntercept": 0, "RescaleType": "US"}, True),  # as X-ray images state it
+        (MR, {}, True),
+    ],
+)
+def test_inverted_images_with_a_unit_keep_their_values(
+    tmp_path: Path, kind: str, change: dict[str, Any], is_turned: bool
+) -> None:
+    """Also where the rescale is slope 1 and intercept 0, as of CT."""
+    stored = np.arange(-40, 40, dtype=np.int16).reshape(8, 10)
+    data = slice_object(stored, AXIAL, 0, kind, PhotometricInterpretation="MONOCHROME1", **change)
+    found = READER.open_real(save(data, tmp_path / "a.dcm")).read(0)
+    np.testing.assert_array_equal(found, -1 - stored if is_turned else stored)
 
 
 def test_a_lookup_table(tmp_path: Path) -> None:
