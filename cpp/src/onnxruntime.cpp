@@ -16,6 +16,10 @@ constexpr const char* kSystemLibrary = "libonnxruntime.so.1";
 // The function table that is asked for: no newer than what is called here, so that older libraries serve too.
 constexpr uint32_t kApiVersion = kHasPlugins ? 22 : ORT_API_VERSION;
 
+// ONNX Runtime writes its log to stderr with the names of a graph's nodes as they are, by which a hostile graph would
+// steer the terminal. Errors arrive as statuses too, so that nothing below this is logged.
+constexpr OrtLoggingLevel kLogged = ORT_LOGGING_LEVEL_FATAL;
+
 Axes axes_of(const OnnxRuntime& ort, OrtTypeInfo* info) {
   const OrtApi& api = ort.api();
   const auto owned = ort.own(info, api.ReleaseTypeInfo);
@@ -58,7 +62,7 @@ OnnxRuntime::OnnxRuntime(const std::string& path) : library_(std::filesystem::u8
   if (!api_)
     throw Error(SEGGD_ENGINE_UNAVAILABLE,
                 "it is version " + version_ + ", and this build needs at least 1." + std::to_string(kApiVersion));
-  require(api_->CreateEnv(ORT_LOGGING_LEVEL_ERROR, "seggd", &env_), "start");
+  require(api_->CreateEnv(kLogged, "seggd", &env_), "start");
 }
 
 void OnnxRuntime::require(OrtStatus* status, const char* what) const {
@@ -107,6 +111,8 @@ OrtOwned<OrtSessionOptions> OnnxRuntime::session_options() const {
   OrtSessionOptions* made = nullptr;
   require(api_->CreateSessionOptions(&made), "make options");
   auto options = own(made, api_->ReleaseSessionOptions);
+  // Of its own, not the environment's: that is another's where the process made one before. Runs take the session's.
+  require(api_->SetSessionLogSeverityLevel(made, kLogged), "set an option");
   require(api_->AddSessionConfigEntry(made, "session.load_model_format", "ONNX"), "set an option");
   return options;
 }

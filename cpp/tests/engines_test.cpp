@@ -154,6 +154,49 @@ TEST(Engines, AGraphThatIsNone) {
             SEGGD_INTEGRITY);
 }
 
+std::string number(uint64_t of, uint64_t value) { return varint(of << 3) + varint(value); }
+
+std::string tensor(const std::string& name, uint64_t type, const std::vector<uint64_t>& axes,
+                   const std::string& bytes) {
+  std::string dims;
+  for (const uint64_t axis : axes) dims += number(1, axis);
+  return field(5, dims + number(2, type) + field(8, name) + field(9, bytes));
+}
+
+// A value of floats; axis 0 is a parameter.
+std::string port(uint64_t of, const std::string& name, const std::vector<uint64_t>& axes) {
+  std::string shape;
+  for (const uint64_t axis : axes) shape += field(1, axis ? number(1, axis) : field(2, "batch"));
+  return field(of, field(1, name) + field(2, field(1, number(1, 1) + field(2, shape))));
+}
+
+std::string node(const std::string& type, const std::vector<std::string>& inputs, const std::string& output,
+                 const std::string& name = "") {
+  std::string all;
+  for (const std::string& input : inputs) all += field(1, input);
+  return field(1, all + field(2, output) + field(3, name) + field(4, type));
+}
+
+TEST(Engines, NoTextOfAGraphReachesTheTerminal) {
+  const golden::Copy copy;
+  const std::string one("\1\0\0\0\0\0\0\0", 8), zero(8, '\0');
+  // It takes channel 0, then writes into a row that is not there.
+  const std::string graph = node("Slice", {"sample", "zero", "one", "one"}, "image") +
+                            node("ScatterND", {"image", "places", "value"}, "out", "\x1b]0;owned\x07\x1b[2J") +
+                            field(2, "graph") + tensor("zero", 7, {1}, zero) + tensor("one", 7, {1}, one) +
+                            tensor("places", 7, {1, 4}, zero + zero + std::string("\x88\x13\0\0\0\0\0\0", 8) + zero) +
+                            tensor("value", 1, {1}, std::string(4, '\0')) + port(11, "sample", {0, 4, 24, 32}) +
+                            port(11, "timestep", {0}) + port(12, "out", {0, 1, 24, 32});
+  golden::write(copy.file("unet.fp32.onnx"), number(1, 10) + field(7, graph) + field(8, number(2, 20)));
+  copy.reseal();
+  testing::internal::CaptureStderr();
+  testing::internal::CaptureStdout();
+  const Chosen found = opened([](auto& options) { options.engine = "onnxruntime"; }, copy.path().string());
+  EXPECT_EQ(testing::internal::GetCapturedStderr() + testing::internal::GetCapturedStdout(), "");
+  EXPECT_EQ(found.status, SEGGD_ENGINE);
+  EXPECT_TRUE(has(found, "\\u001b]0;owned\\u0007\\u001b[2J")) << found.text;
+}
+
 // ONNX Runtime would read its own format where a file is called so. Then this file were a graph that nobody looked
 // into.
 TEST(Engines, NothingIsReadInOnnxRuntimesOwnFormat) {
