@@ -33,11 +33,14 @@ from seggd_rt.optional import require
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+_OWNERS = ("PatientID", "PatientName", "StudyInstanceUID")
+"""What says whose a slice is: the same in all of a series."""
 _TAGS = (
     "SOPClassUID", "SeriesInstanceUID", "SeriesDescription", "FrameOfReferenceUID", "ImagePositionPatient",
     "ImageOrientationPatient", "PixelSpacing", "NominalScannedPixelSpacing", "SliceThickness", "SpacingBetweenSlices",
     "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation",
     "PhotometricInterpretation", "RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence",
+    *_OWNERS,
 )  # fmt: skip
 _INVERTED = "MONOCHROME1"
 _CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -288,6 +291,15 @@ def _check_series(path: Path, slices: Sequence[_Slice], *, labels: bool) -> None
         raise DataError(f"{path} has slices of several sizes: put those of one into a folder")
     if len({str(each.header.get("FrameOfReferenceUID", "")) for each in slices}) > 1:
         raise DataError(f"{path} has slices in several frames of reference: put those of one into a folder")
+    for keyword in _OWNERS:
+        # No message shows a patient's name or ID.
+        with damage(path):
+            other = next((each for each in slices if each.header.get(keyword) != first.header.get(keyword)), None)
+        if other is not None:
+            raise DataError(
+                f"{path} has slices of several patients or studies ({keyword} differs in {first.path.name} and "
+                f"{other.path.name}): put those of one into a folder"
+            )
     if len(slices) * first.size[0] * first.size[1] > MAX_VOXELS:
         raise DataError(f"{path} has {len(slices)} slices of {first.size[0]}x{first.size[1]}: a volume may have "
                         f"{MAX_VOXELS} voxels")  # fmt: skip

@@ -320,6 +320,18 @@ def test_folders_that_are_no_series(tmp_path: Path) -> None:
         READER.open(tmp_path / "gap", READING)
 
 
+@pytest.mark.parametrize("keyword", ["PatientID", "PatientName", "StudyInstanceUID"])
+@pytest.mark.parametrize("other", ["1.2.3.9", None])
+def test_a_series_is_of_one_patient_and_study(tmp_path: Path, keyword: str, other: str | None) -> None:
+    paths = series(tmp_path / "a", labels())
+    save(slice_object(labels()[3], AXIAL, 3, **{keyword: other}), paths[3])
+    for opening in (READER.open, READER.open_region, READER.open_real):
+        with pytest.raises(DataError, match=rf"several patients or studies \({keyword} differs in ") as raised:
+            opening(tmp_path / "a", READING)
+        assert paths[3].name in str(raised.value)
+        assert "Doe" not in str(raised.value), "a patient's name is shown nowhere"
+
+
 def test_one_slice(tmp_path: Path) -> None:
     file = READER.open(save(slice_object(labels()[1], AXIAL, 2), tmp_path / "a.dcm"), READING)
     assert (len(file), file.stacked) == (1, False)
