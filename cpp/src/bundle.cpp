@@ -2,14 +2,15 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
-#include <iterator>
+#include <optional>
 #include <stdexcept>
+#include <system_error>
 
 #include "error.h"
 #include "meaning.h"
 #include "names.h"
 #include "onnx_data.h"
+#include "regular_file.h"
 #include "safetensors.h"
 #include "sha256.h"
 
@@ -18,9 +19,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Throws std::system_error where a path cannot be followed.
-bool leaves(const fs::path& folder, const fs::path& path) {
-  return fs::canonical(path).parent_path() != fs::canonical(folder);
+// Returns where a file of a bundle's folder lies, links followed, or nothing where that is another folder. What is
+// opened must be the returned path: the other may lead elsewhere by then. Throws std::system_error where it leads nowhere.
+std::optional<fs::path> inside(const fs::path& folder, const fs::path& path) {
+  const fs::path found = fs::canonical(path);
+  if (found.parent_path() != fs::canonical(folder)) return std::nullopt;
+  return found;
 }
 
 std::string read_manifest(const fs::path& folder) {
@@ -30,14 +34,14 @@ std::string read_manifest(const fs::path& folder) {
     throw Error(SEGGD_BUNDLE, folder.u8string() + " is not a bundle: it must be a folder with " +
                                   std::string(kManifest) + " in it (seggd-rt export)");
   try {
-    if (leaves(folder, path))
+    const std::optional<fs::path> found = inside(folder, path);
+    if (!found)
       throw Error(SEGGD_INTEGRITY,
                   path.u8string() + " is a link that leaves the bundle's folder: copy or export it again");
-    if (fs::file_size(path) > kMaxManifestBytes)
+    const RegularFile file(*found);
+    if (file.size() > kMaxManifestBytes)
       throw Error(SEGGD_MANIFEST, path.u8string() + " is over 16 MiB: it cannot be a manifest");
-    std::ifstream file(path, std::ios::binary);
-    if (!file) throw std::system_error(errno, std::generic_category());
-    return {std::istreambuf_iterator<char>(file), {}};
+    return file.read();
   } catch (const std::system_error& error) {
     throw Error(SEGGD_BUNDLE, path.u8string() + " cannot be read (" + error.code().message() + ")");
   }
@@ -110,14 +114,13 @@ std::string Bundle::read(const FileRef& ref) const {
   const auto broken = [&path](const std::string& what) { return Error(SEGGD_INTEGRITY, path.u8string() + " " + what); };
   try {
     if (!fs::is_regular_file(path)) throw broken("is missing: copy or export the bundle again");
-    if (leaves(folder_, path)) throw broken("is a link that leaves the bundle's folder: copy or export it again");
+    const std::optional<fs::path> found = inside(folder_, path);
+    if (!found) throw broken("is a link that leaves the bundle's folder: copy or export it again");
+    const RegularFile file(*found);
     // Its length first: no more is read than the manifest states.
-    if (fs::file_size(path) == ref.size) {
-      std::ifstream file(path, std::ios::binary);
-      if (!file) throw std::system_error(errno, std::generic_category());
-      std::string data(static_cast<size_t>(ref.size), '\0');
-      file.read(data.data(), static_cast<std::streamsize>(data.size()));
-      if (file.gcount() == static_cast<std::streamsize>(data.size()) && core::sha256(data) == ref.sha256) return data;
+    if (file.size() == ref.size) {
+      std::string data = file.read();
+      if (core::sha256(data) == ref.sha256) return data;
     }
   } catch (const std::system_error& error) {
     throw broken("cannot be read (" + error.code().message() + ")");

@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <set>
+#include <thread>
+
 #include "golden.h"
 #include "sha256.h"
 
@@ -86,6 +90,28 @@ TEST(Bundle, ALinkOutOfTheFolderIsRefused) {
   fs::rename(copy.file("unet.fp32.onnx"), outside);
   fs::create_symlink(outside, copy.file("unet.fp32.onnx"));
   expect_refused(copy, SEGGD_INTEGRITY, "leaves the bundle's folder");
+}
+
+// What is opened is what was looked at, also where a link takes a file's place in between.
+TEST(Bundle, ALinkThatIsSwappedInIsNotFollowed) {
+  const Copy copy;
+  const fs::path path = copy.file("check.safetensors"), good = copy.file("good"), next = copy.file("next");
+  const fs::path outside = copy.path().parent_path() / "outside.safetensors";
+  fs::copy_file(path, good);
+  golden::write(outside, std::string(fs::file_size(path), 'x'));
+  const Bundle bundle(copy.path());
+  std::atomic<bool> done{false};
+  std::thread swapping([&] {
+    while (!done) {
+      fs::create_symlink(outside, next), fs::rename(next, path);
+      fs::create_hard_link(good, next), fs::rename(next, path);
+    }
+  });
+  std::set<std::string> said;
+  for (int i = 0; i < 10'000 || said.size() < 2; ++i) said.insert(golden::outcome([&] { bundle.golden(); }).message);
+  done = true;
+  swapping.join();
+  for (const std::string& message : said) EXPECT_EQ(message.find("changed after export"), std::string::npos) << message;
 }
 
 TEST(Bundle, AManifestThatIsALinkOutOfTheFolderIsRefused) {
