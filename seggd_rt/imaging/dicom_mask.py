@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seggd_rt.imaging.dicom_file import damage, read_header, text
+from seggd_rt.imaging.dicom_file import damage, read_header
 from seggd_rt.imaging.dicom_seg import DicomSegmentation
-from seggd_rt.imaging.dicom_study import MAKER, Study, equipment
+from seggd_rt.imaging.dicom_study import MAKER, Study, equipment, has_form
 from seggd_rt.labels import LabelClass
 from seggd_rt.optional import require
 
@@ -136,10 +136,10 @@ def _stated_code(items: Any) -> _Code | None:
     if not items:
         return None
     value, scheme, meaning = (
-        text(items[0].get(name)) for name in ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
+        str(items[0].get(name) or "").strip() for name in ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
     )
-    whole = 0 < len(value) <= 16 and 0 < len(scheme) <= 16 and 0 < len(meaning) <= _TEXT
-    return (value, scheme, meaning) if whole else None
+    is_valid = has_form(value, "SH") and has_form(scheme, "SH") and has_form(meaning, "LO")
+    return (value, scheme, meaning) if is_valid else None
 
 
 def _code(code: _Code) -> Any:

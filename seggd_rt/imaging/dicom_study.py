@@ -16,8 +16,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seggd_rt.errors import DataError
 from seggd_rt.imaging.contract import StatedFile
-from seggd_rt.imaging.dicom_file import damage, read_header, text
+from seggd_rt.imaging.dicom_file import damage, read_header
 from seggd_rt.imaging.geometry import Plane
 from seggd_rt.manifest import Manifest
 from seggd_rt.optional import require
@@ -33,11 +34,17 @@ KEPT = {
     "StudyTime": "TM", "StudyID": "SH", "AccessionNumber": "SH", "ReferringPhysicianName": "PN",
     "StudyDescription": "LO",
 }  # fmt: skip
-"""What `keep_patient` copies of the source where it is of its type's form, and of which type it is."""
+"""What `keep_patient` copies of the source, and of which type it is."""
+_OWNER = ("PatientName", "PatientID", "StudyInstanceUID")
+"""What is copied as it is, or not at all: it says whose images are, and to which study they belong."""
+_TEXT = r"[^\\\x00-\x1f\x7f-\x9f\ufffd]"
+"""No control characters, no backslash, which parts values, and none that stands for bytes that were not decoded."""
+_PART = _TEXT.replace("^", "^=")
 _FORMS = {
-    "CS": "[MFO]", "AS": r"\d{3}[DWMY]", "DS": r"\d{1,8}(\.\d{1,6})?", "SH": r"[^\\]{1,16}", "LO": r"[^\\]{1,64}",
-    "PN": r"[^\\=]{1,64}(=[^\\=]{0,64}){0,2}", "UI": r"(?=.{1,64}$)(0|[1-9]\d*)(\.(0|[1-9]\d*))+",
-    "DA": r"\d{8}", "TM": r"(\d\d){1,3}|\d{6}\.\d{1,6}",
+    "CS": "[MFO]", "AS": "[0-9]{3}[DWMY]", "DS": r"[0-9]{1,8}(\.[0-9]{1,6})?", "SH": _TEXT + "{1,16}",
+    "LO": _TEXT + "{1,64}", "PN": f"{_PART}{{0,64}}(={_PART}{{0,64}}){{0,2}}",
+    "UI": r"(?=.{1,64}$)(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+",
+    "DA": "[0-9]{8}", "TM": r"([0-9]{2}){1,3}|[0-9]{6}\.[0-9]{1,6}",
 }  # fmt: skip
 _PATIENT = 0x0010
 """The group of DICOM's attributes of a patient."""
@@ -103,19 +110,35 @@ def derive_uid(*parts: str) -> str:
     return f"2.25.{uuid.uuid5(_SPACE, '/'.join(parts)).int}"
 
 
-def kept_patient(path: Path) -> dict[str, str]:
-    """Return what a file says of its patient and study, by DICOM's keywords.
+def kept_patient(path: Path) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return what a file states of its patient and study, and the names of elements that are left out.
+
+    An element is left out where its value is not of its type's form. Both are by DICOM's keywords.
 
     Raises
     ------
     DataError
-        It cannot be read.
+        The file cannot be read, or its patient's name, patient ID or Study Instance UID cannot be written as it is.
     """
     header = read_header(path)
     with damage(path):
         stated = {keyword: header.get(keyword) for keyword in KEPT}
-        found = {keyword: text(value) for keyword, value in stated.items() if not isinstance(value, MutableSequence)}
-    return {keyword: value for keyword, value in found.items() if _has_form(value, KEPT[keyword])}
+        values = {keyword: value for keyword, value in stated.items() if value is not None and str(value)}
+        wrong = tuple(
+            keyword
+            for keyword, value in values.items()
+            if isinstance(value, MutableSequence) or not has_form(str(value), KEPT[keyword])
+        )
+        kept = {keyword: str(value) for keyword, value in values.items() if keyword not in wrong}
+    if "StudyInstanceUID" not in values:
+        raise DataError(f"{path} states no StudyInstanceUID: add it to the file, or leave --keep-patient out")
+    for keyword in _OWNER:
+        if keyword in wrong:
+            raise DataError(
+                f"{path} has a {keyword} that is not valid in DICOM and cannot be kept as it is: correct it in the "
+                "file, or leave --keep-patient out"
+            )
+    return kept, wrong
 
 
 def modality(manifest: Manifest) -> str:
@@ -146,8 +169,7 @@ def describe_study(data: Dataset, study: Study) -> None:
         ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID",
          "AccessionNumber", "ReferringPhysicianName"), ""
     )  # fmt: skip
-    stated = {"StudyInstanceUID": study.uid("study"), **study.patient} if study.patient else made_up
-    for keyword, value in {**empty, **stated}.items():
+    for keyword, value in {**empty, **(study.patient or made_up)}.items():
         setattr(data, keyword, value)
 
 
@@ -215,8 +237,8 @@ def encode(data: Dataset) -> bytes:
     return file.getvalue()
 
 
-def _has_form(value: str, kind: str) -> bool:
-    """Say whether a text is a value of a type, and of dates and times one that there is."""
+def has_form(value: str, kind: str) -> bool:
+    """Return whether a text is a valid value of a type of DICOM; a date or time must exist."""
     if re.fullmatch(_FORMS[kind], value) is None:
         return False
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -37,6 +38,10 @@ from seggd_rt.provenance import Provenance, dump, parse
 _PERPENDICULAR = 1e-4
 
 
+class LeftOutWarning(UserWarning):
+    """Elements about a patient or study are not valid in DICOM, and are not copied."""
+
+
 class DicomWriter:
     """Writes grey images as single-frame objects: a volume as a folder with its segmentation, a slice as a file."""
 
@@ -62,7 +67,14 @@ class DicomWriter:
         for module in ("pydicom", "highdicom"):
             require(module, extra="dicom", feature="DICOM")
         if stack.keep_patient:
-            _patient(source)
+            _, left_out = _patient(source)
+            if left_out:
+                warnings.warn(
+                    f"{source.path} has elements that are not valid in DICOM and are left out of the images: "
+                    f"{', '.join(left_out)}",
+                    LeftOutWarning,
+                    stacklevel=2,
+                )
 
     @contextmanager
     def create(self, path: Path, stack: ImageStack, may_replace: MayReplace | None = None) -> Iterator[ImageFile]:
@@ -143,7 +155,7 @@ def _placed(stack: ImageStack) -> tuple[Manifest, LabelMapFile, Geometry]:
     return manifest, source, source.geometry
 
 
-def _patient(source: LabelMapFile) -> dict[str, str]:
+def _patient(source: LabelMapFile) -> tuple[dict[str, str], tuple[str, ...]]:
     if not isinstance(source, DicomSegmentation | DicomSlices):
         raise OptionError(f"{source.path} names no patient to keep: leave --keep-patient out, or give DICOM")
     return dicom_study.kept_patient(source.example)
@@ -204,7 +216,7 @@ class _DicomImages:
 
     def _study(self) -> tuple[dicom_study.Study, dicom_mask.Codes]:
         """Return what all objects share, and the codes of the source's segments."""
-        patient = _patient(self._source) if self._stack.keep_patient else {}
+        patient, _ = _patient(self._source) if self._stack.keep_patient else ({}, ())
         frame = self._geometry.frame_of_reference or dicom_study.derive_uid("space", self._space.decode())
         about = dump([made for made in self._made if made is not None]) if any(self._made) else b""
         codes = dicom_mask.codes(self._source, as_stated=bool(patient))

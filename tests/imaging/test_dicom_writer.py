@@ -48,7 +48,7 @@ from seggd_rt.errors import DataError, OptionError, OutputError
 from seggd_rt.imaging import dicom_mask, dicom_study
 from seggd_rt.imaging.contract import Format, ImageStack, Reading, Slice
 from seggd_rt.imaging.dicom import DicomReader
-from seggd_rt.imaging.dicom_writer import DicomWriter
+from seggd_rt.imaging.dicom_writer import DicomWriter, LeftOutWarning
 from seggd_rt.imaging.fit import Fit
 from seggd_rt.imaging.folder import LabelMapSet
 from seggd_rt.imaging.formats import WRITERS, require_reader
@@ -621,7 +621,24 @@ def test_the_patient_is_kept_where_that_is_said(tmp_path: Path, mask: Any) -> No
     assert [data[k].value for k in ("StudyDescription", "ReferringPhysicianName")] == ["Follow-up", "Who^Doctor"]
 
 
-def test_what_a_source_says_wrongly_is_left_out(tmp_path: Path) -> None:
+def keep_from(folder: Path, **stated: Any) -> pydicom.Dataset:
+    """Write images of a series that states these attributes, keeping its patient, and return the first."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pydicom")
+        paths = series(folder / "mask", labels(), **stated)
+        written = write(folder / "out", READER.open(paths[0].parent, READING), keep_patient=True)
+    check_texts(written)
+    return pydicom.dcmread(written / "images" / "0001.dcm")
+
+
+def check_texts(folder: Path) -> None:
+    """Check that images and segmentation state the same patient and study."""
+    first, *others = (pydicom.dcmread(path) for path in sorted(folder.rglob("*.dcm")))
+    for other in others:
+        assert [other.get(keyword) for keyword in dicom_study.KEPT] == [first.get(k) for k in dicom_study.KEPT]
+
+
+def test_invalid_elements_about_a_patient_are_left_out_and_named(tmp_path: Path) -> None:
     wrong = {
         "PatientSex": "X",
         "PatientBirthDate": "19991340",
@@ -630,14 +647,62 @@ def test_what_a_source_says_wrongly_is_left_out(tmp_path: Path) -> None:
         "StudyID": "more than sixteen characters",
         "AccessionNumber": ["A", "B"],
     }
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        paths = series(tmp_path / "mask", labels(), **wrong)
-        folder = write(tmp_path / "out", READER.open(paths[0].parent, READING), keep_patient=True)
-    data = pydicom.dcmread(folder / "images" / "0001.dcm")
+    with pytest.warns(LeftOutWarning) as warned:
+        data = keep_from(tmp_path, **wrong)
     assert [data.get(keyword, "") for keyword in wrong] == [""] * 6
     assert data.PatientID == PATIENT_ID
-    check_objects(folder / "segmentation" / "segmentation.dcm")
+    (message,) = [str(each.message) for each in warned]
+    assert sorted(message.rpartition(": ")[2].split(", ")) == sorted(wrong)
+    check_objects(tmp_path / "out" / "segmentation" / "segmentation.dcm")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "نیک\u200cپور^مریم",  # with a zero-width non-joiner, as Persian has
+        "\u05db\u05d4\u05df^\u200f\u05d3\u05d5\u05d3",  # with a right-to-left mark
+        "Müller\u00adLüdenscheidt^Eva",  # with a soft hyphen
+        "Yamada^Tarou=山田^太郎=やまだ^たろう",
+        "=山田^太郎",
+        "x" * 62 + "^x",
+        "",
+    ],
+)
+def test_a_patients_name_and_id_are_kept_as_they_are(tmp_path: Path, name: str) -> None:
+    patient_id = name.replace("=", "")
+    data = keep_from(tmp_path, PatientName=name, PatientID=patient_id)
+    assert (str(data.PatientName), data.PatientID, data.StudyInstanceUID) == (name, patient_id, "1.2.3")
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("PatientName", "x" * 65),
+        ("PatientName", "a=b=c=d"),
+        ("PatientName", "Doe\x07^Jane"),
+        ("PatientName", "Doe\\Jane"),
+        ("PatientID", "A\\B"),
+        ("PatientID", "1" * 65),
+        ("StudyInstanceUID", "1.02.3"),
+        ("StudyInstanceUID", "study 1"),
+        ("StudyInstanceUID", ""),
+        ("StudyInstanceUID", None),
+    ],
+)
+def test_an_identity_that_cannot_be_kept_is_an_error(tmp_path: Path, keyword: str, value: str | None) -> None:
+    """And is never replaced by that of another patient or study."""
+    with pytest.raises(DataError, match=rf"mask.* {keyword}.*: .* leave --keep-patient out") as raised:
+        keep_from(tmp_path, **{keyword: value})
+    assert not value or value not in str(raised.value), "a patient's name is shown nowhere"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_name_in_bytes_of_another_character_set_is_an_error(tmp_path: Path) -> None:
+    path = save(slice_object(labels()[0], AXIAL, 0, PatientName="Mu__ller^Eva"), tmp_path / "mask.dcm")
+    path.write_bytes(path.read_bytes().replace(b"Mu__ller", b"Mu\xfc\xfcller"))
+    with pytest.raises(DataError, match="PatientName"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        WRITER.check(stack_of(READER.open(path, READING), keep_patient=True))
 
 
 def test_the_mark(tmp_path: Path, mask: Any) -> None:
