@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from seggd_engines.cpu import this_cpu
 from seggd_engines.network import EngineInfo
 from seggd_rt.bundle import Bundle
 from seggd_rt.drawing import HowToDraw
-from seggd_rt.errors import DataError, EngineUnavailableError, OptionError
+from seggd_rt.errors import DataError, EngineUnavailableError, OptionError, SeggdError
 from seggd_rt.generator import Generator
-from seggd_rt.imaging.contract import ImageStack, LabelMapFile, Reading, Slice, StatedFile
+from seggd_rt.imaging.contract import ImageStack, ImageWriter, LabelMapFile, Reading, Slice, StatedFile
+from seggd_rt.imaging.dicom_file import IMAGES, SEGMENTATION
 from seggd_rt.imaging.fit import Fit
 from seggd_rt.imaging.folder import LabelMapSet
 from seggd_rt.imaging.formats import require_reader, writer_of
@@ -36,6 +37,10 @@ from seggd_rt.wording import counted
 
 _MAX_BATCH = 1024
 """Of a record, which may be anybody's: a batch takes memory."""
+_OF_A_SLICE = (
+    "seed", "first_seed", "mask_sha256", "noise_sha256", "real_sha256", "region_sha256", "check", "batch",
+)  # fmt: skip
+"""Of a record what may differ from slice to slice of a volume."""
 _SAME_PLACE = 1e-4
 """How far apart two numbers of a header may be, in mm or as cosines: files round them to so many digits."""
 
@@ -227,38 +232,33 @@ def compare(path: Path, generator: Generator, inputs: Inputs, *, batch: int | No
     if len(made) > 1 and not writer.holds_many:
         raise OptionError(f"{path} is a grid of {len(made)} images: it can be read, and not drawn again")
     reading, manifest, image = Reading(axis=inputs.reading.axis), generator.manifest, generator.manifest.image
-    if not writer.holds_volume:
+    if writer.holds_volume:
+        _check_one_run(path, made)
+    else:
         old = _pixels(path, reading)
         if not writer.holds_many and old.shape[1:3] != (image.height, image.width):
             raise OptionError(f"{path} is a grid, or was resized: it can be read, and not drawn again")
         if len(old) != len(made):
             raise DataError(f"{path} holds {len(old)} images and states how {len(made)} were made: it was changed")
-    places = _find(made, generator, inputs)
-    source: LabelMapFile | None = None
-    if writer.holds_volume:
-        source, index = places[0]
-        source = source if len(source) == len(made) else Slice(source, index)
+    sources = _sources(path, made, generator, inputs)
+    if not isinstance(sources, str) and writer.holds_volume and _repeats_some_seeds(made):
+        sources = "some of its slices have the same seed, and others another"
+    if isinstance(sources, str):
+        return Comparison(len(made), (sources,))
     stack = ImageStack(
         len(made),
         image.height,
         image.width,
         image.channels,
         manifest=manifest,
-        source=source,
         fit=Fit(made[0].fit),
         keep_patient=made[0].keep_patient,
         mark=made[0].mark is not None,
     )
-    writer.check(stack)
-    with tempfile.TemporaryDirectory() as folder:
-        again = Path(folder) / path.name
-        with writer.create(again, stack) as file:
-            for pixels, each in zip(_drawn_again(made, places, generator, inputs, batch), made, strict=True):
-                file.append(pixels, each)
-        problems = _differing(writer.stated(path), writer.stated(again))
-        if problems:
-            return Comparison(len(made), problems)
-        old, new = _pixels(path, reading), _pixels(again, reading)
+    found = _Attempts(path, writer, made, stack, generator, inputs, batch).nearest(sources)
+    if found.problems:
+        return Comparison(len(made), found.problems)
+    old, new = _pixels(path, reading), found.pixels
     if old.shape != new.shape or old.dtype != new.dtype:
         raise DataError(
             f"{path} holds {old.dtype} {old.shape}, and drawn again {new.dtype} {new.shape}: it was changed"
@@ -284,8 +284,13 @@ def _must_be_equal(made: Provenance, info: EngineInfo, batch: int | None) -> boo
     return info.device == "cpu" and same and made.batch is not None and batch in (None, made.batch)
 
 
-def _differing(found: Sequence[StatedFile], expected: Sequence[StatedFile]) -> tuple[str, ...]:
-    """Return what files state otherwise than those drawn again: a line for each file and attribute."""
+def _differing(path: Path, found: Sequence[StatedFile], expected: Sequence[StatedFile], images: int) -> tuple[str, ...]:
+    """Return what files state otherwise than those drawn again: a line for each file and attribute.
+
+    A folder of images alone, as an archive keeps a series, need not have the segmentation beside them.
+    """
+    if len(found) == images and not (path / SEGMENTATION).is_dir():
+        expected = expected[:images]
     if len(found) != len(expected):
         return (f"it has {counted(len(found), 'file')}, and drawn again {len(expected)}",)
     return tuple(
@@ -322,24 +327,148 @@ def _drawn_again(
     yield from _draw(generator, group, inputs, batch or group[0].made.batch or 1)
 
 
-def _find(made: Sequence[Provenance], generator: Generator, inputs: Inputs) -> list[tuple[LabelMapFile, int]]:
-    """Return where the label map of each image is."""
-    manifest = generator.manifest
+@dataclass(frozen=True)
+class _Source:
+    """Label maps that images may have been drawn from.
+
+    Attributes
+    ----------
+    places
+        The file and index of each image's label map.
+    stack
+        The file of label maps that a volume, or a file of it, was written for; None of pictures.
+    parts
+        Which slices of that volume the file may be, where it is one file of a volume's folder; else nothing.
+    """
+
+    places: tuple[tuple[LabelMapFile, int], ...]
+    stack: LabelMapFile | None = None
+    parts: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """What differs from a file drawn again from one source, and the pixels drawn."""
+
+    problems: tuple[str, ...]
+    pixels: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class _Attempts:
+    """Draws a file again from equal label maps that lie in different places or are of different patients."""
+
+    path: Path
+    writer: ImageWriter
+    made: Sequence[Provenance]
+    stack: ImageStack
+    generator: Generator
+    inputs: Inputs
+    batch: int | None
+
+    def nearest(self, sources: Sequence[_Source]) -> _Attempt:
+        """Return the first attempt without problems, else the one with the fewest."""
+        best: _Attempt | None = None
+        refusal: SeggdError | None = None
+        images: list[NDArray[np.float32]] | None = None
+        for source in sources:
+            try:
+                if images is None or self._depends_on_place:
+                    images = list(_drawn_again(self.made, source.places, self.generator, self.inputs, self.batch))
+                for attempt in self._written(source, images):
+                    if best is None or len(attempt.problems) < len(best.problems):
+                        best = attempt
+                    if not attempt.problems:
+                        return attempt
+            except SeggdError as error:  # of this source; another may do
+                refusal = refusal or error
+        if best is None:
+            raise refusal or ValueError("there are no sources")
+        return best
+
+    @property
+    def _depends_on_place(self) -> bool:
+        return any(each.weight is not None or each.region_sha256 is not None for each in self.made)
+
+    def _written(self, source: _Source, images: Sequence[NDArray[np.float32]]) -> Iterator[_Attempt]:
+        """Yield a file as it is drawn again; of one file of a volume each slice that it may be."""
+        reading, found = Reading(axis=self.inputs.reading.axis), self.writer.stated(self.path)
+        count = 1 if source.stack is None else len(source.stack)
+        stack = replace(self.stack, source=source.stack, count=count if source.parts else self.stack.count)
+        self.writer.check(stack)
+        with tempfile.TemporaryDirectory() as folder:
+            again = Path(folder) / ("volume" if source.parts else self.path.name)
+            with self.writer.create(again, stack) as file:
+                pairs = [(images[0], self.made[0])] * count if source.parts else zip(images, self.made, strict=True)
+                for pixels, each in pairs:
+                    file.append(pixels, each)
+            parts = [sorted((again / IMAGES).iterdir())[part] for part in source.parts] or [again]
+            for part in parts:
+                problems = _differing(self.path, found, self.writer.stated(part), len(self.made))
+                yield _Attempt(problems, _pixels(part, reading))
+
+
+def _check_one_run(path: Path, made: Sequence[Provenance]) -> None:
+    """Raise DataError unless slices of a volume were made by one run: with one setting, by one engine."""
+    first = made[0]
+    for name in first.__struct_fields__:
+        if name not in _OF_A_SLICE and any(getattr(each, name) != getattr(first, name) for each in made):
+            raise DataError(f"{path} states several values of {name} in one volume: it was changed")
+    if len({each.batch is None for each in made}) > 1:
+        raise DataError(f"{path} states the batch of some of its slices only: it was changed")
+
+
+def _repeats_some_seeds(made: Sequence[Provenance]) -> bool:
+    """Say whether a volume's slices share some seeds: a run gives them one seed, or each its own."""
+    seeds = {each.seed if each.first_seed is None else each.first_seed for each in made}
+    return len(seeds) not in (1, len(made))
+
+
+def _sources(path: Path, made: Sequence[Provenance], generator: Generator, inputs: Inputs) -> tuple[_Source, ...] | str:
+    """Return the label maps that images may be drawn from, or what is wrong with a volume that is of none."""
+    manifest, writer = generator.manifest, writer_of(path)
     masks = LabelMapSet.open(inputs.masks, inputs.reading.of_bundle(manifest))
-    fit, wanted = Fit(made[0].fit), {each.mask_sha256 for each in made}
-    found: dict[str, tuple[LabelMapFile, int]] = {}
-    for file in masks.files:
-        hashes = [digest(fitted(file, checked(file, index, manifest), manifest, fit)) for index in range(len(file))]
-        if file.geometry is not None and hashes == [each.mask_sha256 for each in made]:
-            return [(file, index) for index in range(len(file))]
-        found |= {each: (file, index) for index, each in enumerate(hashes) if each in wanted}
-    missing = len(wanted - set(found))
+    fit, wanted = Fit(made[0].fit), [each.mask_sha256 for each in made]
+    hashes = {
+        file.path: [digest(fitted(file, checked(file, index, manifest), manifest, fit)) for index in range(len(file))]
+        for file in masks.files
+    }
+    places = {each: (file, index) for file in reversed(masks.files) for index, each in enumerate(hashes[file.path])}
+    missing = len(set(wanted) - set(places))
     if missing:
         raise DataError(
             f"{inputs.masks} has no label map of which {missing} of these images were drawn: give theirs, with the "
             "--map, --threshold and --axis that they were read with"
         )
-    return [found[each.mask_sha256] for each in made]
+    if not writer.holds_volume:
+        return (_Source(tuple(places[each] for each in wanted)),)
+    volumes = [file for file in masks.files if file.geometry is not None]
+    if len(wanted) > 1:
+        found = [
+            _Source(tuple((file, index) for index in range(len(file))), file)
+            for file in volumes
+            if hashes[file.path] == wanted
+        ]
+        return tuple(found) or _why_none(wanted, [hashes[file.path] for file in volumes])
+    found = []
+    for file in volumes:
+        parts = tuple(index for index, each in enumerate(hashes[file.path]) if each == wanted[0])
+        if len(file) > 1 and parts and not path.is_dir() and not writer.ending:  # a file of a volume's folder
+            found.append(_Source(((file, parts[0]),), file, parts))
+        found += [_Source(((file, index),), Slice(file, index) if len(file) > 1 else file) for index in parts]
+    return tuple(found) or f"no volume in {inputs.masks} has its label map"
+
+
+def _why_none(wanted: Sequence[str], volumes: Sequence[Sequence[str]]) -> str:
+    """Return why slices, whose label maps are all there, are those of no volume."""
+    whole = [hashes for hashes in volumes if set(wanted) <= set(hashes)]
+    if not whole:
+        return "its slices are of several label maps"
+    count = len(whole[0])
+    if len(wanted) != count:
+        return f"slices are {'missing' if len(wanted) < count else 'added'}: {len(wanted)}, not {count}"
+    place = next(index for index, (one, other) in enumerate(zip(wanted, whole[0], strict=True)) if one != other)
+    return f"its slices are not in its label map's order, from slice {place} on: give the --axis that it was drawn with"
 
 
 def _draw(generator: Generator, group: list[_Wanted], inputs: Inputs, batch: int) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -197,3 +198,172 @@ def test_a_nifti_volume_that_was_moved_is_named(nifti: tuple[Path, Path], field:
     found = verify(out, mask)
     form = "qform" if field.startswith("q") else "sform"
     assert (found.code, f"out.nii.gz has another {form} than" in found.err) == (1, True), found.err
+
+
+def reverse(out: Path) -> None:
+    """Turn a DICOM volume upside down: places and numbers, each file keeping its pixels and its record."""
+    import pydicom
+
+    paths = sorted((out / "images").iterdir())
+    files = [pydicom.dcmread(path) for path in paths]
+    places = [(data.ImagePositionPatient, data.InstanceNumber, data.SliceLocation) for data in files]
+    for path, data, place in zip(paths, files, reversed(places), strict=True):
+        data.ImagePositionPatient, data.InstanceNumber, data.SliceLocation = place
+        data.save_as(path)
+
+
+def remove_a_slice(out: Path) -> None:
+    (out / "images" / "0004.dcm").unlink()
+
+
+def add_a_slice(out: Path) -> None:
+    shutil.copy(out / "images" / "0004.dcm", out / "images" / "0099.dcm")
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (reverse, "its slices are not in its label map's order, from slice 0 on"),
+        (remove_a_slice, "slices are missing: 11, not 12"),
+        (add_a_slice, "slices are added: 13, not 12"),
+    ],
+)
+def test_slices_of_a_dicom_folder_that_were_moved(
+    edit: Callable[[Path], None], message: str, dicom: Callable[..., tuple[Path, Path]]
+) -> None:
+    mask, out = dicom()
+    edit(out)
+    found = verify(out, mask)
+    assert (found.code, f"{out} is not what it says: {message}" in found.err) == (1, True), found.err
+
+
+def edit_volume(path: Path, edit: Callable[[Any, list[dict[str, Any]]], None]) -> None:
+    """Change a NIfTI volume's slices, (x, y, slice), and their entries in its record together."""
+    import nibabel as nib
+
+    volume: Any = nib.load(path)
+    pixels, header = np.asarray(volume.dataobj).copy(), volume.header.copy()
+    mark, _, text = header.extensions[0].get_content().partition(b" ")
+    document = json.loads(text.rstrip(b"\0"))
+    edit(pixels, document["images"])
+    header.extensions.clear()
+    header.extensions.append(nib.nifti1.Nifti1Extension(6, mark + b" " + json.dumps(document).encode()))
+    nib.save(type(volume)(pixels, None, header), path)
+
+
+def swap_slices(pixels: Any, records: list[dict[str, Any]]) -> None:
+    pixels[..., [2, 7]], records[2], records[7] = pixels[..., [7, 2]], records[7], records[2]
+
+
+def duplicate_a_slice(pixels: Any, records: list[dict[str, Any]]) -> None:
+    pixels[..., 2], records[2] = pixels[..., 7], records[7]
+
+
+@pytest.mark.parametrize("edit", [swap_slices, duplicate_a_slice])
+def test_slices_of_a_nifti_volume_that_were_moved_with_their_records(
+    edit: Callable[[Any, list[dict[str, Any]]], None], nifti: tuple[Path, Path]
+) -> None:
+    mask, out = nifti
+    edit_volume(out, edit)
+    found = verify(out, mask)
+    assert (found.code, "not in its label map's order, from slice 2 on" in found.err) == (1, True), found.err
+
+
+def test_a_slice_that_took_the_place_of_an_equal_mask_is_found(tmp_path: Path, golden_mask: NDArray[np.uint8]) -> None:
+    """With its record and thus its seed, which is then there twice."""
+    nib: Any = pytest.importorskip("nibabel", reason="NIfTI needs the extra nifti")
+    mask, out = tmp_path / "mask.nii.gz", tmp_path / "out.nii.gz"
+    alike = np.stack([golden_mask] * 8)
+    nib.save(nib.Nifti1Image(alike.transpose(2, 1, 0), np.diag([-1.0, -1.0, 2.0, 1.0])), mask)
+    assert run_command("generate", TINY, "-m", mask, "-o", out, *STEPS).code == 0
+    edit_volume(out, duplicate_a_slice)
+    found = verify(out, mask)
+    assert (found.code, "some of its slices have the same seed" in found.err) == (1, True), found.err
+
+
+def test_a_slice_of_another_volume_is_found(nifti: tuple[Path, Path], slices: NDArray[np.uint8]) -> None:
+    """Though its own label map is in the folder of masks, too."""
+    import nibabel as nib
+
+    mask, out = nifti
+    masks = mask.parent / "masks"
+    masks.mkdir()
+    shutil.copy(mask, masks / "a.nii.gz")
+    other, drawn = masks / "b.nii.gz", mask.parent / "other.nii.gz"
+    nib.save(nib.Nifti1Image(slices[:, ::-1].transpose(2, 1, 0), np.diag([-1.0, -1.0, 2.0, 1.0])), other)
+    assert run_command("generate", TINY, "-m", other, "-o", drawn, "--seed", "5", *STEPS).code == 0
+    taken: dict[str, Any] = {}
+
+    def take(pixels: Any, records: list[dict[str, Any]]) -> None:
+        taken["pixels"], taken["record"] = pixels[..., 3].copy(), records[3]
+
+    def put(pixels: Any, records: list[dict[str, Any]]) -> None:
+        pixels[..., 3], records[3] = taken["pixels"], taken["record"]
+
+    edit_volume(drawn, take)
+    edit_volume(out, put)
+    found = verify(out, masks)
+    assert (found.code, "its slices are of several label maps" in found.err) == (1, True), found.err
+
+
+def test_images_without_their_segmentation_are_verified(dicom: Callable[..., tuple[Path, Path]]) -> None:
+    mask, out = dicom()
+    found = verify(out / "images", mask)
+    assert (found.code, "12 images, equal in every pixel" in found.err) == (0, True), found.err
+
+
+def test_one_file_of_a_dicom_folder_is_verified(nifti: tuple[Path, Path]) -> None:
+    """Also of one drawn from NIfTI, whose frame of reference comes from all of its slices."""
+    pytest.importorskip("highdicom", reason="DICOM needs the extra dicom")
+    mask, _ = nifti
+    out = mask.parent / "dicom"
+    drawn = run_command("generate", TINY, "-m", mask, "-o", out, "--format", "dicom", *STEPS)
+    assert drawn.code == 0, drawn.err
+    found = verify(next(out.rglob("0003.dcm")), mask)
+    assert (found.code, "1 image, equal in every pixel" in found.err) == (0, True), found.err
+
+
+def test_of_equal_label_maps_that_lie_elsewhere_the_right_one_is_taken(
+    nifti: tuple[Path, Path], slices: NDArray[np.uint8]
+) -> None:
+    import nibabel as nib
+
+    mask, out = nifti
+    masks = mask.parent / "masks"
+    masks.mkdir()
+    for name, step in (("a", 3.0), ("c", 5.0)):
+        nib.save(nib.Nifti1Image(slices.transpose(2, 1, 0), np.diag([-1.0, -1.0, step, 1.0])), masks / f"{name}.nii.gz")
+    assert verify(out, masks).code == 1
+    shutil.copy(mask, masks / "b.nii.gz")
+    assert verify(out, masks).code == 0
+
+
+def test_of_equal_slices_the_right_one_is_taken(tmp_path: Path, golden_mask: NDArray[np.uint8]) -> None:
+    nib: Any = pytest.importorskip("nibabel", reason="NIfTI needs the extra nifti")
+    mask, out = tmp_path / "mask.nii.gz", tmp_path / "out.nii.gz"
+    alike = np.stack([golden_mask] * 3)
+    nib.save(nib.Nifti1Image(alike.transpose(2, 1, 0), np.diag([-1.0, -1.0, 2.0, 1.0])), mask)
+    np.save(tmp_path / "real.npy", np.zeros((24, 32), np.float32))
+    options = ("--slice", "1", "--real", tmp_path / "real.npy", "-o", out)
+    drawn = run_command("interpolate", TINY, "-m", mask, *options, "--steps", "2", "--engine", "onnxruntime")
+    assert drawn.code == 0, drawn.err
+    found = verify(out, mask, "--real", str(tmp_path / "real.npy"))
+    assert (found.code, "1 image, equal in every pixel" in found.err) == (0, True), found.err
+
+
+def test_of_equal_label_maps_of_two_patients_the_right_one_is_taken(
+    dicom: Callable[..., tuple[Path, Path]], slices: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    import pydicom
+
+    _, out = dicom("--keep-patient")
+    masks = tmp_path / "masks"
+    for name in ("a", "b", "c"):
+        shutil.copytree(tmp_path / "case", masks / name)
+        if name != "b":
+            for path in (masks / name).iterdir():
+                data = pydicom.dcmread(path)
+                data.PatientName = "Roe^Richard"
+                data.save_as(path)
+    found = verify(out, masks)
+    assert (found.code, "equal in every pixel" in found.err) == (0, True), found.err
