@@ -13,11 +13,15 @@ from numpy.typing import NDArray
 from seggd_rt.errors import DataError, LabelMapError
 from seggd_rt.imaging.contract import MAX_VOXELS, PLAIN, Format, LabelMapFile, Reading
 from seggd_rt.imaging.dicom_file import (
+    CREATOR,
     DIRECTORY,
+    GROUP,
     IMAGES,
+    RECORD,
     SEGMENTATION,
     SEGMENTATIONS,
     SUFFIX,
+    WHITE,
     damage,
     open_pixels,
     read_frames,
@@ -40,7 +44,7 @@ _TAGS = (
     "ImageOrientationPatient", "PixelSpacing", "NominalScannedPixelSpacing", "SliceThickness", "SpacingBetweenSlices",
     "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation",
     "PhotometricInterpretation", "RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence",
-    *_OWNERS,
+    "WindowCenter", "WindowWidth", *_OWNERS, f"{GROUP:04x}0010", f"{GROUP:04x}10{RECORD:02x}",
 )  # fmt: skip
 _INVERTED = "MONOCHROME1"
 _CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -123,6 +127,27 @@ class _Slice:
             raise DataError(f"{self.path} states a rescale slope or intercept that is none: export it again")
         return values
 
+    def has_shares(self) -> bool:
+        """Return whether seggd-rt wrote it for a bundle without an intensity range: from 0, black, to WHITE.
+
+        Its record says that seggd-rt wrote it, and its window, which is the bundle's range, that there was none.
+        """
+        header = self.header
+        with damage(self.path):
+            try:
+                header.private_block(GROUP, CREATOR)[RECORD]
+            except KeyError:
+                return False
+            window = (header.get("WindowCenter"), header.get("WindowWidth"))
+            scale = (header.get("RescaleSlope", 1), header.get("RescaleIntercept", 0))
+            kind = (header.PhotometricInterpretation, int(header.BitsStored), int(header.PixelRepresentation))
+            is_plain = (window, scale, kind) == ((WHITE / 2, WHITE), (1, 0), ("MONOCHROME2", 16, 0))
+            return is_plain and header.get("RescaleType", _UNSPECIFIED) == _UNSPECIFIED
+
+    def shares(self) -> NDArray[Any]:
+        """Return its image, (H, W) uint16, as it is stored: see `has_shares`."""
+        return self._stored()
+
     def _has_unit(self) -> bool:
         """Return whether values have a unit, so that MONOCHROME1 says only how they are displayed.
 
@@ -153,7 +178,10 @@ class _Slice:
 
 @dataclass(frozen=True)
 class DicomSlices:
-    """Single-frame objects as slices that are shown: label maps, (H, W) integers, or real images, (H, W) float32."""
+    """Single-frame objects as slices that are shown: label maps, (H, W) integers, or real images.
+
+    Real images are (H, W) float32 in the modality's units; where `physical` is False, uint16: see `RealFile.physical`.
+    """
 
     path: Path
     geometry: Geometry | None
@@ -177,7 +205,8 @@ class DicomSlices:
 
     def read(self, index: int) -> NDArray[Any]:
         """Return one slice: see `LabelMapFile.read` and `RealFile.read`."""
-        pixels = self.slices[index].labels() if self._labels else self.slices[index].image()
+        one = self.slices[index]
+        pixels = one.labels() if self._labels else one.image() if self.physical else one.shares()
         stored = None if self.geometry is None else self.geometry.stored
         return pixels if stored is None else np.ascontiguousarray(stored.cut.show(pixels))
 
@@ -254,6 +283,7 @@ def _open_slices(path: Path, reading: Reading, *, labels: bool) -> DicomSlices:
     files = [file for file, kind in members(path) if kind not in SEGMENTATIONS] if path.is_dir() else [path]
     slices = [_Slice.open(file) for file in files]
     _check_series(path, slices, labels=labels)
+    physical = labels or not all(each.has_shares() for each in slices)
     planes = [each.plane() for each in slices]
     known = [plane for plane in planes if plane is not None]
     if len(known) == len(slices) > 0:
@@ -261,12 +291,12 @@ def _open_slices(path: Path, reading: Reading, *, labels: bool) -> DicomSlices:
         frame = text(slices[0].header.get("FrameOfReferenceUID"))
         places, geometry = volume.shown(path, slices[0].size, reading.axis, frame or None)
         slices = [slices[places.index(place)] for place in range(volume.count)]
-        return DicomSlices(path, geometry, tuple(slices), labels)
+        return DicomSlices(path, geometry, tuple(slices), labels, physical)
     if len(slices) == 1:
         spacing = slices[0].spacing_mm()
         unplaced = None if spacing is None else _unplaced(path, spacing, slices[0].thickness_mm())
         check_axis(path, reading.axis, None)
-        return DicomSlices(path, unplaced, tuple(slices), labels)
+        return DicomSlices(path, unplaced, tuple(slices), labels, physical)
     lost = next(each.path.name for each, plane in zip(slices, planes, strict=True) if plane is None)
     raise DataError(f"{path} has slices that state no place, as {lost}: their order is not known, give one of them")
 

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 SUFFIX = ".dcm"
 IMAGES, SEGMENTATION = "images", "segmentation"
 """The folders of images, and of the segmentation they were drawn from, in a volume's folder that seggd-rt writes."""
+GROUP, CREATOR, RECORD = 0x5347, "SEGGD-RT", 0x01
+"""The private block of each image that seggd-rt writes, and its element with the record of its making, JSON."""
+WHITE = 65535
+"""White in what seggd-rt writes for a bundle without an intensity range; black is 0."""
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """Segmentation Storage, and Label Map Segmentation Storage."""
 DIRECTORY = "1.2.840.10008.1.3.10"

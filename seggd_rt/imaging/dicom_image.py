@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from seggd_rt.imaging.dicom_file import CREATOR, GROUP, RECORD, WHITE
 from seggd_rt.imaging.dicom_study import MAKER, Study, describe_study, equipment, modality
 from seggd_rt.manifest import Manifest
 from seggd_rt.optional import require
@@ -18,13 +19,10 @@ from seggd_rt.version import __version__
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-GROUP, CREATOR, RECORD = 0x5347, "SEGGD-RT", 0x01
-"""The private block of each image, and its element with the record of its making, JSON."""
 _CLASSES = {"CT": "1.2.840.10008.5.1.4.1.1.2", "MR": "1.2.840.10008.5.1.4.1.1.4"}
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _LEVELS = 255
 """Fewer whole numbers than this between black and white would coarsen an image."""
-_WORD = 65535
 _DIGITS = 9
 """After the point, of millimetres that are computed: less is noise."""
 
@@ -56,13 +54,13 @@ class Scale:
     def of(cls, manifest: Manifest) -> Scale:
         """Return a bundle's: whole numbers of its intensity range where 16 bits hold them, else all of 16 bits."""
         if manifest.intensity_range is None:
-            return cls(0, _WORD, 1, 0, False, "US")
+            return cls(0, WHITE, 1, 0, False, "US")
         black, white = manifest.intensity_range
         unit = "HU" if modality(manifest) == "CT" else "US"
         signed = black < 0
-        if white - black >= _LEVELS and black >= -(1 << 15) and white <= ((1 << 15) - 1 if signed else _WORD):
+        if white - black >= _LEVELS and black >= -(1 << 15) and white <= ((1 << 15) - 1 if signed else WHITE):
             return cls(black, white, 1, 0, signed, unit)
-        return cls(black, white, (white - black) / _WORD, black, False, unit)
+        return cls(black, white, (white - black) / WHITE, black, False, unit)
 
     def store(self, image: NDArray[np.float32]) -> NDArray[np.integer]:
         """Return stored values, int16 or uint16, of an image, float32 in [0, 1]."""

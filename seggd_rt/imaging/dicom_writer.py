@@ -18,7 +18,10 @@ from seggd_rt.imaging import dicom_image, dicom_mask, dicom_study
 from seggd_rt.imaging.contract import ImageFile, ImageStack, LabelMapFile, PixelValues, StatedFile, unmarked
 from seggd_rt.imaging.dicom import DicomSlices, members
 from seggd_rt.imaging.dicom_file import (
+    CREATOR,
+    GROUP,
     IMAGES,
+    RECORD,
     SEGMENTATION,
     SEGMENTATIONS,
     SUFFIX,
@@ -133,7 +136,7 @@ def _record(path: Path) -> tuple[int, bytes]:
     with damage(path):
         number = int(header.get("InstanceNumber") or 0)
         try:
-            data = header.private_block(dicom_image.GROUP, dicom_image.CREATOR)[dicom_image.RECORD].value
+            data = header.private_block(GROUP, CREATOR)[RECORD].value
         except KeyError as error:
             raise unmarked(path) from error
     return number, data if isinstance(data, bytes) else str(data).encode("utf-8", "surrogatepass")

@@ -55,6 +55,7 @@ from seggd_rt.imaging.formats import WRITERS, require_reader
 from seggd_rt.imaging.geometry import Axis
 from seggd_rt.imaging.mark import mark
 from seggd_rt.imaging.nifti import MissingAffineWarning, ShearedAffineWarning
+from seggd_rt.imaging.real import read_real
 from seggd_rt.manifest import Manifest
 from seggd_rt.one_mask import OneMask
 from seggd_rt.plan import Plan, plan_run
@@ -303,6 +304,34 @@ def test_without_a_range_all_bits_are_used(tmp_path: Path, mask: Any) -> None:
     folder = write(tmp_path / "out", mask, msgspec.structs.replace(MANIFEST, intensity_range=None))
     found = volume_of(READER.open_real(folder))
     np.testing.assert_allclose(found / 65535, images(5), atol=1e-5)
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR", None])
+def test_images_of_a_bundle_without_a_range_are_read_as_real_images(
+    tmp_path: Path, mask: Any, modality: str | None
+) -> None:
+    """By their record: other files of such values are of a range that is not known."""
+    unranged = msgspec.structs.replace(MANIFEST, intensity_range=None, modality=modality)
+    folder = write(tmp_path / "out", mask, unranged)
+    for manifest in (unranged, MANIFEST):
+        for index, image in enumerate(images(5)):
+            found = read_real(folder, manifest, Reading(index=index))
+            assert found.dtype == np.float32
+            np.testing.assert_allclose(found, image, atol=1e-5)
+    for path in (folder / "images").iterdir():
+        data = pydicom.dcmread(path)
+        data.private_block(0x5347, "SEGGD-RT")
+        del data[0x5347, 0x1001]
+        data.save_as(path)
+    with pytest.raises(DataError, match=r"outside \[0, 1\]"):
+        read_real(folder, unranged, Reading(index=0))
+
+
+def test_images_in_units_are_read_through_the_range(tmp_path: Path, mask: Any) -> None:
+    """Also where the range is that of 16 bits."""
+    folder = write(tmp_path / "out", mask, msgspec.structs.replace(MANIFEST, intensity_range=(0, 65535)))
+    expected = (images(5)[2] * 65535 + 500).clip(0, 1000) / 1000
+    np.testing.assert_allclose(read_real(folder, MANIFEST, Reading(index=2)), expected, atol=1e-3)
 
 
 AFFINES = {
