@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -42,6 +43,8 @@ class _Contents:
         Whether pixels hold the numbers of segments, frames being of none.
     threshold
         Else the least stored value of a pixel that belongs to its frame's segment.
+    largest
+        The stored value that is the fraction 1; None where pixels hold no fractions.
     """
 
     path: Path
@@ -51,6 +54,7 @@ class _Contents:
     segments: tuple[tuple[int, str, int], ...]
     numbered: bool
     threshold: float
+    largest: int | None
 
 
 @dataclass(frozen=True)
@@ -102,12 +106,14 @@ def open_segmentation(path: Path, reading: Reading, *, region: bool = False) -> 
             raise DataError(f"{path} is a segmentation of tiles, as of a microscope's slide, which is not read")
         kind = str(header.get("SegmentationType", ""))
         segments = [_segment(item) for item in header.SegmentSequence]
+        _check_numbers(path, [segment.number for segment in segments])
         frames = list(header.get("PerFrameFunctionalGroupsSequence") or ())
         shared = (header.get("SharedFunctionalGroupsSequence") or [None])[0]
         if len(frames) != count:
             raise DataError(f"{path} states {count} frames and describes {len(frames)}: export it again")
         numbers = [_NONE if kind == "LABELMAP" else _number(frame, shared) for frame in frames]
-        threshold = _threshold(path, kind, header, reading.threshold)
+        largest = _largest(path, header) if kind == "FRACTIONAL" else None
+        threshold = _threshold(path, kind, largest, reading.threshold)
         volume = _place(path, [(frame, shared) for frame in frames])
         frame_of_reference = text(header.get("FrameOfReferenceUID")) or None
     if volume.count * rows * columns > MAX_VOXELS:
@@ -129,6 +135,7 @@ def open_segmentation(path: Path, reading: Reading, *, region: bool = False) -> 
         tuple((segment.number, segment.label, ids[segment.number]) for segment in listed),
         kind == "LABELMAP",
         threshold,
+        largest,
     )
     _check_frames(contents)
     return DicomSegmentation(path, geometry, contents, tuple(listed))
@@ -154,11 +161,29 @@ def _number(frame: Dataset, shared: Dataset | None) -> int:
     return _NONE if item is None else int(item.ReferencedSegmentNumber)
 
 
-def _threshold(path: Path, kind: str, header: Dataset, asked: float | None) -> float:
+def _check_numbers(path: Path, numbers: Sequence[int]) -> None:
+    """Refuse two segments of one number: frames would be of the last one."""
+    ((number, count),) = Counter(numbers).most_common(1) or [(0, 0)]
+    if count > 1:
+        raise DataError(f"{path} describes several segments with one number ({number}): export it again")
+
+
+def _largest(path: Path, header: Dataset) -> int:
+    """Return the stored value that is the fraction 1."""
+    stated, bits = header.get("MaximumFractionalValue"), int(header.BitsAllocated)
+    if not stated or not 0 < int(stated) < 1 << bits:
+        raise DataError(
+            f"{path} does not state which of its {bits}-bit values is the fraction 1 (MaximumFractionalValue "
+            f"{'missing' if stated is None else text(stated) or 0}): export it again"
+        )
+    return int(stated)
+
+
+def _threshold(path: Path, kind: str, largest: int | None, asked: float | None) -> float:
     """Return the least stored value of a pixel that belongs to its segment."""
     if kind in ("BINARY", "LABELMAP"):
         return 1
-    if kind != "FRACTIONAL":
+    if largest is None:
         raise DataError(f"{path} is a segmentation of the type '{text(kind)}': give BINARY, LABELMAP or FRACTIONAL")
     if asked is None:
         raise LabelMapError(
@@ -167,7 +192,7 @@ def _threshold(path: Path, kind: str, header: Dataset, asked: float | None) -> f
         )
     if not 0 < asked <= 1:
         raise OptionError(f"the threshold of fractions is {asked:g}; it must lie in (0, 1]")
-    return asked * int(header.MaximumFractionalValue)
+    return asked * largest
 
 
 def _place(path: Path, frames: list[tuple[Dataset, Dataset | None]]) -> Volume:
@@ -218,6 +243,10 @@ def _load(contents: _Contents) -> NDArray[np.integer]:
             raise DataError(f"{contents.path} is not as it was opened: start again")
         if contents.numbered:
             volume[place] = _classes_of(contents, pixels, classes)
+        elif contents.largest is not None and pixels.max() > contents.largest:
+            raise DataError(
+                f"{contents.path} has fractions greater than 1 ({pixels.max()} of {contents.largest}): export it again"
+            )
         elif classes[number]:
             _put(contents, volume[place], number, pixels >= contents.threshold)
     return volume

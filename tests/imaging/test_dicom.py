@@ -245,6 +245,47 @@ def test_segmentations_that_are_none(tmp_path: Path, change: Callable[[pydicom.D
         READER.open(path, READING)
 
 
+def be_of_the_fraction(largest: int | None) -> Callable[[pydicom.Dataset], None]:
+    def change(data: pydicom.Dataset) -> None:
+        data.MaximumFractionalValue = largest
+        if largest is None:
+            del data.MaximumFractionalValue
+
+    return change
+
+
+def be_fractional(data: pydicom.Dataset) -> None:
+    data.SegmentationType, data.MaximumFractionalValue = "FRACTIONAL", 255
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        ("FRACTIONAL", be_of_the_fraction(0), r"which of its 8-bit values is the fraction 1 \(Max.*Value 0\): export"),
+        ("FRACTIONAL", be_of_the_fraction(None), r"the fraction 1 \(MaximumFractionalValue missing\): export"),
+        ("FRACTIONAL", be_of_the_fraction(100), r"has fractions greater than 1 \(204 of 100\): export"),
+        ("BINARY", be_fractional, r"which of its 1-bit values is the fraction 1 \(MaximumFractionalValue 255\)"),
+    ],
+)
+def test_fractions_of_what_is_not_known(
+    tmp_path: Path, kind: str, change: Callable[[pydicom.Dataset], None], message: str
+) -> None:
+    shares = np.full((2, 8, 10), 0.8) if kind == "FRACTIONAL" else None
+    path = segmentation(tmp_path / "a.dcm", np.ones((2, 8, 10), np.uint8), ["cavity"], kind=kind, pixels=shares)
+    change_segmentation(path, change)
+    for opening in (READER.open, READER.open_region):
+        with pytest.raises(DataError, match=message):
+            opening(path, Reading(classes=READING.classes, threshold=0.5)).read(0)
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "LABELMAP"])
+def test_two_segments_of_one_number_are_refused(tmp_path: Path, kind: str) -> None:
+    path = segmentation(tmp_path / "a.dcm", labels(), NAMES, kind=kind)
+    change_segmentation(path, lambda data: setattr(data.SegmentSequence[-1], "SegmentNumber", 1))
+    with pytest.raises(DataError, match=r"describes several segments with one number \(1\): export it again"):
+        READER.open(path, READING)
+
+
 def test_a_label_map_with_an_unknown_number(tmp_path: Path) -> None:
     path = segmentation(tmp_path / "a.dcm", labels(), NAMES, kind="LABELMAP")
     change_segmentation(path, lambda data: setattr(data, "PixelData", data.PixelData.replace(b"\x03", b"\x07")))
