@@ -41,8 +41,8 @@ _OF_A_SLICE = (
     "seed", "first_seed", "mask_sha256", "noise_sha256", "real_sha256", "region_sha256", "check", "batch",
 )  # fmt: skip
 """Of a record what may differ from slice to slice of a volume."""
-_SAME_PLACE = 1e-4
-"""How far apart two numbers of a header may be, in mm or as cosines: files round them to so many digits."""
+_ROUNDING = 1e-6
+"""How far apart two equal numbers of a header may be, relative to them: files round them to so many digits."""
 
 
 @dataclass(frozen=True)
@@ -293,17 +293,33 @@ def _differing(path: Path, found: Sequence[StatedFile], expected: Sequence[State
         expected = expected[:images]
     if len(found) != len(expected):
         return (f"it has {counted(len(found), 'file')}, and drawn again {len(expected)}",)
-    return tuple(
-        f"{file.name} has another {name} than the file drawn again, or lacks it"
-        for file, other in zip(found, expected, strict=True)
-        for name in sorted({*file.texts, *other.texts, *file.numbers, *other.numbers})
-        if file.texts.get(name) != other.texts.get(name)
-        or not _same_place(file.numbers.get(name, ()), other.numbers.get(name, ()))
+    pairs = list(zip(found, expected, strict=True))
+    return tuple(line for file, other in pairs for line in dict.fromkeys(_differing_elements(file, other)))
+
+
+def _differing_elements(file: StatedFile, other: StatedFile) -> Iterator[str]:
+    """Yield a line for each thing that a file states otherwise than the file drawn again, naming no value."""
+    some: dict[str, str | tuple[float, ...]] = {**file.texts, **file.numbers}
+    others: dict[str, str | tuple[float, ...]] = {**other.texts, **other.numbers}
+    for name in sorted({*some, *others}):
+        short = name.rpartition(".")[2]
+        if name not in others:
+            yield f"{file.name} has {short}, which the file drawn again has not"
+        elif name not in some:
+            yield f"{file.name} lacks {short}, which the file drawn again has"
+        elif not _same(some[name], others[name], other.tolerances.get(name)):
+            yield f"{file.name} has another {short} than the file drawn again"
+
+
+def _same(one: str | tuple[float, ...], other: str | tuple[float, ...], tolerance: float | None) -> bool:
+    if isinstance(one, str) or isinstance(other, str):
+        return one == other
+    close = (
+        partial(np.allclose, rtol=_ROUNDING, atol=0)
+        if tolerance is None
+        else partial(np.allclose, rtol=0, atol=tolerance)
     )
-
-
-def _same_place(some: tuple[float, ...], others: tuple[float, ...]) -> bool:
-    return len(some) == len(others) and np.allclose(some, others, rtol=0, atol=_SAME_PLACE)
+    return len(one) == len(other) and bool(close(one, other, equal_nan=True))
 
 
 def _drawn_again(
@@ -392,7 +408,10 @@ class _Attempts:
 
     def _written(self, source: _Source, images: Sequence[NDArray[np.float32]]) -> Iterator[_Attempt]:
         """Yield a file as it is drawn again; of one file of a volume each slice that it may be."""
-        reading, found = Reading(axis=self.inputs.reading.axis), self.writer.stated(self.path)
+        reading, found = (
+            Reading(axis=self.inputs.reading.axis),
+            self.writer.stated(self.path, kept=self.stack.keep_patient),
+        )
         count = 1 if source.stack is None else len(source.stack)
         stack = replace(self.stack, source=source.stack, count=count if source.parts else self.stack.count)
         self.writer.check(stack)
@@ -404,7 +423,9 @@ class _Attempts:
                     file.append(pixels, each)
             parts = [sorted((again / IMAGES).iterdir())[part] for part in source.parts] or [again]
             for part in parts:
-                problems = _differing(self.path, found, self.writer.stated(part), len(self.made))
+                problems = _differing(
+                    self.path, found, self.writer.stated(part, kept=self.stack.keep_patient), len(self.made)
+                )
                 yield _Attempt(problems, _pixels(part, reading))
 
 

@@ -27,6 +27,8 @@ from seggd_rt.provenance import Provenance
 
 MAX_VOXELS = 1 << 28
 """Largest volume that is read or written: 1 GiB as float32."""
+SAME_SHARE = 1e-3
+"""Of the smallest side of a voxel: files round a place, and two that differ by no more state the same."""
 
 
 class Format(StrEnum):
@@ -261,19 +263,22 @@ class PixelValues:
 
 @dataclass(frozen=True)
 class StatedFile:
-    """What a written file states beside its pixels: whether it is synthetic, whose it is, and where it lies.
+    """What a written file states beside its pixels: its whole header.
 
     Attributes
     ----------
     name
         The file's name.
     texts, numbers
-        By what they are called in the format; `numbers` are of one length for one name.
+        By what they are called in the format, after a point where they lie in something else.
+    tolerances
+        How far numbers of a place may be from those of a file of the same place; others must be equal.
     """
 
     name: str
     texts: Mapping[str, str] = field(default_factory=dict)
     numbers: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    tolerances: Mapping[str, float] = field(default_factory=dict)
 
 
 class ImageWriter(Protocol):
@@ -314,8 +319,10 @@ class ImageWriter(Protocol):
             It cannot be read, carries no such record, or one that was changed.
         """
 
-    def stated(self, path: Path) -> tuple[StatedFile, ...]:
+    def stated(self, path: Path, *, kept: bool = False) -> tuple[StatedFile, ...]:
         """Return what a file states beside its pixels; of a folder, each of its files, images in their order first.
+
+        With `kept` the patient is the label map's, and is stated as it is.
 
         Raises
         ------

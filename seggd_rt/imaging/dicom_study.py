@@ -10,14 +10,13 @@ import hashlib
 import io
 import re
 import uuid
-from collections.abc import Iterator, Mapping, MutableSequence
+from collections.abc import Mapping, MutableSequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from seggd_rt.errors import DataError
-from seggd_rt.imaging.contract import StatedFile
 from seggd_rt.imaging.dicom_file import damage, read_header
 from seggd_rt.imaging.geometry import Plane
 from seggd_rt.manifest import Manifest
@@ -46,23 +45,6 @@ _FORMS = {
     "UI": r"(?=.{1,64}$)(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+",
     "DA": "[0-9]{8}", "TM": r"([0-9]{2}){1,3}|[0-9]{6}\.[0-9]{1,6}",
 }  # fmt: skip
-_PATIENT = 0x0010
-"""The group of DICOM's attributes of a patient."""
-_ABOUT = ("SyntheticData", "FrameOfReferenceUID")
-_PLACE = (
-    "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices",
-    "Rows", "Columns",
-)  # fmt: skip
-_GROUPS = (
-    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "PlanePositionSequence",
-    "PlaneOrientationSequence", "PixelMeasuresSequence",
-)  # fmt: skip
-_ANYTHING = re.compile("(?!)")
-_FORM_OF = {
-    "PatientID": re.compile(r"^SYNTHETIC-[0-9a-f]{24}$"),
-    "StudyInstanceUID": re.compile(r"^2\.25\.\d{1,39}$"),
-}
-"""Forms of what is made up from the pixels, which engines round differently."""
 _EXPLICIT = "1.2.840.10008.1.2.1"
 _SPACE = uuid.UUID("5f0f9c0a-6d0e-4b43-9d64-3f6d1d6f1a5b")
 
@@ -171,41 +153,6 @@ def describe_study(data: Dataset, study: Study) -> None:
     )  # fmt: skip
     for keyword, value in {**empty, **(study.patient or made_up)}.items():
         setattr(data, keyword, value)
-
-
-def stated(path: Path, header: Dataset) -> StatedFile:
-    """Return what an object states of being synthetic, its patient and study, and its place.
-
-    The ID of a made-up patient and study depends on the pixels, so only "made up" is stated of it.
-
-    Raises
-    ------
-    DataError
-        The header is damaged.
-    """
-    with damage(path):
-        elements = {element.keyword or str(element.tag): element for element in header if element.tag.group == _PATIENT}
-        elements |= {keyword: header[keyword] for keyword in (*_ABOUT, *KEPT) if keyword in header}
-        texts = {name: str(element.value) for name, element in elements.items()}
-        numbers = {
-            keyword: tuple(float(number) for value in _walk(header, keyword) for number in _listed(value))
-            for keyword in _PLACE
-        }
-    texts = {name: _FORM_OF.get(name, _ANYTHING).sub("made up", text) for name, text in texts.items()}
-    return StatedFile(path.name, texts, numbers)
-
-
-def _walk(data: Dataset, keyword: str) -> Iterator[Any]:
-    """Yield the values of an attribute, in a data set and in its functional groups."""
-    if data.get(keyword) is not None:
-        yield data[keyword].value
-    for sequence in _GROUPS:
-        for item in data.get(sequence) or ():
-            yield from _walk(item, keyword)
-
-
-def _listed(value: Any) -> MutableSequence[Any]:
-    return value if isinstance(value, MutableSequence) else [value]
 
 
 def equipment(made_by: Dataset, about: str) -> Dataset:

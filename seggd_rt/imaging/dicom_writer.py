@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from seggd_rt.atomic import MayReplace, NewFile, NewFolder
 from seggd_rt.errors import DataError, OptionError
-from seggd_rt.imaging import dicom_image, dicom_mask, dicom_study
+from seggd_rt.imaging import dicom_image, dicom_mask, dicom_stated, dicom_study
 from seggd_rt.imaging.contract import ImageFile, ImageStack, LabelMapFile, PixelValues, StatedFile, unmarked
 from seggd_rt.imaging.dicom import DicomSlices, members
 from seggd_rt.imaging.dicom_file import (
@@ -105,13 +105,13 @@ class DicomWriter:
         numbered = sorted(((*_record(each), each) for each in files), key=lambda found: found[0])
         return tuple(made for _, data, each in numbered for made in parse(data, str(each)))
 
-    def stated(self, path: Path) -> tuple[StatedFile, ...]:
-        """Return Synthetic Data, patient, study and place of each object: see `ImageWriter.stated`."""
+    def stated(self, path: Path, *, kept: bool = False) -> tuple[StatedFile, ...]:
+        """Return each object's header, and a segmentation's pixels: see `ImageWriter.stated`."""
         files = list(members(path)) if path.is_dir() else [(path, sop_class(path) or "")]
         headers = [(kind in SEGMENTATIONS, each, read_header(each)) for each, kind in files]
         with damage(path):
             headers.sort(key=lambda found: (found[0], int(found[2].get("InstanceNumber") or 0)))
-        return tuple(dicom_study.stated(each, header) for _, each, header in headers)
+        return dicom_stated.stated([(each, header) for _, each, header in headers], kept=kept)
 
     def values(self, manifest: Manifest) -> PixelValues:
         """Return the modality's values: see `ImageWriter.values`."""

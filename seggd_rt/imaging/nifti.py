@@ -7,6 +7,7 @@ read and written, so that what is written has the mask's own shape, affine and z
 from __future__ import annotations
 
 import gzip
+import hashlib
 import struct
 import warnings
 import zlib
@@ -25,6 +26,7 @@ from seggd_rt.errors import DataError, LabelMapError, OptionError
 from seggd_rt.imaging.contract import (
     MAX_VOXELS,
     PLAIN,
+    SAME_SHARE,
     Format,
     ImageFile,
     ImageStack,
@@ -206,30 +208,39 @@ class NiftiWriter:
     def made(self, path: Path) -> tuple[Provenance, ...]:
         """Return how a volume's slices were made: see `ImageWriter.made`."""
         for extension in _open(path).header.extensions:
-            if extension.get_code() != _COMMENT:
-                continue
-            content = extension.get_content()
-            data = content.encode() if isinstance(content, str) else bytes(content)
-            if data.startswith(_MARK):
-                return parse(data[len(_MARK) :].rstrip(b"\0"), str(path))
+            if _is_record(extension):
+                return parse(_content(extension)[len(_MARK) :].rstrip(b"\0"), str(path))
         raise unmarked(path)
 
-    def stated(self, path: Path) -> tuple[StatedFile, ...]:
-        """Return the affine, sform and qform as the header has them: see `ImageWriter.stated`."""
+    def stated(self, path: Path, *, kept: bool = False) -> tuple[StatedFile, ...]:
+        """Return all of the header but how numbers are stored, and other extensions: see `ImageWriter.stated`.
+
+        Where the volume lies is stated by its corners in mm.
+        """
         image = _open(path)
-        header = image.header
-        fields = {
-            "sform": ("sform_code", "srow_x", "srow_y", "srow_z"),
-            "qform": ("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
-            "pixdim": ("pixdim",),
-            "xyzt_units": ("xyzt_units",),
+        header, shape = image.header, _shape(path, image.shape)
+        texts = {
+            f"extension {number}": f"{extension.get_code()} {hashlib.sha256(_content(extension)).hexdigest()}"
+            for number, extension in enumerate(header.extensions)
+            if not _is_record(extension) or any(map(_is_record, header.extensions[:number]))
         }
-        numbers = {
-            name: tuple(float(value) for part in parts for value in np.ravel(header[part]))
-            for name, parts in fields.items()
-        }
-        affine = tuple(np.ravel(np.asarray(image.affine, np.float64)).tolist())
-        return (StatedFile(path.name, numbers={"affine": affine, **numbers}),)
+        numbers = {}
+        for name in header:
+            value = np.asarray(header[name])
+            if name in _STORAGE or name in _FORM_FIELDS:
+                continue
+            if value.dtype.kind == "S":
+                texts[name] = bytes(value.item()).rstrip(b"\0").decode("latin-1")
+            else:
+                numbers[name] = tuple(np.ravel(value).astype(float).tolist())
+        unit, rows = _unit_mm(header), np.array([header[f"srow_{axis}"] for axis in "xyz"], np.float64)
+        for name, matrix in (("affine", image.affine), ("sform", rows), ("qform", _qform(header))):
+            numbers[name] = tuple(np.ravel(_corners(np.asarray(matrix, np.float64), shape) * unit).tolist())
+        for name in ("sform", "qform"):
+            numbers[name] = (float(header[f"{name}_code"]), *numbers[name])
+        voxel = float(np.linalg.norm(np.asarray(image.affine, np.float64)[:3, :3], axis=0).min()) * unit
+        texts = {name: text for name, text in texts.items() if text}
+        return (StatedFile(path.name, texts, numbers, dict.fromkeys(_FORMS, SAME_SHARE * voxel)),)
 
     def values(self, manifest: Manifest) -> PixelValues:
         """Return floats in the bundle's intensity range, else in [0, 1]: see `ImageWriter.values`."""
@@ -238,6 +249,42 @@ class NiftiWriter:
 
 
 _MARK = f"{KEY} ".encode()
+_STORAGE = (
+    "sizeof_hdr", "magic", "vox_offset", "datatype", "bitpix", "scl_slope", "scl_inter", "glmax", "glmin", "dim",
+    "extents", "session_error", "regular", "eol_check",
+)  # fmt: skip
+"""Fields of a header that say how voxels are stored; their values and their shape are compared as such."""
+_FORMS = ("affine", "sform", "qform")
+_FORM_FIELDS = (
+    "sform_code", "srow_x", "srow_y", "srow_z", "qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x",
+    "qoffset_y", "qoffset_z",
+)  # fmt: skip
+
+
+def _content(extension: Any) -> bytes:
+    content = extension.get_content()
+    return content.encode("utf-8", "surrogatepass") if isinstance(content, str) else bytes(content)
+
+
+def _is_record(extension: Any) -> bool:
+    """Say whether an extension is the record of how images were made."""
+    return extension.get_code() == _COMMENT and _content(extension).startswith(_MARK)
+
+
+def _qform(header: nibabel.Nifti1Header) -> NDArray[np.float64]:
+    """Return a header's qform, (4, 4); NaNs where its quaternion is invalid."""
+    try:
+        with np.errstate(all="ignore"):
+            return np.asarray(header.get_qform(), np.float64)
+    except _damage():
+        return np.full((4, 4), np.nan)
+
+
+def _corners(matrix: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return where the outer corners of a volume's first and last voxels lie, (8, 3); `matrix` is (3 or 4, 4)."""
+    ends = np.array(list(np.ndindex(2, 2, 2))) * np.array(shape) - 0.5
+    points: NDArray[np.float64] = ends @ matrix[:3, :3].T + matrix[:3, 3]
+    return points
 
 
 class _NiftiImages:

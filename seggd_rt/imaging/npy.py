@@ -269,7 +269,7 @@ class NpyWriter:
             raise DataError(f"{_beside(path)} cannot be read ({error.strerror or error})") from error
         return parse(data, str(_beside(path)))
 
-    def stated(self, path: Path) -> tuple[StatedFile, ...]:
+    def stated(self, path: Path, *, kept: bool = False) -> tuple[StatedFile, ...]:
         """Return nothing but the name: see `ImageWriter.stated`."""
         return (StatedFile(path.name),)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import struct
@@ -31,6 +32,7 @@ from seggd_rt.imaging.contract import (
 from seggd_rt.limits import open_regular
 from seggd_rt.manifest import MAX_PIXELS, Manifest
 from seggd_rt.provenance import KEY, Provenance, dump, note, parse
+from seggd_rt.wording import printable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -43,6 +45,7 @@ _COLORS = {2: "an RGB image", 4: "a grey image with transparency", 6: "an RGBA i
 _DEPTHS = {_GREY: (1, 2, 4, 8, 16), _PALETTE: (1, 2, 4, 8)}
 _REAL_MODES = ("1", "L", "I;16", "RGB")
 """Pillow's names of what can be a real image; "I;16" is 16 bits."""
+_TEXTS, _PICTURE = ("tEXt", "zTXt", "iTXt"), ("IHDR", "IDAT", "IEND")
 _DAMAGE = (OSError, SyntaxError, ValueError, LookupError, TypeError, EOFError, struct.error, zlib.error)
 """What Pillow raises for damaged files: SyntaxError is its own choice, others are what it runs into in a chunk."""
 
@@ -172,6 +175,20 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             yield image
 
 
+def _chunks(path: Path) -> tuple[list[tuple[str, str]], int]:
+    """Return the kinds of a PNG's chunks with digests of what they hold, and how many bytes follow the last."""
+    found: list[tuple[str, str]] = []
+    with open_regular(path) as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(len(_MAGIC))
+        while file.tell() + 8 <= end and (not found or found[-1][0] != "IEND"):
+            length, kind = struct.unpack(">I4s", file.read(8))
+            data = file.read(min(length, end - file.tell()))
+            found.append((kind.decode("latin-1"), hashlib.sha256(data).hexdigest()))
+            file.seek(4, os.SEEK_CUR)
+        return found, end - file.tell()
+
+
 def _unreadable(path: Path, error: Exception) -> DataError:
     from PIL import UnidentifiedImageError
 
@@ -227,9 +244,22 @@ class PngWriter:
             raise unmarked(path)
         return parse(text.encode("utf-8", "surrogatepass"), str(path))
 
-    def stated(self, path: Path) -> tuple[StatedFile, ...]:
-        """Return nothing but the name: see `ImageWriter.stated`."""
-        return (StatedFile(path.name),)
+    def stated(self, path: Path, *, kept: bool = False) -> tuple[StatedFile, ...]:
+        """Return texts, other chunks, and what follows the end: see `ImageWriter.stated`."""
+        from PIL import Image
+
+        try:
+            with _opened(path) as image:
+                image.load()
+                texts = {f"text '{printable(name)}'": str(text) for name, text in image.text.items() if name != KEY}  # type: ignore[attr-defined]
+            chunks, after = _chunks(path)
+        except (*_DAMAGE, Image.DecompressionBombError) as error:
+            raise _unreadable(path, error) from error
+        numbers = {"number of texts": (float(sum(kind in _TEXTS for kind, _ in chunks)),)}
+        if after:
+            texts["end"] = f"{after} bytes after it"
+        others = {f"chunk {printable(kind)}": data for kind, data in chunks if kind not in (*_TEXTS, *_PICTURE)}
+        return (StatedFile(path.name, {**texts, **others}, numbers),)
 
     def values(self, manifest: Manifest) -> PixelValues:
         """Return 0 to 255: see `ImageWriter.values`."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -331,3 +333,24 @@ def test_volumes_are_drawn_again(tmp_path: Path, golden_mask: NDArray[np.uint8])
         "verify", one, TINY, "-m", tmp_path / "mask.nii.gz", "--real", tmp_path / "real.npy", "--engine", "onnxruntime"
     )
     assert "1 image, equal in every pixel" in found.err
+
+
+@pytest.mark.parametrize(
+    ("chunk", "after", "name"),
+    [
+        (b"tRNS\0\x05", b"", "has chunk tRNS"),
+        (b"gAMA\0\0\x03\xe8", b"", "has chunk gAMA"),
+        (b"tEXtAuthor\0Roe^Richard", b"", "has text 'Author'"),
+        (b"tEXtseggd-rt\0{}", b"", "has another number of texts"),
+        (b"", b"Roe^Richard", "has end"),
+    ],
+)
+def test_a_png_that_says_more_is_found(chunk: bytes, after: bytes, name: str, mask: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.png"
+    run_command("generate", TINY, "-m", mask, "-o", out, *STEPS)
+    data, signature_and_header = out.read_bytes(), 33
+    framed = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) if chunk else b""
+    out.write_bytes(data[:signature_and_header] + framed + data[signature_and_header:] + after)
+    found = run_command("verify", out, TINY, "-m", mask)
+    assert (found.code, f"is not what it says: a.png {name}" in found.err) == (1, True), found.err
+    assert "Roe" not in found.err
