@@ -1,6 +1,7 @@
-"""JSON of others, decoded strictly: a key that stands twice in an object is refused, not taken for its last value.
+"""JSON of others, decoded strictly, so that every reader sees the same in it.
 
-Two readers of such a file could see two files: which of the values counts is left to each.
+A key that stands twice in an object is refused: one reader would take its first value, another its last. So is a whole
+number of more than 64 bits, which some readers round.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ def decode(data: bytes | str, form: Any = Any) -> Any:
     Raises
     ------
     msgspec.DecodeError
-        It is not JSON, is nested too deeply, has a key twice in one object, or is not of this form. It is a ValueError.
+        It is not JSON, is nested too deeply, has a key twice in one object or a whole number of more than 64 bits, or
+        is not of this form. It is a ValueError.
     """
     check_keys(data)
     try:
@@ -42,12 +44,12 @@ def decode(data: bytes | str, form: Any = Any) -> Any:
 
 
 def check_keys(data: bytes | str) -> None:
-    """Check that every object in JSON has each of its keys once.
+    """Check that every object in JSON has each of its keys once, and every whole number at most 64 bits.
 
     Raises
     ------
     msgspec.DecodeError
-        One has a key twice; or this is not JSON, or it is nested too deeply.
+        One does not; or this is not JSON, or it is nested too deeply.
     """
     try:
         _KEYS.decode(data if isinstance(data, str) else data.decode())
@@ -78,5 +80,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> None:
         seen.add(key)
 
 
-# Numbers stay texts, and objects leave nothing behind: only their keys matter, and a file may be large.
-_KEYS = json.JSONDecoder(object_pairs_hook=_unique, parse_int=str, parse_float=str, parse_constant=str)
+def _whole(digits: str) -> None:
+    # Its length first: Python takes long to convert many digits.
+    if len(digits) > 20 or not -(1 << 63) <= int(digits) < 1 << 64:
+        raise ValueError(f"a whole number has more than 64 bits ({digits[:40]})")
+
+
+# Other numbers stay texts, and objects leave nothing behind: only their keys matter, and a file may be large.
+_KEYS = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_whole, parse_float=str, parse_constant=str)

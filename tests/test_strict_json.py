@@ -51,6 +51,18 @@ def test_a_key_that_stands_twice_is_refused(text: str, key: str) -> None:
                 read(data)
 
 
+@pytest.mark.parametrize("digits", ["18446744073709551616", "-9223372036854775809", "9" * 10_000])
+def test_a_whole_number_has_64_bits(digits: str) -> None:
+    """As `Json.AWholeNumberHas64Bits` of the C++ SDK."""
+    for text in (digits, f'{{"x": [{digits}]}}'):
+        with pytest.raises(
+            msgspec.DecodeError, match=re.escape(f"a whole number has more than 64 bits ({digits[:40]})")
+        ):
+            decode(text)
+    assert decode("[18446744073709551615, -9223372036854775808]") == [(1 << 64) - 1, -(1 << 63)]
+    assert decode("[1e30, 18446744073709551616.0]") == [1e30, float(1 << 64)]
+
+
 NOT_JSON = (b"", b"{", b"\xff", b'{"x": NaN}', b'{"x": "1"}', b"[" * 100_000, b'{"\xed\xa0\x80": 1}', b"1" * 10_000)
 
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
-#include <stdexcept>
 #include <system_error>
 
 #include "error.h"
@@ -20,7 +19,8 @@ namespace {
 namespace fs = std::filesystem;
 
 // Returns where a file of a bundle's folder lies, links followed, or nothing where that is another folder. What is
-// opened must be the returned path: the other may lead elsewhere by then. Throws std::system_error where it leads nowhere.
+// opened must be the returned path: the other may lead elsewhere by then. Throws std::system_error where it leads
+// nowhere.
 std::optional<fs::path> inside(const fs::path& folder, const fs::path& path) {
   const fs::path found = fs::canonical(path);
   if (found.parent_path() != fs::canonical(folder)) return std::nullopt;
@@ -51,15 +51,15 @@ template <class Number>
 std::vector<Number> take(const Safetensors& file, const std::string& name, const std::string& dtype,
                          const std::vector<int64_t>& shape) {
   const auto found = file.tensors.find(name);
-  if (found == file.tensors.end()) throw std::invalid_argument("it lacks " + name);
+  if (found == file.tensors.end()) throw Invalid("it lacks " + name);
   const Tensor& tensor = found->second;
-  if (tensor.dtype != dtype || tensor.shape != shape) throw std::invalid_argument(name + " has another type or shape");
+  if (tensor.dtype != dtype || tensor.shape != shape) throw Invalid(name + " has another type or shape");
   return tensor.as<Number>();
 }
 
 void require_finite(const std::vector<float>& numbers, const std::string& name) {
   if (!std::all_of(numbers.begin(), numbers.end(), [](float number) { return std::isfinite(number); }))
-    throw std::invalid_argument(name + " is not finite");
+    throw Invalid(name + " is not finite");
 }
 
 Golden read_golden(const Safetensors& file, const Manifest& manifest) {
@@ -67,7 +67,7 @@ Golden read_golden(const Safetensors& file, const Manifest& manifest) {
   const std::vector<int64_t> one{image.channels, image.height, image.width};
   const auto timesteps = file.tensors.find("timesteps");
   if (timesteps == file.tensors.end() || timesteps->second.shape.size() != 1 || timesteps->second.shape[0] == 0)
-    throw std::invalid_argument("it has no state");
+    throw Invalid("it has no state");
   const std::vector<int64_t> states{timesteps->second.shape[0], one[0], one[1], one[2]};
   Golden golden{take<uint8_t>(file, "label_map", "U8", {one[1], one[2]}),
                 take<float>(file, "noise", "F32", one),
@@ -75,7 +75,7 @@ Golden read_golden(const Safetensors& file, const Manifest& manifest) {
                 take<float>(file, "outputs", "F32", states),
                 take<int64_t>(file, "timesteps", "I64", {states[0]}),
                 take<float>(file, "image", "F32", one)};
-  if (file.tensors.size() != 6) throw std::invalid_argument("it holds more than a golden run");
+  if (file.tensors.size() != 6) throw Invalid("it holds more than a golden run");
   require_finite(golden.noise, "noise"), require_finite(golden.states, "states");
   require_finite(golden.outputs, "outputs"), require_finite(golden.image, "image");
   check_label_map(golden.label_map.data(), golden.label_map.size(), manifest.classes);

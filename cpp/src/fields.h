@@ -3,9 +3,9 @@
 
 #include <cstdint>
 #include <set>
-#include <stdexcept>
 #include <string>
 
+#include "error.h"
 #include "json.h"
 #include "names.h"
 
@@ -28,7 +28,7 @@ class Fields {
 
   const Json& require(const std::string& key) {
     const Json* value = find(key);
-    if (!value) throw std::invalid_argument(where_ + " lacks '" + key + "'");
+    if (!value) throw Invalid(where_ + " lacks '" + key + "'");
     return *value;
   }
 
@@ -42,6 +42,13 @@ class Fields {
   bool truth(const std::string& key) { return truth_of(require(key), at(key)); }
   double number(const std::string& key) { return number_of(require(key), at(key)); }
   int whole(const std::string& key) { return whole_of(require(key), at(key)); }
+
+  // Checks that the value of a key is a whole number, of any size that read_json takes.
+  void check_whole(const std::string& key) {
+    const Json& value = require(key);
+    if (!value.is_number_integer()) fail(at(key), "a whole number", value);
+  }
+
   std::optional<bool> truth_or_null(const std::string& key) {
     const Json& value = require(key);
     return value.is_null() ? std::nullopt : std::optional(truth_of(value, at(key)));
@@ -51,8 +58,8 @@ class Fields {
   Kind choice(const std::string& key, const Names<Kind, N>& names) {
     const std::string name = text(key);
     if (const std::optional<Kind> found = names.find(name)) return *found;
-    throw std::invalid_argument("there is no " + std::string(names.what) + " '" + name + "' (" + at(key) +
-                                "): there are " + joined(names.list()));
+    throw Invalid("there is no " + std::string(names.what) + " '" + name + "' (" + at(key) + "): there are " +
+                  joined(names.list()));
   }
 
   // An object of any form, or null. It must not be nested more than kMaxNesting levels deep.
@@ -66,7 +73,7 @@ class Fields {
   // Refuses the keys that were not asked for.
   void finish() const {
     for (const auto& item : object_.items())
-      if (!known_.count(item.key())) throw std::invalid_argument(where_ + " has an unknown key '" + item.key() + "'");
+      if (!known_.count(item.key())) throw Invalid(where_ + " has an unknown key '" + item.key() + "'");
   }
 
   static std::string text_of(const Json& value, const std::string& where) {
@@ -84,12 +91,13 @@ class Fields {
     return value.get<double>();
   }
 
-  // Every whole number of a manifest but a file's size lies far inside 32 bits; what does not is out of its range.
+  // Every whole number that decides something, but a file's size, lies far inside 32 bits; what does not is out of its
+  // range.
   static int whole_of(const Json& value, const std::string& where) {
     if (!value.is_number_integer()) fail(where, "a whole number", value);
     const bool large = value.is_number_unsigned() && value.get<uint64_t>() > INT32_MAX;
     if (large || (!value.is_number_unsigned() && value.get<int64_t>() < INT32_MIN))
-      throw std::invalid_argument(where + " is " + value.dump() + "; it must lie in 32 bits");
+      throw Invalid(where + " is " + value.dump() + "; it must lie in 32 bits");
     return value.get<int>();
   }
 
@@ -100,7 +108,7 @@ class Fields {
 
  private:
   [[noreturn]] static void fail(const std::string& where, const std::string& wanted, const Json& value) {
-    throw std::invalid_argument(where + " must be " + wanted + ", not " + value.type_name());
+    throw Invalid(where + " must be " + wanted + ", not " + value.type_name());
   }
 
   const Json& object_;

@@ -1,9 +1,10 @@
 #include "json.h"
 
 #include <set>
-#include <stdexcept>
 #include <string>
 #include <vector>
+
+#include "error.h"
 
 namespace seggd::core {
 namespace {
@@ -11,9 +12,7 @@ namespace {
 // A manifest's training notes lie two objects deep: in the provenance, in the manifest.
 constexpr size_t kMaxDepth = 2 + kMaxNesting;
 
-std::invalid_argument too_deep() {
-  return std::invalid_argument("values are nested more than " + std::to_string(kMaxNesting) + " levels deep");
-}
+Invalid too_deep() { return Invalid("values are nested more than " + std::to_string(kMaxNesting) + " levels deep"); }
 
 // Checks a document and builds nothing. nlohmann's own callback can check too, but it takes a time that grows with the
 // square of the number of values, and it does not see a key that comes twice.
@@ -23,7 +22,15 @@ class Checker : public nlohmann::json_sax<Json> {
   bool boolean(bool) override { return count(); }
   bool number_integer(number_integer_t) override { return count(); }
   bool number_unsigned(number_unsigned_t) override { return count(); }
-  bool number_float(number_float_t, const string_t&) override { return count(); }
+
+  // nlohmann takes a whole number of more than 64 bits for another kind, which would round it.
+  bool number_float(number_float_t, const string_t& text) override {
+    constexpr size_t kShown = 40;
+    if (text.find_first_of(".eE") == std::string::npos)
+      throw Invalid("a whole number has more than 64 bits (" + text.substr(0, kShown) + ")");
+    return count();
+  }
+
   bool string(string_t&) override { return count(); }
   bool binary(binary_t&) override { return count(); }
   bool start_object(size_t) override { return open(); }
@@ -32,18 +39,17 @@ class Checker : public nlohmann::json_sax<Json> {
   bool end_array() override { return close(); }
 
   bool key(string_t& name) override {
-    if (!keys_.back().insert(name).second) throw std::invalid_argument("an object has the key '" + name + "' twice");
+    if (!keys_.back().insert(name).second) throw Invalid("an object has the key '" + name + "' twice");
     return true;
   }
 
   bool parse_error(size_t, const std::string&, const nlohmann::detail::exception& error) override {
-    throw std::invalid_argument(error.what());
+    throw Invalid(error.what());
   }
 
  private:
   bool count() {
-    if (++values_ > kMaxJsonValues)
-      throw std::invalid_argument("it has more than " + std::to_string(kMaxJsonValues) + " values");
+    if (++values_ > kMaxJsonValues) throw Invalid("it has more than " + std::to_string(kMaxJsonValues) + " values");
     return true;
   }
 
@@ -66,8 +72,8 @@ class Checker : public nlohmann::json_sax<Json> {
 
 Json read_json(std::string_view data) {
   // nlohmann takes a zero byte for the end, and skips a byte order mark: JSON has neither.
-  if (data.find('\0') != std::string_view::npos) throw std::invalid_argument("it has a zero byte");
-  if (data.substr(0, 3) == "\xef\xbb\xbf") throw std::invalid_argument("it begins with a byte order mark");
+  if (data.find('\0') != std::string_view::npos) throw Invalid("it has a zero byte");
+  if (data.substr(0, 3) == "\xef\xbb\xbf") throw Invalid("it begins with a byte order mark");
   Checker checker;
   Json::sax_parse(data.begin(), data.end(), &checker);
   return Json::parse(data.begin(), data.end());

@@ -17,11 +17,11 @@ inline constexpr int kMaxJsonValues = 1 << 16;
 // How many lists and objects may lie in each other where a value has no known form: seggd_rt/limits.py.
 inline constexpr int kMaxNesting = 32;
 
-// Parses a document. Throws std::invalid_argument where it is not JSON in UTF-8, an object has a key twice, it has more
-// than kMaxJsonValues values, or they are nested too deeply.
+// Parses a document. Throws Invalid where it is not JSON in UTF-8, an object has a key twice, a whole number has more
+// than 64 bits, it has more than kMaxJsonValues values, or they are nested too deeply.
 Json read_json(std::string_view data);
 
-// Throws std::invalid_argument where lists and objects lie in each other more than so many levels deep.
+// Throws Invalid where lists and objects lie in each other more than so many levels deep.
 void check_nesting(const Json& value, int levels = kMaxNesting);
 
 }  // namespace seggd::core

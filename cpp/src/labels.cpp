@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <set>
-#include <stdexcept>
 
 #include "error.h"
 #include "printable.h"
@@ -41,25 +40,22 @@ int find_class(const std::string& given, const std::vector<LabelClass>& classes)
 }  // namespace
 
 void LabelClass::check() const {
-  if (id < 0 || id > kMaxLabel)
-    throw std::invalid_argument("class id is " + std::to_string(id) + "; it must lie in [0, 255]");
+  if (id < 0 || id > kMaxLabel) throw Invalid("class id is " + std::to_string(id) + "; it must lie in [0, 255]");
   if (name.empty() || stripped(name) != name || name.find(',') != std::string::npos || !is_printable(name))
-    throw std::invalid_argument("class name is '" + name +
-                                "'; it must be printable, without a comma or spaces around it");
+    throw Invalid("class name is '" + name + "'; it must be printable, without a comma or spaces around it");
   for (const int value : color)
     if (value < 0 || value > 255)
-      throw std::invalid_argument("class color holds " + std::to_string(value) + "; each value must lie in [0, 255]");
+      throw Invalid("class color holds " + std::to_string(value) + "; each value must lie in [0, 255]");
 }
 
 void check_classes(const std::vector<LabelClass>& classes) {
   std::set<std::string> names;
   for (size_t i = 0; i < classes.size(); ++i) {
-    if (classes[i].id != static_cast<int>(i))
-      throw std::invalid_argument("class ids must be 0 (background), 1, 2, ... in order");
+    if (classes[i].id != static_cast<int>(i)) throw Invalid("class ids must be 0 (background), 1, 2, ... in order");
     if (!names.insert(folded(classes[i].name)).second)
-      throw std::invalid_argument("class names must differ by more than case, and '" + classes[i].name + "' is twice");
+      throw Invalid("class names must differ by more than case, and '" + classes[i].name + "' is twice");
   }
-  if (classes.size() < 2) throw std::invalid_argument("class ids must be 0 (background), 1, 2, ... in order");
+  if (classes.size() < 2) throw Invalid("class ids must be 0 (background), 1, 2, ... in order");
 }
 
 int mask_channels(MaskEncoding encoding, size_t classes) {

@@ -18,11 +18,11 @@ struct LabelClass {
   std::string name;
   std::array<int, 3> color{};
 
-  // Throws std::invalid_argument where a field is outside its range.
+  // Throws Invalid where a field is outside its range.
   void check() const;
 };
 
-// Throws std::invalid_argument unless ids are 0, 1, 2, ... in order, names differ, and there is a foreground class.
+// Throws Invalid unless ids are 0, 1, 2, ... in order, names differ, and there is a foreground class.
 // Names differ by more than the case of ASCII letters; Python folds the case of all letters.
 void check_classes(const std::vector<LabelClass>& classes);
 

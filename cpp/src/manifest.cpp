@@ -5,6 +5,7 @@
 #include <set>
 
 #include "fields.h"
+#include "wording.h"
 
 namespace seggd::core {
 namespace {
@@ -27,12 +28,10 @@ FileRef read_file(const Json& json, const std::string& where) {
   Fields fields(json, where);
   FileRef ref{fields.text("path"), fields.text("sha256"), 0};
   if (!is_file_name(ref.path))
-    throw std::invalid_argument("path is '" + ref.path + "'; it must be a plain file name inside the bundle's folder");
-  if (!is_sha256(ref.sha256))
-    throw std::invalid_argument("sha256 of " + ref.path + " must be 64 lowercase hexadecimal digits");
+    throw Invalid("path is '" + ref.path + "'; it must be a plain file name inside the bundle's folder");
+  if (!is_sha256(ref.sha256)) throw Invalid("sha256 of " + ref.path + " must be 64 lowercase hexadecimal digits");
   const Json& size = fields.require("size");
-  if (!size.is_number_unsigned())
-    throw std::invalid_argument("size of " + ref.path + " must be a whole number, and not negative");
+  if (!size.is_number_unsigned()) throw Invalid("size of " + ref.path + " must be a whole number, and not negative");
   ref.size = size.get<uint64_t>();
   fields.finish();
   return ref;
@@ -43,10 +42,10 @@ ImageSpec read_image(const Json& json) {
   ImageSpec image{fields.whole("channels"), fields.whole("height"), fields.whole("width")};
   fields.finish();
   if (image.channels < 1 || image.channels > 64)
-    throw std::invalid_argument("image channels is " + std::to_string(image.channels) + "; it must lie in [1, 64]");
+    throw Invalid("image channels is " + std::to_string(image.channels) + "; it must lie in [1, 64]");
   if (image.height < 1 || image.width < 1 || static_cast<int64_t>(image.height) * image.width > kMaxPixels)
-    throw std::invalid_argument("image size is " + std::to_string(image.height) + "x" + std::to_string(image.width) +
-                                "; it must have 1 to " + std::to_string(kMaxPixels) + " pixels");
+    throw Invalid("image size is " + std::to_string(image.height) + "x" + std::to_string(image.width) +
+                  "; it must have 1 to " + std::to_string(kMaxPixels) + " pixels");
   return image;
 }
 
@@ -56,7 +55,7 @@ std::vector<LabelClass> read_classes(const Json& json) {
     Fields fields(one, "classes");
     LabelClass found{fields.whole("id"), fields.text("name"), {}};
     const Json& color = Fields::list_of(fields.require("color"), "color");
-    if (color.size() != 3) throw std::invalid_argument("class color must be of length 3: red, green, blue");
+    if (color.size() != 3) throw Invalid("class color must be of length 3: red, green, blue");
     for (size_t i = 0; i < 3; ++i) found.color[i] = Fields::whole_of(color[i], "color");
     fields.finish();
     found.check();
@@ -97,7 +96,7 @@ NoiseSchedule read_schedule(const Json& json) {
 // it.
 void check_parity(const Json& json) {
   Fields fields(json, "parity");
-  fields.whole("states");
+  fields.check_whole("states");
   for (const char* key : {"rel_l2", "rel_max", "limit"}) fields.number(key);
   if (!fields.require("image_psnr_db").is_null()) fields.number("image_psnr_db");
   fields.finish();
@@ -111,16 +110,16 @@ std::vector<Graph> read_graphs(const Json& json) {
     Graph graph{fields.choice("precision", kPrecisions), {}};
     for (const Json& file : Fields::list_of(fields.require("files"), "files"))
       graph.files.push_back(read_file(file, "files"));
-    fields.whole("opset");
+    fields.check_whole("opset");
     check_parity(fields.require("parity"));
     fields.finish();
     const std::string precision(kPrecisions.name(graph.precision));
-    if (graph.files.empty()) throw std::invalid_argument("the " + precision + " graph names no file");
+    if (graph.files.empty()) throw Invalid("the " + precision + " graph names no file");
     if (!precisions.insert(graph.precision).second)
-      throw std::invalid_argument("there are two graphs in " + precision + "; there must be each once");
+      throw Invalid("there are two graphs in " + precision + "; there must be each once");
     graphs.push_back(std::move(graph));
   }
-  if (graphs.empty()) throw std::invalid_argument("there must be at least one graph");
+  if (graphs.empty()) throw Invalid("there must be at least one graph");
   return graphs;
 }
 
@@ -130,8 +129,7 @@ void check_provenance(const Json& json) {
   const Json& versions = fields.require("versions");
   Fields(versions, "versions");
   for (const auto& item : versions.items()) Fields::text_of(item.value(), "versions");
-  if (!fields.require("parameters").is_number_integer())
-    throw std::invalid_argument("provenance.parameters must be a whole number");
+  fields.check_whole("parameters");
   for (const char* key : {"training_data", "licence", "intended_use"})
     if (fields.given(key)) fields.text(key);
   fields.reserved("training");
@@ -146,9 +144,9 @@ std::vector<FileRef> read_sampler(const Json* extensions) {
   Fields fields(*found, "extensions.sampler");
   std::vector<FileRef> files;
   for (const Json& file : Fields::list_of(fields.require("files"), "files")) files.push_back(read_file(file, "files"));
-  if (files.empty()) throw std::invalid_argument("extensions.sampler names no file");
+  if (files.empty()) throw Invalid("extensions.sampler names no file");
   fields.choice("sampler", kSamplers);
-  for (const char* key : {"opset", "steps"}) fields.whole(key);
+  for (const char* key : {"opset", "steps"}) fields.check_whole(key);
   for (const char* key : {"max_error", "limit"}) fields.number(key);
   fields.finish();
   return files;
@@ -156,13 +154,13 @@ std::vector<FileRef> read_sampler(const Json* extensions) {
 
 void check_range(double low, double high, int most, const std::string& what) {
   if (!(0 <= low && low <= high && high <= most))
-    throw std::invalid_argument(what + " must rise in [0, " + std::to_string(most) + "]");
+    throw Invalid(what + " must rise in [0, " + std::to_string(most) + "]");
 }
 
 std::optional<std::pair<double, double>> read_pair(Fields& fields, const std::string& key) {
   const Json* json = fields.given(key);
   if (!json) return std::nullopt;
-  if (Fields::list_of(*json, key).size() != 2) throw std::invalid_argument(key + " must be of length 2");
+  if (Fields::list_of(*json, key).size() != 2) throw Invalid(key + " must be of length 2");
   return std::pair(Fields::number_of((*json)[0], key), Fields::number_of((*json)[1], key));
 }
 
@@ -176,14 +174,13 @@ void check_intensities(const Json& json, const std::vector<LabelClass>& classes)
     fields.finish();
     const auto is_it = [&name](const LabelClass& known) { return known.name == name; };
     if (std::none_of(classes.begin() + 1, classes.end(), is_it) || !names.insert(name).second)
-      throw std::invalid_argument("segmenter.intensities must each be of another foreground class, and '" + name +
-                                  "' is not");
+      throw Invalid("segmenter.intensities must each be of another foreground class, and '" + name + "' is not");
   }
 }
 
 void check_segmenter_parity(const Json& json) {
   Fields fields(json, "segmenter.parity");
-  fields.whole("images");
+  fields.check_whole("images");
   for (const char* key : {"rel_l2", "rel_max", "limit", "labels_changed", "labels_limit"}) fields.number(key);
   fields.finish();
 }
@@ -191,11 +188,11 @@ void check_segmenter_parity(const Json& json) {
 void check_real_dice(const Json& json) {
   Fields fields(json, "segmenter.real");
   fields.text("data");
-  fields.whole("images");
-  if (!fields.require("patients").is_null()) fields.whole("patients");
+  fields.check_whole("images");
+  if (!fields.require("patients").is_null()) fields.check_whole("patients");
   for (const char* key : {"per_patient", "per_image", "per_image_low"}) {
     const double dice = fields.number(key);
-    if (!(0 <= dice && dice <= 1)) throw std::invalid_argument(fields.at(key) + " is no Dice, which lies in [0, 1]");
+    if (!(0 <= dice && dice <= 1)) throw Invalid(fields.at(key) + " is no Dice, which lies in [0, 1]");
   }
   fields.finish();
 }
@@ -206,17 +203,17 @@ std::vector<FileRef> read_segmenter(const Json* json, const std::vector<LabelCla
   Fields fields(*json, "segmenter");
   std::vector<FileRef> files;
   for (const Json& file : Fields::list_of(fields.require("files"), "files")) files.push_back(read_file(file, "files"));
-  if (files.empty()) throw std::invalid_argument("the segmenter names no file");
-  fields.whole("opset");
+  if (files.empty()) throw Invalid("the segmenter names no file");
+  fields.check_whole("opset");
   std::vector<std::string> names;
   for (const Json& name : Fields::list_of(fields.require("classes"), "segmenter.classes"))
     names.push_back(Fields::text_of(name, "segmenter.classes"));
   const auto same = [](const LabelClass& known, const std::string& name) { return known.name == name; };
   if (!std::equal(classes.begin(), classes.end(), names.begin(), names.end(), same))
-    throw std::invalid_argument("segmenter.classes must be the bundle's");
+    throw Invalid("segmenter.classes must be the bundle's");
   check_segmenter_parity(fields.require("parity"));
   const auto percentiles = read_pair(fields, "percentiles");
-  if (!percentiles) throw std::invalid_argument("segmenter lacks 'percentiles'");
+  if (!percentiles) throw Invalid("segmenter lacks 'percentiles'");
   check_range(percentiles->first, percentiles->second, 100, "segmenter.percentiles");
   check_intensities(fields.require("intensities"), classes);
   if (const Json* real = fields.given("real")) check_real_dice(*real);
@@ -224,14 +221,28 @@ std::vector<FileRef> read_segmenter(const Json* json, const std::vector<LabelCla
   return files;
 }
 
-// What DICOM calls the classes. This library reads no DICOM, so it checks the form alone: which names are classes takes
-// Unicode's rules of case.
-void check_dicom(const Json* json) {
+// Whether a segment surely names no class: Python folds case by Unicode's rules, here ASCII's letters alone are folded.
+bool is_stray(const std::string& said, const std::vector<LabelClass>& classes) {
+  const auto is_ascii = [](const std::string& text) {
+    return std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+  };
+  return is_ascii(said) && folded(said) != "background" &&
+         std::all_of(classes.begin(), classes.end(), [&](const LabelClass& known) {
+           return is_ascii(known.name) && folded(known.name) != folded(said);
+         });
+}
+
+// What DICOM calls the classes, which this library only checks: it reads no DICOM.
+void check_dicom(const Json* json, const std::vector<LabelClass>& classes) {
   if (!json) return;
   Fields fields(*json, "dicom");
   if (const Json* segments = fields.find("segments")) {
     Fields(*segments, "dicom.segments");
-    for (const auto& item : segments->items()) Fields::text_of(item.value(), "dicom.segments");
+    for (const auto& item : segments->items()) {
+      const std::string said = Fields::text_of(item.value(), "dicom.segments");
+      if (is_stray(said, classes))
+        throw Invalid("dicom.segments has '" + said + "' for '" + item.key() + "'; it must be a class, or background");
+    }
   }
   fields.finish();
 }
@@ -242,8 +253,8 @@ void check_names(const Manifest& manifest) {
                                               {std::string(kSignature), &reserved}};
   const auto add = [&files](const FileRef& ref) {
     if (!files.emplace(ref.path, &ref).second)
-      throw std::invalid_argument("files must differ from each other, from " + std::string(kManifest) + " and from " +
-                                  std::string(kSignature) + ", and '" + ref.path + "' does not");
+      throw Invalid("files must differ from each other, from " + std::string(kManifest) + " and from " +
+                    std::string(kSignature) + ", and '" + ref.path + "' does not");
   };
   for (const Graph& graph : manifest.graphs) std::for_each(graph.files.begin(), graph.files.end(), add);
   add(manifest.check_file);
@@ -258,8 +269,8 @@ void check_names(const Manifest& manifest) {
 
 void check_steps(const std::string& owner, int steps, const NoiseSchedule& schedule) {
   if (steps < 1 || steps > schedule.train_steps)
-    throw std::invalid_argument(owner + ".steps is " + std::to_string(steps) + "; it must lie in [1, " +
-                                std::to_string(schedule.train_steps) + "]");
+    throw Invalid(owner + ".steps is " + std::to_string(steps) + "; it must lie in [1, " +
+                  std::to_string(schedule.train_steps) + "]");
 }
 
 Manifest read(const Json& json) {
@@ -284,15 +295,15 @@ Manifest read(const Json& json) {
   const auto spacing_mm = read_pair(fields, "spacing_mm");
   manifest.intensity_range = read_pair(fields, "intensity_range");
   manifest.segmenter_files = read_segmenter(fields.given("segmenter"), manifest.classes);
-  check_dicom(fields.given("dicom"));
+  check_dicom(fields.given("dicom"), manifest.classes);
   for (const char* key : {"evaluation", "extensions"}) fields.reserved(key);
   manifest.sampler_files = read_sampler(fields.given("extensions"));
   fields.finish();
   check_names(manifest);
   if (spacing_mm && !(std::min(spacing_mm->first, spacing_mm->second) > 0))
-    throw std::invalid_argument("spacing_mm: both must be positive");
+    throw Invalid("spacing_mm: both must be positive");
   if (manifest.intensity_range && !(manifest.intensity_range->first < manifest.intensity_range->second))
-    throw std::invalid_argument("intensity_range: the first must be less than the second");
+    throw Invalid("intensity_range: the first must be less than the second");
   check_steps("check", manifest.check_steps, manifest.schedule);
   check_steps("defaults", manifest.defaults.steps, manifest.schedule);
   return manifest;

@@ -68,7 +68,7 @@ std::optional<StoredPlan> find_plan(const fs::path& folder, const std::function<
     if (entry.path().extension() != ".json") continue;
     try {
       PlanRecord record = parse_plan_record(read(entry.path()).value_or(""));
-      if (record.stem != entry.path().stem().u8string()) throw std::invalid_argument("it is another plan's");
+      if (record.stem != entry.path().stem().u8string()) throw Invalid("it is another plan's");
       if (fits(record.key)) records.push_back(std::move(record));
     } catch (const std::bad_alloc&) {
       throw;
@@ -103,7 +103,7 @@ StoredPlan named_plan(const fs::path& path) {
     return {std::move(record), path, std::move(*data)};
   } catch (const Json::exception& error) {
     throw refused(error.what());
-  } catch (const std::invalid_argument& error) {
+  } catch (const Invalid& error) {
     throw refused(error.what());
   }
 }

@@ -42,7 +42,7 @@ std::optional<std::string> text_or_none(Fields& fields, const std::string& key) 
 
 PlanKey read_key(const Json& json) {
   Fields fields(json, "key");
-  if (fields.text("schema") != kSchema) throw std::invalid_argument("it follows another schema");
+  if (fields.text("schema") != kSchema) throw Invalid("it follows another schema");
   PlanKey key;
   key.graph_sha256 = fields.text("graph_sha256");
   key.precision = fields.choice("precision", kPrecisions);
@@ -84,7 +84,7 @@ PlanRecord parse_plan_record(std::string_view data) {
   fields.text("name");
   record.path = fields.text("path"), record.sha256 = fields.text("sha256");
   const Json& size = fields.require("size");
-  if (!size.is_number_unsigned()) throw std::invalid_argument("its size is not a whole number");
+  if (!size.is_number_unsigned()) throw Invalid("its size is not a whole number");
   record.size = size.get<uint64_t>(), record.asked = fields.number("asked");
   fields.finish();
   record.stem = record.key.flavour + "-" + std::string(kPrecisions.name(record.key.precision)) + "-" +

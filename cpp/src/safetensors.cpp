@@ -4,7 +4,6 @@
 #include <cstring>
 #include <fstream>
 #include <iterator>
-#include <stdexcept>
 
 #include "fields.h"
 
@@ -16,12 +15,12 @@ constexpr uint64_t kMaxHeader = uint64_t{100} << 20;
 size_t size_of(const std::string& dtype) {
   const std::map<std::string, size_t> sizes{{"F32", 4}, {"I64", 8}, {"U8", 1}};
   const auto found = sizes.find(dtype);
-  if (found == sizes.end()) throw std::invalid_argument("dtype " + dtype + " is not read");
+  if (found == sizes.end()) throw Invalid("dtype " + dtype + " is not read");
   return found->second;
 }
 
 uint64_t place(const Json& json) {
-  if (!json.is_number_unsigned()) throw std::invalid_argument("places and shapes must be whole numbers");
+  if (!json.is_number_unsigned()) throw Invalid("places and shapes must be whole numbers");
   return json.get<uint64_t>();
 }
 
@@ -35,10 +34,10 @@ void require_gapless(std::vector<Place> places, uint64_t size) {
             [](const Place& a, const Place& b) { return a.begin != b.begin ? a.begin < b.begin : a.end < b.end; });
   uint64_t end = 0;
   for (const Place& place : places) {
-    if (place.begin != end) throw std::invalid_argument("its tensors overlap, or leave bytes between them");
+    if (place.begin != end) throw Invalid("its tensors overlap, or leave bytes between them");
     end = place.end;
   }
-  if (end != size) throw std::invalid_argument("it has bytes after its last tensor");
+  if (end != size) throw Invalid("it has bytes after its last tensor");
 }
 
 Tensor read_tensor(const Json& json, const std::string& name, const std::string& data, std::vector<Place>& places) {
@@ -47,15 +46,15 @@ Tensor read_tensor(const Json& json, const std::string& name, const std::string&
   uint64_t size = size_of(tensor.dtype);
   for (const Json& axis : Fields::list_of(fields.require("shape"), name)) {
     const uint64_t length = place(axis);
-    if (length != 0 && size > data.size() / length) throw std::invalid_argument(name + " is larger than the file");
+    if (length != 0 && size > data.size() / length) throw Invalid(name + " is larger than the file");
     size *= length;
     tensor.shape.push_back(static_cast<int64_t>(length));
   }
   const Json& offsets = Fields::list_of(fields.require("data_offsets"), name);
-  if (offsets.size() != 2) throw std::invalid_argument(name + " must have two places");
+  if (offsets.size() != 2) throw Invalid(name + " must have two places");
   const uint64_t begin = place(offsets[0]), end = place(offsets[1]);
   if (begin > end || end > data.size() || end - begin != size)
-    throw std::invalid_argument(name + " does not lie where the header says");
+    throw Invalid(name + " does not lie where the header says");
   places.push_back({begin, end});
   tensor.bytes = data.substr(static_cast<size_t>(begin), static_cast<size_t>(size));
   return tensor;
@@ -65,7 +64,7 @@ Tensor read_tensor(const Json& json, const std::string& name, const std::string&
 
 template <class Number>
 std::vector<Number> Tensor::as() const {
-  if (size_of(dtype) != sizeof(Number)) throw std::invalid_argument(dtype + " is of another size");
+  if (size_of(dtype) != sizeof(Number)) throw Invalid(dtype + " is of another size");
   std::vector<Number> numbers(bytes.size() / sizeof(Number));
   if (!numbers.empty()) std::memcpy(numbers.data(), bytes.data(), bytes.size());
   return numbers;
@@ -82,22 +81,21 @@ Safetensors read_safetensors(const std::filesystem::path& path) {
 
 Safetensors parse_safetensors(const std::string& all) {
   uint64_t length = 0;
-  if (all.size() < sizeof length) throw std::invalid_argument("it has no header");
+  if (all.size() < sizeof length) throw Invalid("it has no header");
   for (size_t i = 0; i < sizeof length; ++i)
     length |= static_cast<uint64_t>(static_cast<unsigned char>(all[i])) << (8 * i);
-  if (length > kMaxHeader || length > all.size() - sizeof length)
-    throw std::invalid_argument("its header is not whole");
+  if (length > kMaxHeader || length > all.size() - sizeof length) throw Invalid("its header is not whole");
   const std::string data = all.substr(sizeof length + static_cast<size_t>(length));
   Safetensors found;
   std::vector<Place> places;
   const Json header = read_json({all.data() + sizeof length, static_cast<size_t>(length)});
-  if (!header.is_object()) throw std::invalid_argument("its header is no object");
+  if (!header.is_object()) throw Invalid("its header is no object");
   for (const auto& item : header.items()) {
     if (item.key() != "__metadata__") {
       found.tensors[item.key()] = read_tensor(item.value(), item.key(), data, places);
       continue;
     }
-    if (!item.value().is_object()) throw std::invalid_argument("its metadata is no object");
+    if (!item.value().is_object()) throw Invalid("its metadata is no object");
     for (const auto& entry : item.value().items())
       found.metadata[entry.key()] = Fields::text_of(entry.value(), "its metadata");
   }

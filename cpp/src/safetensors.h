@@ -24,10 +24,10 @@ struct Safetensors {
   std::map<std::string, Tensor> tensors;
 };
 
-// Throws std::invalid_argument where the bytes are no such file.
+// Throws Invalid where the bytes are no such file.
 Safetensors parse_safetensors(const std::string& all);
 
-// Throws std::invalid_argument where the file is not one.
+// Throws Invalid where the file is not one.
 Safetensors read_safetensors(const std::filesystem::path& path);
 
 }  // namespace seggd::core

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <stdexcept>
 #include <string>
 
 #include "error.h"
@@ -53,7 +52,7 @@ std::vector<double> linspace(double start, double stop, int count) {
 
 void NoiseSchedule::check() const {
   const auto require = [](bool holds, const std::string& message) {
-    if (!holds) throw std::invalid_argument(message);
+    if (!holds) throw Invalid(message);
   };
   require(train_steps >= 1 && train_steps <= kMostTrainSteps,
           "train_steps is " + std::to_string(train_steps) + "; it must lie in [1, 100000]");

@@ -29,7 +29,7 @@ struct NoiseSchedule {
   bool zero_terminal_snr = false;
   bool final_alpha_bar_one = true;
 
-  // Throws std::invalid_argument where a field is outside its range.
+  // Throws Invalid where a field is outside its range.
   void check() const;
 
   std::vector<double> betas() const;

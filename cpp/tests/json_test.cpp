@@ -2,8 +2,9 @@
 
 #include <gtest/gtest.h>
 
-#include <stdexcept>
 #include <string>
+
+#include "error.h"
 
 namespace {
 
@@ -14,7 +15,7 @@ std::string refusal(const std::string& data) {
   try {
     read_json(data);
     return "";
-  } catch (const std::invalid_argument& error) {
+  } catch (const Invalid& error) {
     return error.what();
   }
 }
@@ -55,12 +56,21 @@ TEST(Json, AKeyComesOnce) {
   EXPECT_EQ(refusal(R"([{"a": 1}, {"a": {"a": [{"a": 2}]}}])"), "");
 }
 
+// As tests/test_strict_json.py.
+TEST(Json, AWholeNumberHas64Bits) {
+  for (const char* data : {"18446744073709551615", "-9223372036854775808", "1e30", "18446744073709551616.0"})
+    EXPECT_EQ(refusal(data), "") << data;
+  expect_refused("18446744073709551616", "a whole number has more than 64 bits (18446744073709551616)");
+  expect_refused("[-9223372036854775809]", "a whole number has more than 64 bits (-9223372036854775809)");
+  expect_refused(std::string(300, '9'), "64 bits (" + std::string(40, '9') + ")");
+}
+
 TEST(Json, NestingHasALimit) {
   for (const auto& [open, close] : {std::pair{"[", "]"}, std::pair{"{\"a\":", "}"}}) {
     EXPECT_EQ(refusal(nested(kMaxNesting, open, close)), "");
     expect_refused(nested(1000, open, close), "nested more than 32 levels");
     EXPECT_NO_THROW(check_nesting(Json::parse(nested(kMaxNesting, open, close))));
-    EXPECT_THROW(check_nesting(Json::parse(nested(kMaxNesting + 1, open, close))), std::invalid_argument);
+    EXPECT_THROW(check_nesting(Json::parse(nested(kMaxNesting + 1, open, close))), Invalid);
   }
   expect_refused(std::string(100'000, '['), "nested more than 32 levels");
 }

@@ -66,11 +66,13 @@ TEST(Manifest, WhatItRefusesInWords) {
                                 {"/graphs/0/files/0/path", "\"/etc/passwd\"", "plain file name"},
                                 {"/graphs/0/files/0/path", "\"a\\\\b\"", "plain file name"},
                                 {"/graphs/0/files/0/path", "\"..\"", "plain file name"},
+                                {"/graphs/0/files/0/path", "\"a\\u0000b\"", "'a\\u0000b'; it must"},
                                 {"/graphs/0/files/0/path", "\"bundle.json\"", "differ"},
                                 {"/graphs/0/files/0/path", "\"bundle.sig\"", "differ"},
                                 {"/graphs/0/files/0/sha256", "\"0\"", "64 lowercase"},
                                 {"/graphs/0/files/0/size", "-1", "negative"},
                                 {"/provenance/parameters", "\"many\"", "parameters"},
+                                {"/graphs/0/opset", "20.0", "whole number"},
                                 {"/schema", "\"seggd-bundle/0\"", "schema"},
                                 {"/schema", "\"other/1\"", "schema"},
                                 {"/schema", "1", "schema must be a string"},
@@ -78,6 +80,9 @@ TEST(Manifest, WhatItRefusesInWords) {
                                 {"/intensity_range", "[5, 5]", "less than"},
                                 {"/dicom", "3", "an object"},
                                 {"/dicom", "{\"names\": {}}", "unknown key 'names'"},
+                                {"/dicom", "{\"a\\u0000b\": {}}", "unknown key 'a\\u0000b'"},
+                                {"/dicom", "{\"segments\": {\"LV\": \"lake\"}}", "'lake' for 'LV'; it must"},
+                                {"/dicom", "{\"segments\": {\"LV\": \"\"}}", "it must be a class, or background"},
                                 {"/dicom", "{\"segments\": {\"LV\": 1}}", "a string"},
                                 {"/extensions", "{\"sampler\": 1}", "an object"}};
   for (const auto& [place, value, message] : all) {
@@ -175,13 +180,46 @@ TEST(Manifest, AKeyThatComesTwiceIsRefused) {
   }
 }
 
+// As tests/test_bundle.py: what is only recorded may be any whole number of 64 bits.
+TEST(Manifest, WhatIsOnlyRecordedHasNoRange) {
+  for (const char* value : {"1099511627776", "-1", "18446744073709551615", "-9223372036854775808"}) {
+    Json manifest = Json::parse(golden::read(golden::bundle("tiny-checked") + "/bundle.json"));
+    const Json number = Json::parse(value);
+    manifest["graphs"][0]["opset"] = number, manifest["graphs"][0]["parity"]["states"] = number;
+    manifest["segmenter"]["opset"] = number, manifest["segmenter"]["parity"]["images"] = number;
+    manifest["segmenter"]["real"] = {{"data", "a"},       {"images", number}, {"patients", number},
+                                     {"per_patient", .5}, {"per_image", .5},  {"per_image_low", .5}};
+    manifest["provenance"]["parameters"] = number;
+    manifest["extensions"]["sampler"] = {{"files", Json::array({manifest["graphs"][0]["files"][0]})},
+                                         {"opset", number},
+                                         {"sampler", "ddim"},
+                                         {"steps", number},
+                                         {"limit", 1e-5},
+                                         {"max_error", 0.0}};
+    EXPECT_EQ(parsed(manifest.dump()).message, "") << value;
+  }
+}
+
 TEST(Manifest, DicomIsReadForItsForm) {
   for (const char* dicom :
-       {"null", "{}", R"({"segments": {}})", R"({"segments": {"LV": "Cavity", "Bg": "background"}})"}) {
+       {"null", "{}", R"({"segments": {}})", R"({"segments": {"LV": "Cavity", "Bg": "BackGround"}})"}) {
     Json manifest = tiny();
     manifest["dicom"] = Json::parse(dicom);
     EXPECT_EQ(parsed(manifest.dump()).message, "") << dicom;
   }
+}
+
+// Python folds case as Unicode does: U+212A, the Kelvin sign, is a "k" there.
+TEST(Manifest, SegmentsOfLettersBeyondAsciiAreLeftToPython) {
+  for (const char* dicom : {R"({"segments": {"LV": "bac\u212aground"}})", R"({"segments": {"LV": "\u00d6dem"}})"}) {
+    Json manifest = tiny();
+    manifest["dicom"] = Json::parse(dicom);
+    EXPECT_EQ(parsed(manifest.dump()).message, "") << dicom;
+  }
+  Json manifest = tiny();
+  manifest["classes"][1]["name"] = "Stra\u00dfe";
+  manifest["dicom"] = Json::parse(R"({"segments": {"LV": "strasse"}})");
+  EXPECT_EQ(parsed(manifest.dump()).message, "");
 }
 
 TEST(Manifest, TheSamplingLoopMayShareFilesOfTheBundle) {

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "error.h"
+
 namespace {
 
 using namespace seggd::core;
@@ -47,6 +49,12 @@ TEST(Printable, BytesThatAreNotUtf8AreEscaped) {
   EXPECT_EQ(printable("\xed\xa0\x80"), "\\udced\\udca0\\udc80");  // half of a pair
   EXPECT_EQ(printable("\xf4\x90\x80\x80"), "\\udcf4\\udc90\\udc80\\udc80");
   EXPECT_EQ(printable("\xe2\x80z"), "\\udce2\\udc80z");
+}
+
+TEST(Printable, MessagesOfErrorsAreAndEndAtNoZeroByte) {
+  const std::string text("a\0\x1b", 3);
+  EXPECT_STREQ(Error(SEGGD_DATA, text).what(), "a\\u0000\\u001b");
+  EXPECT_STREQ(Invalid(text).what(), "a\\u0000\\u001b");
 }
 
 }  // namespace
