@@ -1,9 +1,9 @@
-"""How far apart the engines on the CPU draw one image: the largest difference of two pixels, in [0, 1].
+"""How far apart the engines on the CPU draw one image: the largest and the RMS difference of pixels, in [0, 1].
 
     python -m benchmarks.engine_differences BUNDLE MASKS OUT.json
 
 draws every mask of a folder from several seeds, with each engine and precision of this CPU, one image at a time and in
-batches, and compares all of them. `seggd_rt.precision.PIXEL_LIMIT` has the limits that follow.
+batches, and compares all of them. `seggd_rt.precision` has the limits that follow, PIXEL_LIMIT and RMS_LIMIT.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from seggd_rt.errors import SeggdError
 from seggd_rt.imaging.contract import PLAIN
 from seggd_rt.imaging.folder import LabelMapSet
 from seggd_rt.mask_checks import checked, fitted
-from seggd_rt.precision import Precision
+from seggd_rt.precision import Precision, rms
 
 _ENGINES = ("onnxruntime", "openvino")
 _BATCHES = (1, 4)
@@ -44,11 +44,20 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pair(msgspec.Struct, frozen=True, kw_only=True):
-    """The largest difference of two pixels, in [0, 1], between the images of two variants."""
+    """How far the images of two variants are apart, in [0, 1].
+
+    Attributes
+    ----------
+    largest
+        The largest difference of two pixels.
+    largest_rms
+        The RMS difference of the two images that are farthest apart.
+    """
 
     first: str
     second: str
     largest: float
+    largest_rms: float
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +67,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     ----------
     fp32, lower
         The largest difference of two variants in fp32, and of two of which one computes in a lower precision.
+    fp32_rms, lower_rms
+        The largest RMS difference of two images, likewise.
     """
 
     bundle: str
@@ -70,6 +81,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     pairs: tuple[Pair, ...]
     fp32: float
     lower: float
+    fp32_rms: float
+    lower_rms: float
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -97,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     options.output.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
     for pair in report.pairs:
-        print(f"{pair.first:32} {pair.second:32} {pair.largest:.2e}")
+        print(f"{pair.first:32} {pair.second:32} {pair.largest:.2e} {pair.largest_rms:.2e}")
     return 0
 
 
@@ -123,9 +136,17 @@ def measure(
                     drawn.append(_draw(generator, *wanted, batch=batch, steps=steps))
                     print(variants[-1], file=sys.stderr)
     pairs = [
-        (a, b, float(np.abs(drawn[a] - drawn[b]).max())) for a, b in itertools.combinations(range(len(variants)), 2)
+        Pair(
+            first=str(variants[a]),
+            second=str(variants[b]),
+            largest=float(np.abs(drawn[a] - drawn[b]).max()),
+            largest_rms=max(rms(one - other) for one, other in zip(drawn[a], drawn[b], strict=True)),
+        )
+        for a, b in itertools.combinations(range(len(variants)), 2)
     ]
-    exact = [each.engine.precision is Precision.FP32 for each in variants]
+    exact = {str(each) for each in variants if each.engine.precision is Precision.FP32}
+    in_fp32 = [pair for pair in pairs if pair.first in exact and pair.second in exact]
+    in_lower = [pair for pair in pairs if pair not in in_fp32]
     cpu = this_cpu()
     return Report(
         bundle=opened.sha256,
@@ -135,9 +156,11 @@ def measure(
         steps=steps,
         seeds=seeds,
         variants=tuple(variants),
-        pairs=tuple(Pair(first=str(variants[a]), second=str(variants[b]), largest=apart) for a, b, apart in pairs),
-        fp32=max((apart for a, b, apart in pairs if exact[a] and exact[b]), default=0.0),
-        lower=max((apart for a, b, apart in pairs if not (exact[a] and exact[b])), default=0.0),
+        pairs=tuple(pairs),
+        fp32=max((pair.largest for pair in in_fp32), default=0.0),
+        lower=max((pair.largest for pair in in_lower), default=0.0),
+        fp32_rms=max((pair.largest_rms for pair in in_fp32), default=0.0),
+        lower_rms=max((pair.largest_rms for pair in in_lower), default=0.0),
     )
 
 

@@ -20,7 +20,7 @@ from seggd_rt.bundle import Bundle
 from seggd_rt.drawing import HowToDraw
 from seggd_rt.errors import DataError, EngineUnavailableError, OptionError, SeggdError
 from seggd_rt.generator import Generator
-from seggd_rt.imaging.contract import ImageStack, ImageWriter, LabelMapFile, Reading, Slice, StatedFile
+from seggd_rt.imaging.contract import ImageStack, ImageWriter, LabelMapFile, PixelValues, Reading, Slice, StatedFile
 from seggd_rt.imaging.dicom_file import IMAGES, SEGMENTATION
 from seggd_rt.imaging.fit import Fit
 from seggd_rt.imaging.folder import LabelMapSet
@@ -30,10 +30,10 @@ from seggd_rt.imaging.npy import NpyArray
 from seggd_rt.imaging.real import ResizedImageWarning, find_real, find_region
 from seggd_rt.loading import AUTO, load_bundle
 from seggd_rt.mask_checks import checked, fitted
-from seggd_rt.precision import pixel_limit
+from seggd_rt.precision import GRAY_LEVEL, Precision, pixel_limit, rms, rms_limit
 from seggd_rt.provenance import Provenance
 from seggd_rt.records import computed_by, digest
-from seggd_rt.wording import counted
+from seggd_rt.wording import counted, printable
 
 _MAX_BATCH = 1024
 """Of a record, which may be anybody's: a batch takes memory."""
@@ -41,6 +41,8 @@ _OF_A_SLICE = (
     "seed", "first_seed", "mask_sha256", "noise_sha256", "real_sha256", "region_sha256", "check", "batch",
 )  # fmt: skip
 """Of a record what may differ from slice to slice of a volume."""
+_OF_A_RUN = ("engine", "precision", "engine_version", "device", "threads", "cores")
+"""Of a record what is the same of all images in one file."""
 _ROUNDING = 1e-6
 """How far apart two equal numbers of a header may be, relative to them: files round them to so many digits."""
 
@@ -77,22 +79,26 @@ class Comparison:
     problems
         What is wrong with the file beside its pixels, a line each. Where there are any, pixels are not compared.
     worst
-        The number of the image, or slice, that differs most, from 0.
-    max_error
-        Its largest difference of two pixels, in the file's own values.
+        The number of the image, or slice, that is farthest from its limit, from 0.
+    max_error, rms_error
+        Its largest difference of two pixels, and its RMS difference, in the file's own values.
     allowed
         The largest difference of the same image: 0 where the same engine drew it on the same kind of CPU.
-    possible
-        The largest difference that the precisions alone may make: more than `allowed` in 8-bit images that one side
-        drew in a lower precision.
+    possible, possible_rms
+        The largest differences that the precisions alone may make.
+    unlike
+        What is not as recorded, or not recorded, so that equality is not demanded.
     """
 
     images: int
     problems: tuple[str, ...] = ()
     worst: int = 0
     max_error: float = 0.0
+    rms_error: float = 0.0
     allowed: float = 0.0
     possible: float = 0.0
+    possible_rms: float = 0.0
+    unlike: tuple[str, ...] = ()
 
     @property
     def alike(self) -> bool:
@@ -102,7 +108,8 @@ class Comparison:
     @property
     def is_undecided(self) -> bool:
         """Whether only a machine like the one that drew them can tell."""
-        return not self.problems and self.allowed < self.max_error <= self.possible
+        explained = self.max_error <= self.possible and self.rms_error <= self.possible_rms
+        return not self.problems and not self.alike and explained
 
 
 @dataclass(frozen=True)
@@ -140,6 +147,9 @@ def read_making(path: Path) -> tuple[Provenance, ...]:
     unknown = {each.fit for each in made} - set(Fit)
     if unknown:
         raise DataError(f"{path} states that it was fitted by {min(unknown)}, which is no way to fit: it was changed")
+    if unknown := {each.precision for each in made} - set(Precision):
+        raise DataError(f"{path} states the precision {printable(min(unknown))}, which is none: it was changed")
+    _check_one_run(path, made, [name for name in made[0].__struct_fields__ if name not in _OF_A_RUN])
     if strange := [each.batch for each in made if each.batch is not None and not 1 <= each.batch <= _MAX_BATCH]:
         raise DataError(f"{path} states a batch of {strange[0]}; it must lie in 1 to {_MAX_BATCH}: it was changed")
     return made
@@ -233,7 +243,7 @@ def compare(path: Path, generator: Generator, inputs: Inputs, *, batch: int | No
         raise OptionError(f"{path} is a grid of {len(made)} images: it can be read, and not drawn again")
     reading, manifest, image = Reading(axis=inputs.reading.axis), generator.manifest, generator.manifest.image
     if writer.holds_volume:
-        _check_one_run(path, made)
+        _check_one_run(path, made, _OF_A_SLICE)
     else:
         old = _pixels(path, reading)
         if not writer.holds_many and old.shape[1:3] != (image.height, image.width):
@@ -265,23 +275,48 @@ def compare(path: Path, generator: Generator, inputs: Inputs, *, batch: int | No
         )
     if not np.isfinite(old).all():
         raise DataError(f"{path} holds infinities or NaNs: it was changed")
-    errors = [float(np.abs(one.astype(np.float64) - other).max()) for one, other in zip(old, new, strict=True)]
-    values, worst = writer.values(manifest), int(np.argmax(errors))
-    info = generator.engine
-    possible = values.step + values.span * max(pixel_limit(each.precision, info.precision) for each in made)
-    allowed = values.step if old.dtype == np.uint8 else possible
-    if all(_must_be_equal(each, info, batch) for each in made):
-        allowed = possible = 0.0
-    return Comparison(len(made), (), worst, errors[worst], allowed, possible)
+    values, info = writer.values(manifest), generator.engine
+    compared = [
+        _compared(index, each, one.astype(np.float64) - other, values, info, batch)
+        for index, (each, one, other) in enumerate(zip(made, old, new, strict=True))
+    ]
+    worst = max(compared, key=lambda one: (not one.alike, not (one.alike or one.is_undecided), one.max_error))
+    return replace(worst, images=len(made))
 
 
-def _must_be_equal(made: Provenance, info: EngineInfo, batch: int | None) -> bool:
-    """Say whether an image is the same to the last bit where it is drawn again.
+def _compared(
+    index: int,
+    made: Provenance,
+    difference: NDArray[np.float64],
+    values: PixelValues,
+    info: EngineInfo,
+    batch: int | None,
+) -> Comparison:
+    """Compare one image, or slice, by the limits of its own record."""
+    unlike = _unlike(made, info, batch)
+    allowed = possible = possible_rms = 0.0
+    if unlike:
+        precise = {made.precision, info.precision} == {Precision.FP32}
+        possible = values.step + values.span * pixel_limit(made.precision, info.precision)
+        possible_rms = values.step + values.span * rms_limit(made.precision, info.precision)
+        level = values.span * GRAY_LEVEL
+        allowed = possible if precise else level
+        if values.step >= level:  # 8 bits
+            allowed = values.step
+    return Comparison(
+        1, (), index, float(np.abs(difference).max()), rms(difference), allowed, possible, possible_rms, unlike
+    )
 
-    It is on a CPU of the same kind. On a GPU, libraries choose kernels by timing them.
+
+def _unlike(made: Provenance, info: EngineInfo, batch: int | None) -> tuple[str, ...]:
+    """Return what an image's last bits depend on and is not as recorded: nothing where it must be equal.
+
+    It must on a CPU of the same kind. On a GPU, libraries choose kernels by timing them.
     """
-    same = all(getattr(made, name) == value for name, value in computed_by(info).items())
-    return info.device == "cpu" and same and made.batch is not None and batch in (None, made.batch)
+    unlike = [name for name, value in computed_by(info).items() if getattr(made, name) != value]
+    if made.batch is None or batch not in (None, made.batch):
+        unlike.append("batch")
+    return tuple(unlike) if info.device == "cpu" else (*unlike, "GPU")
 
 
 def _differing(path: Path, found: Sequence[StatedFile], expected: Sequence[StatedFile], images: int) -> tuple[str, ...]:
@@ -429,14 +464,13 @@ class _Attempts:
                 yield _Attempt(problems, _pixels(part, reading))
 
 
-def _check_one_run(path: Path, made: Sequence[Provenance]) -> None:
-    """Raise DataError unless slices of a volume were made by one run: with one setting, by one engine."""
-    first = made[0]
-    for name in first.__struct_fields__:
-        if name not in _OF_A_SLICE and any(getattr(each, name) != getattr(first, name) for each in made):
-            raise DataError(f"{path} states several values of {name} in one volume: it was changed")
+def _check_one_run(path: Path, made: Sequence[Provenance], free: Sequence[str]) -> None:
+    """Raise DataError unless the images of a file were made by one run: all is the same but what is `free`."""
+    for name in made[0].__struct_fields__:
+        if name not in free and any(getattr(each, name) != getattr(made[0], name) for each in made):
+            raise DataError(f"{path} states several values of {name}, though one run drew it: it was changed")
     if len({each.batch is None for each in made}) > 1:
-        raise DataError(f"{path} states the batch of some of its slices only: it was changed")
+        raise DataError(f"{path} states the batch of some of its images only: it was changed")
 
 
 def _repeats_some_seeds(made: Sequence[Provenance]) -> bool:

@@ -10,7 +10,7 @@ import typer
 from seggd_rt import terminal
 from seggd_rt.cli import options
 from seggd_rt.cli.strict_command import needs
-from seggd_rt.wording import counted, some_of
+from seggd_rt.wording import counted, printable, some_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,13 +101,17 @@ def _verdict(file: Path, made: Provenance, found: Comparison) -> list[str]:
         return [f"drawn again: {counted(found.images, 'image')}, equal in every pixel"]
     where = "" if found.images == 1 else f" in slice {found.worst}"
     differs = f"differs by up to {found.max_error:.4g}{where}, and {found.allowed:.4g} is allowed"
+    if found.unlike:
+        differs += f"; not on the recorded machine settings ({', '.join(found.unlike)})"
     if found.alike:
         return [f"drawn again: {counted(found.images, 'image')}, the same: the worst {differs}"]
     if found.is_undecided:
         return [
-            f"{file} is not confirmed: drawn again it {differs}; in {made.precision} another CPU may differ by "
-            f"{found.possible:.4g}: verify it on {made.device or 'the machine that drew it'}"
+            f"{file} is not confirmed: drawn again it {differs}; in a lower precision than fp32 another CPU may differ "
+            f"by {found.possible:.4g}: verify it on {printable(made.device or 'the machine that drew it')}"
         ]
+    if found.max_error <= found.possible:
+        differs += f"; the RMS difference is {found.rms_error:.4g}, and precision explains {found.possible_rms:.4g}"
     return [f"{file} is not what it says: drawn again it {differs}"]
 
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seggd_rt.imaging.contract import SAME_SHARE, StatedFile
-from seggd_rt.imaging.dicom_file import SEGMENTATIONS, damage, open_pixels, read_frames
-from seggd_rt.imaging.dicom_image import CREATOR, GROUP, RECORD
+from seggd_rt.imaging.dicom_file import CREATOR, GROUP, RECORD, SEGMENTATIONS, damage, open_pixels, read_frames
 
 if TYPE_CHECKING:
     from pydicom import DataElement, Dataset

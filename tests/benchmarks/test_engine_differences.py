@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.engine_differences import Report, main
-from seggd_rt.precision import PIXEL_LIMIT, Precision
+from seggd_rt.precision import PIXEL_LIMIT, RMS_LIMIT, Precision
 
 SHIPPED = Path(__file__).parents[2] / "benchmarks" / "results" / "engine-differences-cardiac64.json"
 
@@ -26,6 +26,8 @@ def test_every_pair_is_compared(tmp_path: Path, golden_mask: NDArray[np.uint8]) 
     assert len(found.pairs) == count * (count - 1) // 2
     assert found.images == 1
     assert max(pair.largest for pair in found.pairs) == max(found.fp32, found.lower)
+    assert max(pair.largest_rms for pair in found.pairs) == max(found.fp32_rms, found.lower_rms)
+    assert all(pair.largest_rms <= pair.largest for pair in found.pairs)
     assert main([str(tmp_path), *arguments[1:]]) == 2
 
 
@@ -34,3 +36,5 @@ def test_the_limits_are_beyond_what_was_measured() -> None:
     assert {str(each.engine.precision) for each in measured.variants} == {"fp32", "bf16"}
     assert 0 < measured.fp32 < PIXEL_LIMIT[Precision.FP32]
     assert PIXEL_LIMIT[Precision.FP32] < measured.lower < PIXEL_LIMIT[Precision.BF16]
+    assert 0 < measured.fp32_rms < RMS_LIMIT[Precision.FP32]
+    assert RMS_LIMIT[Precision.FP32] < measured.lower_rms < RMS_LIMIT[Precision.BF16]

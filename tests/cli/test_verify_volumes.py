@@ -451,6 +451,58 @@ def test_a_slice_of_another_volume_is_found(nifti: tuple[Path, Path], slices: ND
     assert (found.code, "its slices are of several label maps" in found.err) == (1, True), found.err
 
 
+@pytest.mark.parametrize(
+    ("shared", "last", "code", "message"),
+    [
+        ({"precision": "bf16"}, {}, 1, "is not what it says: drawn again it differs by up to"),
+        ({"device": "another CPU"}, {}, 1, "not on the recorded machine settings (device)"),
+        ({}, {"precision": "bf16"}, 2, "states several values of precision"),
+        ({}, {"precision": "zzz"}, 2, "states the precision zzz, which is none"),
+        ({"precision": "zzz"}, {}, 2, "states the precision zzz, which is none"),
+        ({}, {"engine": "tensorrt"}, 2, "states several values of engine"),
+        ({}, {"device": "another CPU"}, 2, "states several values of device"),
+        ({}, {"batch": None}, 2, "states the batch of some of its images only"),
+    ],
+)
+def test_no_record_of_a_machine_hides_an_edit(
+    shared: dict[str, Any], last: dict[str, Any], code: int, message: str, nifti: tuple[Path, Path]
+) -> None:
+    """A bright disc in one slice, under a record that says another machine drew the volume, or one slice of it."""
+    mask, out = nifti
+
+    def put_disc(pixels: Any, records: list[dict[str, Any]]) -> None:
+        x, y = np.mgrid[: pixels.shape[0], : pixels.shape[1]]
+        inside = (x - 8) ** 2 + (y - 10) ** 2 < 10
+        pixels[inside, EDITED] += np.where(pixels[inside, EDITED] < 0.5, 0.2, -0.2)
+        records[-1] |= last
+        for each in records:
+            each |= shared
+
+    edit_volume(out, put_disc)
+    found = verify(out, mask)
+    assert (found.code, message in found.err) == (code, True), found.err
+
+
+@pytest.mark.parametrize(("change", "code"), [(0.003, 0), (0.05, 1)])
+def test_what_a_lower_precision_may_change_is_confirmed_up_to_a_gray_level(
+    change: float, code: int, nifti: tuple[Path, Path]
+) -> None:
+    """Beyond that, up to what precision can explain, only the machine that drew it can tell."""
+    mask, out = nifti
+
+    def put_spot(pixels: Any, records: list[dict[str, Any]]) -> None:
+        spot = pixels[10:12, 10:12, EDITED]
+        spot += np.where(spot < 0.5, change, -change)
+        for each in records:
+            each["precision"] = "bf16"
+
+    edit_volume(out, put_spot)
+    found = verify(out, mask, "--engine", "onnxruntime", "--precision", "fp32")
+    said = "the same: the worst differs" if code == 0 else "is not confirmed: drawn again it differs"
+    assert (found.code, said in found.err) == (code, True), found.err
+    assert "not on the recorded machine settings (precision)" in found.err
+
+
 def test_images_without_their_segmentation_are_verified(dicom: Callable[..., tuple[Path, Path]]) -> None:
     mask, out = dicom()
     found = verify(out / "images", mask)
