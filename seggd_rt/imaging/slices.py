@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from seggd_rt.errors import DataError
 from seggd_rt.imaging.geometry import AS_STORED, PLANES, Axis, Cut, Geometry, Plane, Stored, nearest_axes
+from seggd_rt.wording import counted
 
 _SAME_MM = 1e-3
 """Slices nearer to each other than this are at one place."""
@@ -19,8 +21,14 @@ _UNEVEN = 0.02
 _SMALLEST_MM, _LARGEST_MM = 1e-6, 1e6
 """Of what pixels, and slices, can be apart, so that nothing computed of it is infinite."""
 _FARTHEST_MM = 1e9
+_MOST_EMPTY = 100
+"""How many empty slices a volume may have for each slice that is in its file: more are a spacing that is wrong."""
 _UNIT = 1e-3
 """How far cosines may be from being those of one orientation, and of perpendicular axes."""
+
+
+class EmptySlicesWarning(UserWarning):
+    """A segmentation's file leaves slices out, or does not say whether it does."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +113,13 @@ def stack(
     Raises
     ------
     DataError
-        Planes differ in orientation or spacing, or do not lie behind each other at one distance.
+        Planes differ in orientation or spacing, do not lie behind each other at one distance, or far more slices are
+        missing than there are.
+
+    Warns
+    -----
+    EmptySlicesWarning
+        Slices are missing, or may be.
     """
     first = planes[0]
     check_distances(path, *first.spacing_mm, thickness_mm)
@@ -130,6 +144,8 @@ def stack(
     off = np.linalg.norm(positions[order] - (start + counts[at][:, None] * step), axis=1)
     if off.max() > max(_UNEVEN * np.linalg.norm(step), _SAME_MM):
         raise _uneven(path, gaps)
+    if sparse and counts[-1]:
+        _warn_of_empty(path, counts, float(levels[-1] - levels[0]) / int(counts[-1]), step_mm, thickness_mm)
     places = np.empty(len(planes), int)
     places[order] = counts[at]
     return Volume(tuple(places.tolist()), int(counts[-1]) + 1, affine, tuple(planes))
@@ -185,8 +201,31 @@ def _counts(
         even = float((levels[-1] - levels[0]) / max(steps.sum(), 1))
         allowed = max(_UNEVEN * even, _SAME_MM)
         if (steps >= 1).all() and abs(even - step) <= allowed and np.abs(gaps - steps * even).max() <= allowed:
+            if steps.sum() + 1 > (1 + _MOST_EMPTY) * len(levels):
+                raise DataError(
+                    f"{path} has {counted(len(levels), 'slice')}, and would have {steps.sum() + 1:.0f} that are "
+                    f"{step:.4g} mm apart, of which at most {_MOST_EMPTY} may be missing for each that is there: "
+                    "correct SpacingBetweenSlices, or export it with its empty slices"
+                )
             return np.concatenate([[0], np.cumsum(steps)]).astype(np.int64)
     raise _uneven(path, gaps)
+
+
+def _warn_of_empty(
+    path: Path, counts: NDArray[np.int64], distance_mm: float, step_mm: float | None, thickness_mm: float
+) -> None:
+    """Warn of slices that are filled in, and of a distance between slices that the file does not state."""
+    allowed = max(_UNEVEN * distance_mm, _SAME_MM)
+    taken = f"{distance_mm:.4g} mm is taken, the smallest distance between its frames"
+    said = []
+    if step_mm is None and abs(distance_mm - thickness_mm) > allowed:
+        said.append(f"does not state how far apart slices are (SpacingBetweenSlices): {taken}")
+    elif step_mm is not None and abs(distance_mm - step_mm) > allowed:
+        said.append(f"has frames that are not {step_mm:.4g} mm apart, as SpacingBetweenSlices states: {taken}")
+    if len(counts) <= counts[-1]:
+        said.append(f"has {len(counts)} of {counts[-1] + 1} slices: those between are read as empty")
+    for each in said:
+        warnings.warn(f"{path} {each}", EmptySlicesWarning, stacklevel=5)
 
 
 def _uneven(path: Path, gaps: NDArray[np.float64]) -> DataError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -44,10 +45,14 @@ from seggd_rt.imaging.folder import LabelMapSet
 from seggd_rt.imaging.formats import require_reader, stem
 from seggd_rt.imaging.geometry import Axis, Geometry, Place
 from seggd_rt.imaging.real import MisplacedImageWarning, read_real, read_region
+from seggd_rt.imaging.slices import EmptySlicesWarning
 from seggd_rt.labels import name_classes
 from seggd_rt.manifest import Manifest
 from seggd_rt.one_mask import OneMask
 from seggd_rt.plan import plan_run
+
+pytestmark = pytest.mark.filterwarnings("ignore::seggd_rt.imaging.slices.EmptySlicesWarning")
+"""Most segmentations here leave empty slices out, as those of other tools do."""
 
 READER = DicomReader()
 
@@ -236,12 +241,77 @@ def lie_far(data: pydicom.Dataset) -> None:
         (lose_a_place, "where some frames lie, and of others not"),
         (be_a_slide, "tiles"),
         (be_a_surface, "of the type 'SURFACE'"),
-        (lie_far, "a volume may have"),
+        (lie_far, r"would have \d+ that are 2.5 mm apart"),
     ],
 )
 def test_segmentations_that_are_none(tmp_path: Path, change: Callable[[pydicom.Dataset], None], message: str) -> None:
     path = change_segmentation(segmentation(tmp_path / "a.dcm", labels(), NAMES), change)
     with pytest.raises(DataError, match=message):
+        READER.open(path, READING)
+
+
+def test_a_segmentation_may_have_too_many_voxels(tmp_path: Path) -> None:
+    """Also where each frame is small."""
+    volume = np.zeros((3, 1024, 1024), np.uint8)
+    volume[:, 0, 0] = 1
+    path = segmentation(tmp_path / "a.dcm", volume, NAMES[:1])
+
+    def lie_apart(data: pydicom.Dataset) -> None:
+        data.PerFrameFunctionalGroupsSequence[2].PlanePositionSequence[0].ImagePositionPatient[2] += 260 * 2.5
+
+    with pytest.raises(DataError, match="spans 260 slices of 1024x1024: a volume may have"):
+        READER.open(change_segmentation(path, lie_apart), READING)
+
+
+def state_spacing(mm: float | None, thickness_mm: float = 2.5) -> Callable[[pydicom.Dataset], None]:
+    def change(data: pydicom.Dataset) -> None:
+        measures = data.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+        measures.SpacingBetweenSlices, measures.SliceThickness = mm, thickness_mm
+        if mm is None:
+            del measures.SpacingBetweenSlices
+
+    return change
+
+
+def every(number: int) -> NDArray[np.uint8]:
+    """(5, 8, 10): a segment in every second slice, say."""
+    volume = np.zeros((5, 8, 10), np.uint8)
+    volume[::number, 2:5, 2:5] = 1
+    return volume
+
+
+@pytest.mark.parametrize(
+    ("volume", "change", "count", "warned"),
+    [
+        (every(1), state_spacing(2.5), 5, []),
+        (every(1), state_spacing(None), 5, []),  # as far apart as they are thick
+        (every(2), state_spacing(2.5), 5, ["has 3 of 5 slices: those between are read as empty"]),
+        (every(2), state_spacing(None), 3, ["does not state how far apart slices are .*: 5 mm is taken, the smallest"]),
+        (every(1), state_spacing(1.25), 9, ["has 5 of 9 slices"]),
+        (every(1), state_spacing(2.0), 5, ["has frames that are not 2 mm apart, as .* states: 2.5 mm is taken"]),
+        (every(1), state_spacing(0.025), 401, ["has 5 of 401 slices"]),
+    ],
+)
+def test_slices_that_are_filled_in_are_named(
+    tmp_path: Path, volume: NDArray[np.uint8], change: Callable[[pydicom.Dataset], None], count: int, warned: list[str]
+) -> None:
+    path = change_segmentation(segmentation(tmp_path / "a.dcm", volume, NAMES[:1]), change)
+    for opening in (READER.open, READER.open_region):
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            assert len(opening(path, READING)) == count
+        assert {each.category for each in found} <= {EmptySlicesWarning}
+        assert len(found) == len(warned)
+        for each, message in zip(found, warned, strict=True):
+            assert re.search(message, str(each.message))
+
+
+@pytest.mark.parametrize("mm", [0.0001, 0.01, 0.0197])
+def test_a_spacing_that_leaves_far_more_empty_slices_than_frames_is_refused(tmp_path: Path, mm: float) -> None:
+    path = change_segmentation(segmentation(tmp_path / "a.dcm", every(1), NAMES[:1]), state_spacing(mm))
+    with pytest.raises(
+        DataError, match=rf"has 5 slices, and would have \d+ that are {mm:g} mm apart, .* correct Spacing"
+    ):
         READER.open(path, READING)
 
 

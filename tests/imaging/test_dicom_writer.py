@@ -63,6 +63,9 @@ from seggd_rt.provenance import Provenance
 from seggd_rt.records import ManifestFile
 from seggd_rt.verify import Inputs, compare
 
+pytestmark = pytest.mark.filterwarnings("ignore::seggd_rt.imaging.slices.EmptySlicesWarning")
+"""Most segmentations here leave empty slices out, as those of other tools do."""
+
 WRITER, READER = DicomWriter(), DicomReader()
 MANIFEST = msgspec.structs.replace(Bundle.open(TINY).manifest, modality="CT", intensity_range=(-500.0, 500.0))
 CLASSES = MANIFEST.classes
