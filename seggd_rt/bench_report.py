@@ -13,6 +13,7 @@ from seggd_engines.cpu import this_cpu
 from seggd_rt.bench_profile import StepProfile
 from seggd_rt.cold_start import ColdStart
 from seggd_rt.errors import OptionError
+from seggd_rt.strict_json import schema_of
 from seggd_rt.timing import Spread
 
 SCHEMA = "seggd-bench/1"
@@ -136,6 +137,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     def to_json(self) -> bytes:
         """Return the report as indented JSON."""
         return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+
+
+def is_report(data: bytes) -> bool:
+    """Say whether a file's bytes are a benchmark's report, of this version or another."""
+    return schema_of(data).partition("/")[0] == SCHEMA.partition("/")[0]
 
 
 def this_machine() -> Machine:

@@ -35,6 +35,9 @@ Facts = tuple[tuple[str, str | None], ...]
 Tile = tuple[str, str | None, str]
 """A name, its value, None for what is not stated, and a few words to it."""
 
+_GENERATOR = b'<meta name="generator" content="seggd-rt card">'
+_HEAD = 1024
+"""Bytes at a card's beginning that hold its generator's name, and no text of others."""
 _PARTS = {
     "faithfulness": "Do images follow their masks?",
     "realism": "Do they look real?",
@@ -134,6 +137,11 @@ def render_card(bundle: Bundle, report: Path | None = None) -> bytes:
         version=seggd_rt.__version__,
     )
     return page.encode()
+
+
+def is_card(page: bytes) -> bool:
+    """Say whether a file is a card that this module rendered."""
+    return _GENERATOR in page[:_HEAD]
 
 
 def _evaluation(bundle: Bundle, path: Path) -> Evaluation:

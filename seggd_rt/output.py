@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +11,12 @@ from seggd_rt.atomic import check_output
 from seggd_rt.errors import DataError, OptionError, OutputError
 from seggd_rt.imaging.contract import Format, ImageWriter, LabelMapFile
 from seggd_rt.imaging.formats import WRITERS, require_writer, writer_like
+from seggd_rt.limits import read_file
 from seggd_rt.provenance import Provenance
 from seggd_rt.wording import printable
+
+_LARGEST_OWN = 1 << 30
+"""Bytes of a file that a command may have written and that is looked into before it is replaced."""
 
 
 @dataclass(frozen=True)
@@ -134,20 +138,67 @@ def is_folder(output: str | Path) -> bool:
     return name.endswith(("/", os.sep)) or path.is_dir() or not path.suffix
 
 
-def check_apart(output: Path, bundle: Path, *inputs: Path) -> None:
-    """Refuse to write over what is read, among the files of a folder that is read, or into a bundle.
+def check_apart(output: Path, bundle: Path | None, *inputs: Path | None) -> None:
+    """Refuse an output that is an input, or that lies anywhere below the bundle's folder or a folder that is read.
+
+    Every command that writes calls it before any work, for each of its outputs.
+
+    Parameters
+    ----------
+    output
+        A file, or a folder for several.
+    bundle
+        The bundle's folder; None for a command that reads none.
+    inputs
+        Each file and folder that is read beside it; None stands for an option that was not given.
 
     Raises
     ------
     OptionError
         The output is such a place.
     """
-    places = [place for place in (output, output.parent) if place.exists()]
     for path in inputs:
-        found = [place for place in places if path.exists() and path.samefile(place)]
-        if output in found:
-            raise OptionError(f"{output} is an input: give images another place with -o")
-        if found and path.is_dir():
-            raise OptionError(f"{output} lies among inputs: give images another place with -o")
-    if any(bundle.samefile(place) for place in places if bundle.exists()):
-        raise OptionError(f"{output} is the bundle's own folder: give images another place with -o")
+        if path is None or not path.exists():
+            continue
+        if output.exists() and output.samefile(path):
+            raise OptionError(f"{output} is an input: choose another output")
+        if path.is_dir() and _lies_in(output, path):
+            raise OptionError(f"{output} lies among inputs ({path}): choose another output")
+    if bundle is not None and bundle.is_dir() and _lies_in(output, bundle):
+        raise OptionError(f"{output} lies in the bundle's folder ({bundle}): choose another output")
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    """Say whether a path is a folder or lies anywhere below it, also by way of links."""
+    real = Path(os.path.realpath(path))
+    return any(place.exists() and place.samefile(folder) for place in (real, *real.parents))
+
+
+def check_own(path: Path, is_own: Callable[[bytes], bool], *, force: bool = False) -> None:
+    """Refuse to replace a file that the same command did not write, unless `force` says that it may go.
+
+    Parameters
+    ----------
+    path
+        The file, which may be missing.
+    is_own
+        Says of a file's bytes whether the command wrote them.
+    force
+        Whether another program's file may be replaced.
+
+    Raises
+    ------
+    OutputError
+        It is another program's, or cannot be read.
+    """
+    if force or not path.exists():
+        return
+    try:
+        own = is_own(read_file(path, _LARGEST_OWN))
+    except OSError as error:
+        raise OutputError(f"{path} cannot be read ({error.strerror or error}): choose another output") from error
+    if not own:
+        raise OutputError(
+            f"{path} exists and this command did not write it: delete it, choose another output, or replace it by "
+            "--force"
+        )

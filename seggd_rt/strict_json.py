@@ -43,6 +43,15 @@ def decode(data: bytes | str, form: Any = Any) -> Any:
         raise msgspec.DecodeError(str(error)) from error
 
 
+def schema_of(data: bytes) -> str:
+    """Return the schema that a JSON object states: "" where it states none, or is no JSON object."""
+    try:
+        found = decode(data, dict[str, Any]).get("schema")
+    except msgspec.DecodeError:
+        return ""
+    return found if isinstance(found, str) else ""
+
+
 def check_keys(data: bytes | str) -> None:
     """Check that every object in JSON has each of its keys once, and every whole number at most 64 bits.
 

@@ -56,6 +56,7 @@ from seggd_rt.manifest import (
     SamplerGraph,
     SegmenterGraph,
 )
+from seggd_rt.output import check_apart
 from seggd_rt.precision import IMAGE_PSNR_DB, Precision
 from seggd_rt.rows import RowTable
 from seggd_rt.samplers import Sampler, sampler_rows
@@ -181,6 +182,7 @@ def export_bundle(
         raise OptionError("the loop draws in fp32 and is compared with the fp32 graph: make that one too (--precision)")
     if modality is not None and not _MODALITY.fullmatch(modality):
         raise OptionError(f"the modality is '{modality}'; it must be a term of DICOM, as CT or MR")
+    check_apart(target, None, checkpoint)
     _check_target(target, force)
     progress(Progress("reading the checkpoint"))
     source = read_checkpoint(checkpoint, unet_config)

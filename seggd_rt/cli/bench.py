@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,13 +43,15 @@ def bench(
         Path | None,
         typer.Option("--json", help="A file for the figures, with the machine; or - to print them."),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a --json file that holds no figures.")] = False,
 ) -> None:
     """Time steps, images and cold starts, and what the runtime adds to the network's own calls."""
     from rich.text import Text
 
     from seggd_rt.atomic import check_output, make_folder, write_file
     from seggd_rt.bench import bench as run
-    from seggd_rt.bench_report import Settings
+    from seggd_rt.bench_report import Settings, is_report
+    from seggd_rt.output import check_apart, check_own
 
     settings = Settings(
         engine=engine,
@@ -66,6 +69,8 @@ def bench(
         if json_file.is_dir():
             raise OutputError(f"{json_file} is a folder: give the name of a file with --json")
         check_output(json_file)
+        check_apart(json_file, bundle, require_signature)
+        check_own(json_file, is_report, force=force)
     with said.status("") as status:
 
         def say(line: str) -> None:
@@ -80,7 +85,7 @@ def bench(
         return
     if json_file is not None:
         make_folder(json_file.parent)
-        write_file(json_file, report.to_json())
+        write_file(json_file, report.to_json(), may_replace=partial(check_own, json_file, is_report, force=force))
     console = terminal.console()
     console.print(_table(report))
     for figures in report.engines:

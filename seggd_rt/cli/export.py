@@ -115,7 +115,10 @@ def export(
     from seggd_rt.bundle import Bundle
     from seggd_rt.cli.build import build_bundle, choose_flavour, gpu_to_build_on
     from seggd_rt.cli.inspect import graphs_table, segmenter_table
+    from seggd_rt.output import check_apart
 
+    if output is not None:
+        check_apart(output, None, checkpoint, unet_config, segmenter, data)
     precisions = _parse_precisions(precision)
     options = None
     if build is not None:

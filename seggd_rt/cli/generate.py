@@ -121,6 +121,7 @@ def generate(
     from seggd_rt.cli.several_devices import run_on_each
     from seggd_rt.dataset import planned_records, require_kept
     from seggd_rt.loading import load_bundle
+    from seggd_rt.output import check_apart
     from seggd_rt.output_check import OutputCheck
     from seggd_rt.plan import SliceNoise, plan_run
     from seggd_rt.provenance import dump
@@ -166,6 +167,9 @@ def generate(
         raise OptionError("--preview and --gif show one image that is drawn from noise: give one label map, count 1")
     if gif is not None and gif.suffix.lower() != ".gif":
         raise OptionError(f"{gif} must end in .gif")
+    for output_file in (Path(output), gif):
+        if output_file is not None:
+            check_apart(output_file, bundle, mask, noise, real, require_signature)
     if gif is not None:
         check_output(gif)
     checking = None

@@ -57,7 +57,7 @@ def inpaint(
     from seggd_rt.plan import Settings
     from seggd_rt.records import check_all_replaceable, check_replaceable, record_making
 
-    check_apart(Path(output), bundle, mask, real, region)
+    check_apart(Path(output), bundle, mask, real, region, require_signature)
     # All that is read is read before an engine is made ready, which takes longer.
     reading = options.reading(axis, fit, slice_number, segments, threshold)
     opened = Bundle.open(bundle, require_signature=require_signature)

@@ -71,7 +71,7 @@ def interpolate(
     if to_folder and len({f"{value:g}" for value in weights}) < len(weights):
         raise OptionError(f"--weight is {weight}: say each but once, as files are named after them")
     format_wanted = options.format_in_folder(images_as, output)
-    check_apart(Path(output), bundle, mask, real)
+    check_apart(Path(output), bundle, mask, real, require_signature)
     # All that is read is read before an engine is made ready, which takes longer.
     reading = options.reading(axis, fit, slice_number, segments, threshold)
     opened = Bundle.open(bundle, require_signature=require_signature)

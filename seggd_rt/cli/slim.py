@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from seggd_rt import terminal
-from seggd_rt.errors import OptionError, OutputError
+from seggd_rt.errors import OutputError
 from seggd_rt.optional import require
 
 
@@ -20,13 +20,13 @@ def slim(
 ) -> None:
     """Keep only the weights that sample best, the moving average where there is one, in float16."""
     from seggd_rt.atomic import check_output
+    from seggd_rt.output import check_apart
 
     require("torch", extra="export", feature="seggd-rt slim")
     from seggd_export.checkpoint import Checkpoint
 
-    if output.exists() and checkpoint.exists() and output.samefile(checkpoint):
-        raise OptionError(f"{output} is the checkpoint itself: give another file with -o")
     check_output(output)
+    check_apart(output, None, checkpoint)
     if output.exists() and not force:
         raise OutputError(f"{output} exists: give another file with -o, or replace it by --force")
     Checkpoint.load(checkpoint).slim(half=half).save(output)

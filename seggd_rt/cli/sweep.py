@@ -73,7 +73,7 @@ def sweep(
     format_wanted = options.format_in_folder(images_as, output)
     if batch < 1:
         raise OptionError(f"--batch is {batch}; it must be at least 1")
-    check_apart(Path(output), bundle, mask)
+    check_apart(Path(output), bundle, mask, require_signature)
     # All that is read is read before an engine is made ready, which takes longer.
     reading = options.reading(axis, fit, slice_number, segments, threshold)
     opened = Bundle.open(bundle, require_signature=require_signature)
@@ -85,6 +85,7 @@ def sweep(
     files = [grid_file(output)] if grid else one.files(output, names, format_wanted)
     beside = files[0].with_name(f"{one.name}.json") if to_folder else files[0].with_suffix(".json")
     check_output(beside)
+    check_apart(beside, bundle, mask, require_signature)
     with load_bundle(opened, engine=engine, precision=precision, device=device, threads=threads) as generator:
         terminal.say(describe(generator.engine))
         shown = len(set(one.label_map.ravel().tolist()) - {0})

@@ -159,8 +159,8 @@ CASES = {
     ),
     "onto the mask": Bad("generate tiny.seggd -m mask.png -o mask.png", "is an input"),
     "among the masks": Bad("generate tiny.seggd -m masks -o masks", "is an input"),
-    "into the bundle": Bad("generate tiny.seggd -m mask.png -o tiny.seggd", "is the bundle's own folder"),
-    "a file in the bundle": Bad("generate tiny.seggd -m mask.png -o tiny.seggd/i.npy", "is the bundle's own folder"),
+    "into the bundle": Bad("generate tiny.seggd -m mask.png -o tiny.seggd", "lies in the bundle's folder"),
+    "a file in the bundle": Bad("generate tiny.seggd -m mask.png -o tiny.seggd/i.npy", "lies in the bundle's folder"),
     "an output without a name": Bad("generate tiny.seggd -m mask.png -o ''", "--output is empty"),
     "the standard output": Bad("generate tiny.seggd -m mask.png -o -", "images cannot go to the standard output"),
     "an output that is no Unicode": Bad("generate tiny.seggd -m mask.png -o 'x\udcff/'", "x\\udcff is not Unicode"),
@@ -168,7 +168,7 @@ CASES = {
     "onto the real image": Bad(
         "generate tiny.seggd -m mask.png --from r.npy -o r.npy", "is an input", save("r.npy", NOISE[0, 0] * 0)
     ),
-    "a sweep into the bundle": Bad("sweep tiny.seggd -m mask.png -o tiny.seggd", "is the bundle's own folder"),
+    "a sweep into the bundle": Bad("sweep tiny.seggd -m mask.png -o tiny.seggd", "lies in the bundle's folder"),
     "a sweep of no name": Bad("sweep tiny.seggd -m mask.png -o ''", "--output is empty"),
     "a file among the masks": Bad("generate tiny.seggd -m masks -o masks/out.npy", "lies among inputs"),
     # Bundles

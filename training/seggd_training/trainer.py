@@ -30,6 +30,7 @@ from seggd_rt.errors import CheckpointError, DataError, OptionError, OutputError
 from seggd_rt.imaging.contract import Reading
 from seggd_rt.imaging.grid import png_bytes
 from seggd_rt.labels import mask_channels
+from seggd_rt.output import check_apart
 from seggd_rt.wording import counted
 from seggd_training.batches import Batch, Batches, keyed_seed
 from seggd_training.config import Precision, TrainOptions, check_same_run
@@ -37,13 +38,14 @@ from seggd_training.data import Dataset, Split, load_dataset
 from seggd_training.ema import MovingAverage
 from seggd_training.initial_weights import load_initial_weights
 from seggd_training.interrupt import noted_signals
-from seggd_training.leakage import check_apart
+from seggd_training.leakage import check_apart as check_patients_apart
 from seggd_training.loss import Objective
 from seggd_training.networks import build_unet, unet_config
 from seggd_training.progress import Reporter
 from seggd_training.resume import OptimizerState, ResumeState, fingerprint
 from seggd_training.samples import sample_grid
 
+_FILES = ("best.pt", "last.pt", "resume.pt", "log.jsonl")
 _LOG_EVERY = 10
 _VALIDATION_BATCH = 32
 _AUTOCAST = {Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
@@ -95,6 +97,11 @@ def train(options: TrainOptions, *, command: str | None = None) -> Outcome:
         raise OptionError(f"there is no {resume_path} to resume: leave --resume out to start")
     if not options.resume and resume_path.exists():
         raise OptionError(f"{resume_path} is there already: give --resume to go on, or another -o")
+    for name in () if options.resume else ("best.pt", "last.pt"):
+        if (options.output / name).exists():
+            raise OutputError(f"{options.output / name} is there already: delete it, or give another -o")
+    for name in ("", *_FILES):
+        check_apart(options.output / name, None, options.data, options.init)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     train_set, val_set = (
@@ -109,7 +116,7 @@ def train(options: TrainOptions, *, command: str | None = None) -> Outcome:
         for split in (Split.TRAIN, Split.VAL)
     )
     _check_alike(train_set, val_set, options.data)
-    check_apart(train_set, val_set)
+    check_patients_apart(train_set, val_set)
     _warn_of_absent_classes(train_set)
     try:
         (options.output / "samples").mkdir(parents=True, exist_ok=True)
@@ -117,7 +124,7 @@ def train(options: TrainOptions, *, command: str | None = None) -> Outcome:
             pass  # an old folder may be read-only, which is better known before training than after
     except OSError as error:
         raise OutputError(f"{options.output} cannot be written: {error.strerror}") from error
-    for name in ("best.pt", "last.pt", "resume.pt", "log.jsonl"):
+    for name in _FILES:
         check_regular(options.output / name)
     return _Run(options, train_set, val_set, command).train()
 

@@ -495,3 +495,32 @@ def test_names_in_brackets_are_shown(options: Make, tmp_path: Path) -> None:
         assert "core [a] [/b] | <i>" in console.export_text()
     assert "core [a] [/b] / <i>" in markdown(table)
     assert b"core [a] [/b] | &lt;i&gt;" in render_page(changed, ())
+
+
+def test_an_evaluation_writes_over_nothing_that_it_reads(options: Make, hearts: Path, segmenter: Path) -> None:
+    asked = options(force=True)
+    asked.output.mkdir()
+    data, bundle = asked.output / "images.npz", copy_bundle(TINY, asked.output.parent)
+    data.write_bytes(hearts.read_bytes())
+    for changes, said in (
+        ({"data": data}, f"{data} is an input"),
+        ({"feature_graph": data}, f"{data} is an input"),
+        ({"data": asked.output.parent}, f"{asked.output} lies among inputs"),
+        ({"bundle": bundle, "output": bundle / "eval"}, "lies in the bundle's folder"),
+    ):
+        with pytest.raises(OptionError, match=re.escape(said)):
+            evaluate(options(force=True, **changes))
+    assert data.read_bytes() == hearts.read_bytes()
+    assert [path.name for path in asked.output.iterdir()] == ["images.npz"]
+
+
+@pytest.mark.parametrize("name", ["sheet.png", "report.html", "report.json", "plot-cost.png", "images.npz"])
+def test_another_programs_files_are_kept_unless_force_says_so(name: str, options: Make) -> None:
+    folder = options().output
+    folder.mkdir()
+    (folder / name).write_bytes(b"another program's")
+    with pytest.raises(OutputError, match=f"{name} exists and no evaluation wrote it"):
+        evaluate(options())
+    assert (folder / name).read_bytes() == b"another program's"
+    evaluate(options(force=True))
+    assert (folder / "report.json").is_file()

@@ -54,6 +54,14 @@ def kept_images(path: Path, settings: Mapping[str, str | int]) -> NDArray[Any] |
     return found["images"] if str(found["settings"]) == _text(settings) else None
 
 
+def is_kept(path: Path) -> bool:
+    """Say whether a file is one of kept images, of any settings."""
+    try:
+        return len(read_npz(path, ("settings",))) == 1
+    except DataError:
+        return False
+
+
 def keep_images(path: Path, settings: Mapping[str, str | int], images: NDArray[Any]) -> None:
     """Keep images.
 

@@ -8,7 +8,7 @@ from seggd_rt.page import Picture, environment
 from seggd_training.evaluation.record import Report
 from seggd_training.evaluation.tables import TextTable, tables
 
-_TITLES = {
+PARTS = {
     "faithfulness": "Do images follow their masks?",
     "realism": "Do they look real?",
     "ablation": "May classes be left out?",
@@ -39,7 +39,7 @@ def render_page(report: Report, pictures: tuple[Picture, ...]) -> bytes:
             tuple(picture for picture in pictures if picture.part == part),
             report.commands.get(part, ()),
         )
-        for part, title in _TITLES.items()
+        for part, title in PARTS.items()
     ]
     templates = environment("seggd_training.evaluation", extra="eval", feature="an evaluation's page")
     page = templates.get_template("page.html.j2").render(

@@ -10,7 +10,6 @@ import tempfile
 
 import torch
 
-from seggd_rt.atomic import check_regular
 from seggd_rt.bundle import Bundle
 from seggd_rt.drawing import Drawing, HowToDraw
 from seggd_rt.errors import DataError, OptionError, OutputError
@@ -25,6 +24,7 @@ from seggd_training.evaluation.origin import Say, given_segmenter, own_segmenter
 from seggd_training.evaluation.parts import Evaluation, open_generator
 from seggd_training.evaluation.real_data import load_split
 from seggd_training.evaluation.record import Report
+from seggd_training.evaluation.written import check_files
 from seggd_training.leakage import check_apart
 
 
@@ -54,6 +54,7 @@ def evaluate(options: EvaluateOptions, *, command: str = "", say: Say = lambda l
     """
     if options.threads is not None:
         torch.set_num_threads(options.threads)
+    check_files(options)
     bundle = Bundle.open(options.bundle, require_signature=options.require_signature)
     how = HowToDraw(sampler=options.sampler, spacing=options.spacing)
     # Refuses what cannot be, before anything is trained.
@@ -83,8 +84,6 @@ def evaluate(options: EvaluateOptions, *, command: str = "", say: Say = lambda l
             pass
     except OSError as error:
         raise OutputError(f"{options.output} cannot be written: {error.strerror}") from error
-    for name in ("report.json", "report.html", "segmenter.pt", "images.npz", "sheet.png"):
-        check_regular(options.output / name)
 
     with open_generator(bundle, options, options.engine, options.precision) as generator:
         evaluation = Evaluation(options, command, bundle, drawing, measured, train_set, cases, generator, say)

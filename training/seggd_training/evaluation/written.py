@@ -4,19 +4,68 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seggd_rt.atomic import write_file
-from seggd_rt.evaluation_report import MAX_PICTURE_BYTES
+from seggd_rt.atomic import check_regular, write_file
+from seggd_rt.errors import OutputError
+from seggd_rt.evaluation_report import MAX_PICTURE_BYTES, MAX_REPORT_BYTES
 from seggd_rt.limits import read_file
+from seggd_rt.output import check_apart
 from seggd_rt.page import Picture
-from seggd_training.evaluation.page import render_page
+from seggd_rt.strict_json import schema_of
+from seggd_training.evaluation.kept import is_kept
+from seggd_training.evaluation.options import EvaluateOptions
+from seggd_training.evaluation.page import PARTS, render_page
 from seggd_training.evaluation.plots import plots
-from seggd_training.evaluation.record import Report
+from seggd_training.evaluation.record import SCHEMA, Report
 
 _SHEETS = {
     "faithfulness": ("sheet.png", "masks, generated and real images, and what the segmenter finds in them"),
     "interpolation": ("sheet-interpolation.png", "images between a generation and the mask's own real image"),
     "memorisation": ("sheet-memorisation.png", "images nearest to a training image, that image, the difference"),
 }
+
+
+_SEGMENTERS = ("segmenter.pt", "segmenter-synthetic.pt", "segmenter-both.pt")
+_KEPT = ("images.npz", "training-pairs.npz", "ddim-all-steps.npz")
+_PAGE = ("report.json", "report.html", *(f"plot-{part}.png" for part in PARTS), *(name for name, _ in _SHEETS.values()))
+
+
+def check_files(options: EvaluateOptions) -> None:
+    """Check, before any work, that an evaluation writes over no input and over no other program's file.
+
+    A folder with an evaluation's report is an evaluation's. In another, segmenters and kept images show by themselves
+    that an evaluation wrote them; pages and pictures do not, but lie beside kept images where a run stopped early.
+
+    Raises
+    ------
+    OptionError
+        The output is an input, or lies in the bundle or in a folder of inputs.
+    OutputError
+        It holds another program's file, and `force` does not say that this may go; or one is no regular file.
+    """
+    folder, inputs = options.output, (options.data, options.segmenter, options.feature_graph, options.require_signature)
+    check_apart(folder, options.bundle, *inputs)
+    segmenters = _SEGMENTERS if options.segmenter is None else _SEGMENTERS[1:]
+    for name in (*_PAGE, *_KEPT, *segmenters):
+        check_regular(folder / name)
+        check_apart(folder / name, options.bundle, *inputs)
+    if options.force or _is_report(folder / "report.json"):
+        return
+    stopped_early = is_kept(folder / "images.npz")
+    others = [name for name in _PAGE if not stopped_early and (folder / name).exists()]
+    others += [name for name in _KEPT if (folder / name).exists() and not is_kept(folder / name)]
+    if others:
+        raise OutputError(
+            f"{folder / others[0]} exists and no evaluation wrote it: delete it, choose another folder with -o, or "
+            "replace it by --force"
+        )
+
+
+def _is_report(path: Path) -> bool:
+    try:
+        schema = schema_of(read_file(path, MAX_REPORT_BYTES))
+    except OSError:
+        return False
+    return schema.partition("/")[0] == SCHEMA.partition("/")[0]
 
 
 def write_report(report: Report, folder: Path) -> None:
