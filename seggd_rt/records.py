@@ -65,6 +65,8 @@ class Record(Provenance, frozen=True, kw_only=True):
 
 
 _WHERE_THEN_HOW = sorted(Record.__struct_fields__, key=lambda name: name in Provenance.__struct_fields__)
+_BEGINNING = f'{{"{_WHERE_THEN_HOW[0]}":"'.encode()
+"""What every line of `to_json` begins with: a record's first key, and that a text follows."""
 _MACHINE = ("engine_version", "device", "threads", "cores", "batch")
 _FREE = ("file", "file_index", "version", "seed", "first_seed", "check", *_MACHINE)
 """No settings: a run may be gone on with on another machine, or in other batches."""
@@ -350,7 +352,7 @@ class ManifestFile:
             image = self._decoded(line, _Image)
             self._size, self._last = self._size + len(line) + 1, line + b"\n"
             self._listed[image.file, image.file_index] = _digest(self._last)
-        if unfinished:
+        if self._unfinished(unfinished):
             try:
                 os.truncate(self.path, self._size)
             except OSError as error:
@@ -372,9 +374,24 @@ class ManifestFile:
         except OSError as error:
             raise DataError(f"{self.path} cannot be read ({error.strerror or error})") from error
         found = []
-        for number, line in enumerate(lines[:-1], start=1):  # what follows the last line feed is not finished
+        for number, line in enumerate(lines[:-1], start=1):
             found.append((line, self._decoded(line, Record, f", line {number},")))
+        self._unfinished(lines[-1])
         return found
+
+    def _unfinished(self, rest: bytes) -> bool:
+        """Say whether a killed process left a record unfinished: the bytes that follow the last line feed.
+
+        Raises
+        ------
+        DataError
+            No record begins so: another program wrote them.
+        """
+        if rest[: len(_BEGINNING)] != _BEGINNING[: len(rest)]:
+            raise DataError(
+                f"{self.path} is no manifest of seggd-rt (its last line has no end): write to another folder"
+            )
+        return bool(rest)
 
     def _decoded(self, line: bytes, kind: type[_Line], where: str = "") -> _Line:
         try:

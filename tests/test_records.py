@@ -250,3 +250,26 @@ def test_a_manifest_that_is_a_link_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="it is a link"):
         manifest.forget(["a_7.png"])
     assert victim.read_text() == f"{RECORD.to_json()}\n"
+
+
+@pytest.mark.parametrize(
+    "text", [b"x", b'{"mine": 1}', b"[1, 2]", b'{"file": 3', RECORD.to_json().encode() + b"\n# mine"]
+)
+@pytest.mark.parametrize("rejected", [False, True])
+def test_an_unfinished_line_of_another_program_is_kept(text: bytes, rejected: bool, tmp_path: Path) -> None:
+    manifest = ManifestFile(tmp_path, rejected=rejected)
+    manifest.path.write_bytes(text)
+    for use in (manifest.records, lambda: manifest.forget(["b.png"]), lambda: manifest.append([RECORD])):
+        with pytest.raises(DataError, match=r"is no manifest of seggd-rt .*: write to another folder"):
+            use()
+    assert manifest.path.read_bytes() == text
+
+
+def test_a_record_may_be_cut_anywhere(tmp_path: Path) -> None:
+    line = RECORD.to_json().encode()
+    for size in range(len(line)):
+        manifest = ManifestFile(tmp_path)
+        manifest.path.write_bytes(line + b"\n" + line[:size])
+        assert manifest.records() == [RECORD]
+        manifest.append([replace(RECORD, file="b.png")])
+        assert len(manifest.records()) == 2
