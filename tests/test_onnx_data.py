@@ -33,13 +33,25 @@ def entry(key: bytes, value: bytes) -> bytes:
 VERSION = b"\x08\x0a"
 OPSET = field(8, b"\x10\x14")
 NODE = field(1, field(4, b"Neg"))
+NO_NUMBERS = [b"", b"-1", b"+0", b" 0", b"1_0", "\u0660".encode(), b"0x10", b"0.5", b"1" * 20]
 EXTERNAL = b"\x70\x01"
 """`TensorProto.data_location`."""
 
 
-def tensor(location: bytes, offset: int = 0, length: int = 4) -> bytes:
-    stated = [(b"offset", b"%d" % offset), (b"location", location), (b"length", b"%d" % length)]
-    return b"".join(field(13, entry(key, value)) for key, value in stated) + EXTERNAL
+def tensor(location: bytes, offset: bytes = b"0", length: bytes = b"4", name: bytes = b"w") -> bytes:
+    stated = [(b"offset", offset), (b"location", location), (b"length", length)]
+    return field(8, name) + b"".join(field(13, entry(key, value)) for key, value in stated) + EXTERNAL
+
+
+def node(operator: bytes, inputs: list[bytes], outputs: list[bytes], more: bytes = b"") -> bytes:
+    """Return a field of a graph: a node."""
+    names = [*(field(1, name) for name in inputs), *(field(2, name) for name in outputs)]
+    return field(1, b"".join(names) + field(4, operator) + more)
+
+
+def values(inputs: list[bytes], outputs: list[bytes]) -> bytes:
+    """Return fields of a graph: its inputs and outputs."""
+    return b"".join([*(field(11, field(1, name)) for name in inputs), *(field(12, field(1, name)) for name in outputs)])
 
 
 def model(graph: bytes, more: bytes = b"") -> bytes:
@@ -62,7 +74,10 @@ def test_a_graph_that_is_whole() -> None:
         field(5, tensor(b"w.bin")),  # initializer
         field(1, field(4, b"Constant") + field(5, field(5, tensor(b"w.bin")))),  # node.attribute.t
         field(1, field(4, b"Constant") + field(5, field(10, tensor(b"w.bin")))),  # node.attribute.tensors
-        field(5, field(13, field(2, b"w.bin") + field(1, b"location")) + field(13, entry(b"length", b"4"))),
+        field(
+            5,
+            field(8, b"w") + field(13, field(2, b"w.bin") + field(1, b"location")) + field(13, entry(b"length", b"4")),
+        ),
     ],
 )
 def test_every_place_of_a_tensor(graph: bytes) -> None:
@@ -70,10 +85,8 @@ def test_every_place_of_a_tensor(graph: bytes) -> None:
 
 
 def test_how_much_external_data_is_needed() -> None:
-    assert read(model(field(5, tensor(b"w", 8, 4)) + field(5, tensor(b"w", 16, 4)) + field(5, tensor(b"v")))) == {
-        "w": 20,
-        "v": 4,
-    }
+    parts = [tensor(b"w", b"8", name=b"a"), tensor(b"w", b"16", name=b"b"), tensor(b"v", name=b"c")]
+    assert read(model(b"".join(field(5, part) for part in parts))) == {"w": 20, "v": 4}
 
 
 @pytest.mark.parametrize(
@@ -88,7 +101,10 @@ def test_how_much_external_data_is_needed() -> None:
         (VERSION + field(7, field(1, b"")) + OPSET, "not a whole ONNX file"),  # a node without operator
         (field(1, b"\n") + field(7, NODE) + OPSET, "not a whole ONNX file"),  # a version that is a text
         (model(field(5, EXTERNAL)), "not a whole ONNX file"),  # external data that is nowhere
-        (model(field(5, tensor(b"w", -1))), "not a whole ONNX file"),
+        *((model(field(5, tensor(b"w", text))), "not a whole ONNX file") for text in NO_NUMBERS),
+        *((model(field(5, tensor(b"w", length=text))), "not a whole ONNX file") for text in NO_NUMBERS),
+        (model(field(5, field(8, b"w") + b"\x70" + varint(1 << 32 | 1))), "not a whole ONNX file"),  # data_location
+        (model(b"", b"\x28" + b"\xff" * 9 + b"\x7f"), "not a whole ONNX file"),  # 70 bits of a number
         (model(field(5, tensor(b"w") + field(13, entry(b"location", b"v")))), "not a whole ONNX file"),
         (model(b"", field(7, NODE)), "field 7 of ModelProto twice"),
         (model(b"", field(20, b"")), "field 20 of ModelProto"),  # training
@@ -109,6 +125,98 @@ def test_how_much_external_data_is_needed() -> None:
 def test_what_is_no_plain_graph(data: bytes, message: str) -> None:
     with pytest.raises(IntegrityError, match=rf"unet\.onnx is .*{message}.*: export it again"):
         read(data)
+
+
+@pytest.mark.parametrize(
+    ("graph", "message"),
+    [
+        (values([b"s"], [b"o"]) + node(b"Add", [b"s", b"q"], [b"o"]) + node(b"Relu", [b"o"], [b"q"]), "input 'q'"),
+        (values([b"s"], [b"o"]) + node(b"Relu", [b"q"], [b"o"]) + node(b"Relu", [b"s"], [b"q"]), "input 'q'"),
+        (values([b"s"], [b"o"]) + node(b"Add", [b"s", b"o"], [b"o"]), "input 'o'"),
+        (values([b"s"], [b"o"]) + node(b"Add", [b"s", b"nope"], [b"o"]), "input 'nope'"),
+        (values([b"s"], [b"o"]) + node(b"Neg", [b"s"], [b"o"]) + node(b"Relu", [b"s"], [b"o"]), "two values named 'o'"),
+        (values([b"s"], [b"o"]) + node(b"Split", [b"s"], [b"o", b"o"]), "two values named 'o'"),
+        (values([b"s"], [b"s"]) + node(b"Neg", [b"s"], [b"s"]), "two values named 's'"),
+        (values([b"s", b"s"], [b"o"]) + node(b"Neg", [b"s"], [b"o"]), "two values named 's'"),
+        (values([b"s"], [b"o", b"o"]) + node(b"Neg", [b"s"], [b"o"]), "two values named 'o'"),
+        (field(5, field(8, b"w")) * 2, "two values named 'w'"),
+        (field(5, b""), "a value without name"),
+        (values([b"s"], [b"o"]) + node(b"Neg", [b"s"], [b"p"]), "the output 'o', which no node makes"),
+    ],
+)
+def test_every_value_is_made_once_and_before_its_use(graph: bytes, message: str) -> None:
+    with pytest.raises(IntegrityError, match=f"it has .*{message}.*: export it again"):
+        read(model(graph))
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        node(b"Resize", [b"s", b"", b"w"], [b"o"]) + values([b"s"], [b"o"]) + field(5, field(8, b"w")),  # in any order
+        node(b"Dropout", [b"s"], [b"o", b""]) + node(b"Dropout", [b"s"], [b"p", b""]) + values([b"s"], [b"o", b"p"]),
+        values([b"s", b"w"], [b"o"]) + field(5, field(8, b"w")) + node(b"Add", [b"s", b"w"], [b"o"]),  # a default
+    ],
+)
+def test_inputs_and_outputs_that_are_left_out_and_defaults(graph: bytes) -> None:
+    assert read(model(graph)) == {}
+
+
+@pytest.mark.parametrize(
+    ("body", "fine"),
+    [
+        (values([b"i"], [b"j"]) + node(b"Add", [b"i", b"s"], [b"j"]), True),  # s is of the graph around it
+        (values([b"i"], [b"j"]) + node(b"Add", [b"i", b"o"], [b"j"]), False),  # o is the loop's own output
+        (values([b"i"], [b"j"]) + node(b"Add", [b"i", b"j"], [b"j"]), False),
+        (values([b"i"], [b"s"]) + node(b"Neg", [b"i"], [b"k"]), False),
+        (values([b"i"], [b"s"]) + node(b"Neg", [b"i"], [b"s"]), False),
+        (values([b"s"], [b"j"]) + node(b"Neg", [b"s"], [b"j"]), False),
+    ],
+)
+def test_values_in_the_body_of_a_loop(body: bytes, fine: bool) -> None:
+    loop = node(b"Loop", [b"", b"", b"s"], [b"o"], field(5, field(6, body)))
+    data = model(values([b"s"], [b"o"]) + loop)
+    if fine:
+        assert external_data(data, "sampler.onnx", control_flow=True) == {}
+        return
+    with pytest.raises(IntegrityError, match="not a plain ONNX graph"):
+        external_data(data, "sampler.onnx", control_flow=True)
+
+
+NOT_UTF_8 = b"\xff\xfe"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        model(b"", field(2, NOT_UTF_8)),  # model.producer_name
+        model(b"", field(14, entry(b"key", NOT_UTF_8))),  # model.metadata_props
+        model(field(2, NOT_UTF_8)),  # graph.name
+        model(values([NOT_UTF_8], [])),
+        model(values([], [NOT_UTF_8])),
+        model(field(13, field(1, NOT_UTF_8))),
+        model(field(11, field(1, b"s") + field(2, field(1, field(2, field(1, field(2, NOT_UTF_8))))))),  # dim_param
+        model(field(5, field(8, NOT_UTF_8))),
+        model(field(1, field(4, NOT_UTF_8))),
+        model(node(b"Neg", [], [NOT_UTF_8])),
+        model(node(b"Neg", [], [], field(3, NOT_UTF_8))),
+        model(node(b"Neg", [], [], field(5, field(1, NOT_UTF_8)))),
+        model(field(1, field(4, b"\xed\xa0\x80"))),  # a surrogate
+    ],
+)
+def test_texts_are_utf_8(data: bytes) -> None:
+    with pytest.raises(IntegrityError, match="a text that is not UTF-8"):
+        read(data)
+
+
+def test_bytes_of_attributes_and_tensors_need_not_be_utf_8() -> None:
+    attributes = field(5, field(4, NOT_UTF_8) + field(9, NOT_UTF_8)) + field(5, field(5, field(9, NOT_UTF_8)))
+    assert read(model(node(b"Constant", [], [b"c"], attributes))) == {}
+
+
+def test_the_number_of_fields_is_bounded() -> None:
+    read(model(field(2, b"") + field(1, field(4, b"Neg") + b"\x0a\x00" * 250_000)))  # inputs that are left out
+    with pytest.raises(IntegrityError, match="more than 262,144 fields"):
+        read(model(field(1, field(4, b"Neg") + b"\x0a\x00" * 270_000)))
 
 
 def test_a_graph_in_a_format_of_openvino_too() -> None:

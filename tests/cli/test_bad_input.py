@@ -49,7 +49,7 @@ def external_data(folder: Path) -> None:
 
     entry = field(1, b"location") + field(2, b"../../etc/passwd")
     graph = folder / "tiny.seggd" / "unet.fp32.onnx"
-    tensor = field(5, field(13, entry) + b"\x70\x01")  # graph.initializer: external_data, data_location
+    tensor = field(5, field(8, b"w") + field(13, entry) + b"\x70\x01")  # an initializer: name, external_data, its place
     graph.write_bytes(b"\x08\x0a" + field(7, field(1, field(4, b"Neg")) + tensor) + field(8, b"\x10\x14"))
     reseal_graph(folder / "tiny.seggd")
 
