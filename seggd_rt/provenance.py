@@ -45,7 +45,7 @@ class CheckResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return self.mean_dice is None or self.mean_dice >= min_dice
 
 
-class Provenance(msgspec.Struct, frozen=True, kw_only=True):
+class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How one image was made: with its mask, enough to make it again.
 
     Attributes
@@ -126,7 +126,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     version: str
 
 
-class _Document(msgspec.Struct, frozen=True, kw_only=True):
+class _Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one file carries: of each image what differs, and once what all share."""
 
     format: str

@@ -34,8 +34,10 @@ MANIFEST = "manifest.jsonl"
 REJECTED = "rejected.jsonl"
 
 
-class Record(Provenance, frozen=True, kw_only=True):
+class Record(Provenance, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """How one image was made, and where it is: enough to make it again.
+
+    A line of a manifest may have keys of a later version, unlike the record in an image's file.
 
     Attributes
     ----------

@@ -269,7 +269,7 @@ def compare(path: Path, generator: Generator, inputs: Inputs, *, batch: int | No
     if found.problems:
         return Comparison(len(made), found.problems)
     old, new = _pixels(path, reading), found.pixels
-    if old.shape != new.shape or old.dtype != new.dtype:
+    if old.shape != new.shape or old.dtype.newbyteorder("=") != new.dtype.newbyteorder("="):
         raise DataError(
             f"{path} holds {old.dtype} {old.shape}, and drawn again {new.dtype} {new.shape}: it was changed"
         )

@@ -103,7 +103,7 @@ class DicomWriter:
         if not files:
             raise DataError(f"{path} holds no image of DICOM: give a folder that seggd-rt wrote")
         numbered = sorted(((*_record(each), each) for each in files), key=lambda found: found[0])
-        return tuple(made for _, data, each in numbered for made in parse(data, str(each)))
+        return tuple(_only(parse(data, str(each)), each) for _, data, each in numbered)
 
     def stated(self, path: Path, *, kept: bool = False) -> tuple[StatedFile, ...]:
         """Return each object's header, and a segmentation's pixels: see `ImageWriter.stated`."""
@@ -117,6 +117,12 @@ class DicomWriter:
         """Return the modality's values: see `ImageWriter.values`."""
         scale = dicom_image.Scale.of(manifest)
         return PixelValues(scale.white - scale.black, scale.slope)
+
+
+def _only(made: tuple[Provenance, ...], path: Path) -> Provenance:
+    if len(made) != 1:
+        raise DataError(f"{path} holds one image and states how {len(made)} were made: it was changed")
+    return made[0]
 
 
 def _is_ours(folder: Path, path: Path) -> bool:

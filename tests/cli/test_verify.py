@@ -355,3 +355,36 @@ def test_a_png_that_says_more_is_found(chunk: bytes, after: bytes, name: str, ma
     found = run_command("verify", out, TINY, "-m", mask)
     assert (found.code, f"is not what it says: a.png {name}" in found.err) == (1, True), found.err
     assert "Roe" not in found.err
+
+
+@pytest.mark.parametrize("where", ["all", "images", "document"])
+def test_a_record_with_keys_that_are_unknown_is_refused(where: str, mask: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.npy"
+    run_command("generate", TINY, "-m", mask, "-o", out, "--count", "2", *STEPS)
+    beside = tmp_path / "a.npy.json"
+    document = json.loads(beside.read_text())
+    target = {"all": document["all"], "images": document["images"][0], "document": document}[where]
+    target["patient"] = "Roe^Richard"
+    beside.write_text(json.dumps(document))
+    found = run_command("verify", out)
+    assert (found.code, "has a record of its making that cannot be read" in found.err) == (2, True), found.err
+    assert "Roe" not in found.err
+
+
+def test_a_note_and_a_version_are_free(mask: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.npy"
+    run_command("generate", TINY, "-m", mask, "-o", out, *STEPS)
+    beside = tmp_path / "a.npy.json"
+    document = json.loads(beside.read_text())
+    document["note"], document["all"]["version"] = "Another text.", "9.9"
+    beside.write_text(json.dumps(document))
+    assert run_command("verify", out, TINY, "-m", mask).code == 0
+
+
+@pytest.mark.parametrize("kind", [">f4", "<f4"])
+def test_an_array_of_the_other_byte_order_is_the_same(kind: str, mask: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.npy"
+    run_command("generate", TINY, "-m", mask, "-o", out, "--count", "2", *STEPS)
+    np.save(out, np.load(out).astype(kind))
+    found = run_command("verify", out, TINY, "-m", mask)
+    assert (found.code, "2 images, equal in every pixel" in found.err) == (0, True), found.err

@@ -149,6 +149,21 @@ def add_a_private_block(data: Any) -> None:
     data.private_block(0x0011, "ACME", create=True).add_new(1, "LO", "Roe^Richard")
 
 
+def test_a_file_of_one_image_with_a_record_of_two_is_refused(dicom: Callable[..., tuple[Path, Path]]) -> None:
+    import pydicom
+
+    mask, out = dicom()
+    data = pydicom.dcmread(out / "images" / "0003.dcm")
+    element = data.private_block(0x5347, "SEGGD-RT")[1]
+    document = json.loads(element.value)
+    document["images"] *= 2
+    element.value = json.dumps(document)
+    data.save_as(out / "images" / "0003.dcm")
+    (out / "images" / "0004.dcm").unlink()
+    found = verify(out, mask)
+    assert (found.code, "holds one image and states how 2 were made" in found.err) == (2, True), found.err
+
+
 def add_to_the_own_block(data: Any) -> None:
     data.private_block(0x5347, "SEGGD-RT").add_new(2, "LO", "Roe^Richard")
 
