@@ -27,7 +27,7 @@ from seggd_rt.labels import MaskEncoding
 from seggd_rt.manifest import Manifest
 from seggd_rt.page import Picture, environment
 from seggd_rt.signing import Standing
-from seggd_rt.wording import counted
+from seggd_rt.wording import counted, some_of
 
 Facts = tuple[tuple[str, str | None], ...]
 """Names and values; None for what is not stated."""
@@ -112,7 +112,8 @@ def render_card(bundle: Bundle, report: Path | None = None) -> bytes:
     SignatureError
         Its signature cannot be read.
     DataError
-        The report cannot be read, is none, or is of another checkpoint, sampler or number of steps.
+        The report cannot be read, states figures that cannot be, or is of another checkpoint, sampler, number of steps
+        or other classes; or a picture beside it cannot be read.
     MissingExtraError
         Jinja is not installed.
     """
@@ -148,6 +149,7 @@ def _evaluation(bundle: Bundle, path: Path) -> Evaluation:
     path = path / "report.json" if path.is_dir() else path
     report = read_evaluation(path)
     _require_same(path, report, bundle)
+    _require_classes(path, report, bundle.manifest)
     tables = {
         "faithfulness": _dice(report),
         "realism": None if report.realism is None else _realism(report.realism),
@@ -186,6 +188,21 @@ def _require_same(path: Path, report: EvaluationReport, bundle: Bundle) -> None:
             f"{path} has another sampler or number of steps than the bundle ({generation.sampler} "
             f"{generation.steps}, not {defaults.sampler} {defaults.steps}): run seggd-rt evaluate without --sampler "
             "and --steps"
+        )
+
+
+def _require_classes(path: Path, report: EvaluationReport, manifest: Manifest) -> None:
+    """Refuse figures of classes that the bundle does not have."""
+    found, known = ([each.name for each in some] for some in (report.generated.classes, manifest.classes[1:]))
+    if found != known:
+        raise DataError(
+            f"{path} has figures of other classes than the bundle ({some_of(found)}; the bundle has {some_of(known)}): "
+            "run seggd-rt evaluate on this bundle"
+        )
+    if any(row.size > len(known) for row in report.ablation):
+        raise DataError(
+            f"{path} has figures of more classes given than the bundle has ({max(row.size for row in report.ablation)} "
+            f"of {len(known)}): run seggd-rt evaluate on this bundle"
         )
 
 

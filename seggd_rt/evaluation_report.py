@@ -6,8 +6,10 @@ alone, and reads a report that has more of them.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -17,6 +19,8 @@ from seggd_rt.page import Picture
 from seggd_rt.strict_json import decode
 
 SCHEMA = "seggd-evaluation/2"
+_ROUNDING = 1e-6
+"""How far beyond its range rounding may put a figure."""
 MAX_REPORT_BYTES = 64 << 20
 MAX_PICTURE_BYTES = 32 << 20
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -35,13 +39,22 @@ _ALT = {
 """What the pictures show that an evaluation of this version writes."""
 
 
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """A mean over patients, the bounds of its 95 % interval, and how many patients it is of."""
 
     mean: float
     low: float
     high: float
-    count: int
+    count: Positive
+
+    def __post_init__(self) -> None:
+        """Check that the mean lies in its interval."""
+        if not self.low <= self.mean <= self.high:
+            raise ValueError(f"the mean {self.mean:g} is not in its interval, {self.low:g} to {self.high:g}")
 
     def __str__(self) -> str:
         """Return "0.839 [0.810, 0.861]"; of one patient, which has no interval, "0.839"."""
@@ -56,12 +69,29 @@ class Beside(msgspec.Struct, frozen=True, kw_only=True):
     generated: Estimate
     real: Estimate
 
+    @property
+    def both(self) -> tuple[Estimate, Estimate]:
+        """The two estimates."""
+        return self.generated, self.real
+
+
+def _check_range(name: str, estimates: Iterable[Estimate | None], low: float, high: float = math.inf) -> None:
+    """Raise ValueError where a figure is outside its measure's range."""
+    for each in estimates:
+        if each is not None and not low - _ROUNDING <= each.low <= each.high <= high + _ROUNDING:
+            within = f"be at least {low:g}" if high == math.inf else f"lie in [{low:g}, {high:g}]"
+            raise ValueError(f"{name} is {each.mean:g}, {each.low:g} to {each.high:g}; it must {within}")
+
 
 class ClassFigures(msgspec.Struct, frozen=True, kw_only=True):
     """The Dice of one class; None where nothing shows it."""
 
     name: str
     dice: Estimate | None = None
+
+    def __post_init__(self) -> None:
+        """Check that Dice lies in [0, 1]."""
+        _check_range("Dice", [self.dice], 0, 1)
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,12 +100,20 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     classes: tuple[ClassFigures, ...]
     dice: Estimate
 
+    def __post_init__(self) -> None:
+        """Check that Dice lies in [0, 1]."""
+        _check_range("mean Dice", [self.dice], 0, 1)
+
 
 class OtherDistance(msgspec.Struct, frozen=True, kw_only=True):
     """A Frechet distance in the features of a given graph."""
 
     graph: str
     frechet: Beside
+
+    def __post_init__(self) -> None:
+        """Check that no distance is negative."""
+        _check_range("Frechet distance", self.frechet.both, 0)
 
 
 class RealismFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,13 +123,23 @@ class RealismFigures(msgspec.Struct, frozen=True, kw_only=True):
     similarity: Beside | None = None
     other: OtherDistance | None = None
 
+    def __post_init__(self) -> None:
+        """Check that no distance is negative, and that SSIM lies in [-1, 1]."""
+        _check_range("Frechet distance", self.frechet.both, 0)
+        if self.similarity is not None:
+            _check_range("SSIM", self.similarity.both, -1, 1)
+
 
 class SubsetFigures(msgspec.Struct, frozen=True, kw_only=True):
     """Dice of images drawn from so many of the classes: of those given, and of the others."""
 
-    size: int
+    size: Count
     given: Estimate | None = None
     others: Estimate | None = None
+
+    def __post_init__(self) -> None:
+        """Check that Dice lies in [0, 1]."""
+        _check_range("Dice", [self.given, self.others], 0, 1)
 
 
 class DistanceFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,15 +157,20 @@ class DistanceFigures(msgspec.Struct, frozen=True, kw_only=True):
     nearer_than_near: Estimate
     nearer_than_all: Estimate
 
+    def __post_init__(self) -> None:
+        """Check that the ratio is not negative, and that parts lie in [0, 1]."""
+        _check_range("ratio of distances", [self.ratio], 0)
+        _check_range("part of the images", [self.nearer_than_near, self.nearer_than_all], 0, 1)
+
 
 class MemorisationFigures(msgspec.Struct, frozen=True, kw_only=True):
     """Whether generated images are copies: distances in pixels and in features, and how many are taken for copies."""
 
     pixels: DistanceFigures
     features: DistanceFigures
-    copies: int
-    real_copies: int
-    images: int
+    copies: Count
+    real_copies: Count
+    images: Positive
 
 
 class ReportBundle(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,8 +186,8 @@ class ReportData(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     split: str
-    images: int
-    patients: int | None = None
+    images: Positive
+    patients: Positive | None = None
 
 
 class ReportEngine(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,7 +203,7 @@ class ReportGeneration(msgspec.Struct, frozen=True, kw_only=True):
     """How images were drawn."""
 
     sampler: str
-    steps: int
+    steps: Positive
     seed: int
     engine: ReportEngine
 
@@ -181,7 +234,7 @@ def read_evaluation(path: Path) -> EvaluationReport:
     Raises
     ------
     DataError
-        It cannot be read, is none, or is of another version.
+        It cannot be read, is not a report of this version, or states figures that cannot be.
     """
     data = _read(path, MAX_REPORT_BYTES)
     try:
@@ -198,7 +251,7 @@ def pictures_beside(path: Path) -> tuple[Picture, ...]:
     Raises
     ------
     DataError
-        One cannot be read, or is no PNG.
+        One cannot be read, is no PNG, or is a link that leaves the report's folder.
     """
     files = sorted(file for kind in ("plot", "sheet") for file in path.parent.glob(f"{kind}*.png"))
     return tuple(
@@ -208,7 +261,13 @@ def pictures_beside(path: Path) -> tuple[Picture, ...]:
 
 
 def _png(path: Path) -> bytes:
-    data = _read(path, MAX_PICTURE_BYTES)
+    try:
+        target = path.resolve(strict=True)
+    except (OSError, RuntimeError) as error:  # a link to nothing, or to itself
+        raise DataError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error}): remove it") from error
+    if not target.is_relative_to(path.parent.resolve()):
+        raise DataError(f"{path} is a link that leaves the report's folder: copy the picture there, or remove the link")
+    data = _read(target, MAX_PICTURE_BYTES)
     if not data.startswith(_PNG):
         raise DataError(f"{path} is no PNG: remove it, or run seggd-rt evaluate again")
     return data

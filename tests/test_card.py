@@ -187,6 +187,7 @@ def test_names_stay_text(bundle: Path) -> None:
         {
             **dict.fromkeys(texts, EVIL),
             "classes.1.name": "<script>",
+            "classes.2.name": EVIL,
             "provenance.versions": {EVIL: EVIL},
             "provenance.training": {EVIL: EVIL},
             "extensions": {EVIL: EVIL},
@@ -194,8 +195,6 @@ def test_names_stay_text(bundle: Path) -> None:
     )
     reseal_meaning(bundle)
     report = a_report(bundle)
-    for figures in (report["generated"], report["real"]):
-        figures["classes"][1]["name"] = EVIL
     report["data"] |= {"name": EVIL, "split": EVIL}
     report["generation"]["engine"]["device_name"] = EVIL
     report["notes"] = [EVIL]
@@ -350,6 +349,86 @@ def test_what_is_no_report_is_refused(bundle: Path) -> None:
             card(bundle, path)
     with pytest.raises(DataError, match="cannot be read"):
         card(bundle, bundle.parent / "none.json")
+
+
+def put(report: dict[str, Any], place: str, value: Any) -> None:
+    *path, last = place.split(".")
+    for key in path:
+        report = report[int(key) if isinstance(report, list) else key]
+    report[last] = value
+
+
+OUTSIDE = {"mean": 7.5, "low": 7.4, "high": 7.6, "count": 10}
+BELOW = {"mean": -0.5, "low": -0.6, "high": -0.4, "count": 10}
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("generated.dice", OUTSIDE, r"mean Dice is 7\.5, 7\.4 to 7\.6; it must lie in \[0, 1\]"),
+        ("real.dice", BELOW, "mean Dice is -0.5"),
+        ("generated.classes.0.dice", OUTSIDE, "Dice is 7.5"),
+        ("ablation.0.given", OUTSIDE, "Dice is 7.5"),
+        ("ablation.0.size", -1, ">= 0"),
+        ("realism.frechet.generated", BELOW, "Frechet distance is -0.5, .*; it must be at least 0"),
+        ("realism.other", {"graph": "g", "frechet": {"generated": BELOW, "real": BELOW}}, "Frechet distance is -0.5"),
+        ("realism.similarity", {"generated": OUTSIDE, "real": OUTSIDE}, r"SSIM is 7\.5, .* \[-1, 1\]"),
+        ("memorisation.pixels.ratio", BELOW, "ratio of distances is -0.5"),
+        ("memorisation.features.nearer_than_all", OUTSIDE, "part of the images is 7.5"),
+        ("memorisation.copies", -1, ">= 0"),
+        ("memorisation.images", 0, ">= 1"),
+        ("generated.dice.low", 0.9, r"the mean 0\.723 is not in its interval, 0\.9 to 0\.773"),
+        ("generated.dice.high", 0.7, "is not in its interval"),
+        ("generated.dice.count", -3, ">= 1"),
+        ("data.images", -188, ">= 1"),
+        ("data.patients", 0, ">= 1"),
+        ("generation.steps", -50, ">= 1"),
+    ],
+)
+def test_figures_that_cannot_be_are_refused(bundle: Path, place: str, value: Any, message: str) -> None:
+    report = a_report(bundle)
+    space = {"ratio": estimate(0.9), "nearer_than_near": estimate(0.2), "nearer_than_all": estimate(0.1)}
+    report["memorisation"] = {"pixels": space, "features": dict(space), "copies": 1, "real_copies": 0, "images": 9}
+    report["memorisation"]["closest"] = []
+    card(bundle, write(bundle.parent, report))
+    put(report, place, value)
+    with pytest.raises(DataError, match=rf"is no report that this version reads, .*{message}"):
+        card(bundle, write(bundle.parent, report))
+
+
+@pytest.mark.parametrize("names", [["liver", "spleen", "heart"], ["cavity"]])
+def test_figures_of_classes_that_the_bundle_does_not_have_are_refused(bundle: Path, names: list[str]) -> None:
+    report = a_report(bundle)
+    for figures in (report["generated"], report["real"]):
+        figures["classes"] = [{"name": name, "dice": estimate(0.5)} for name in names]
+    with pytest.raises(
+        DataError, match=rf"figures of other classes than the bundle \({', '.join(names)}; the bundle has"
+    ):
+        card(bundle, write(bundle.parent, report))
+    report = a_report(bundle)
+    report["ablation"][0]["size"] = 99
+    with pytest.raises(DataError, match="more classes given than the bundle has"):
+        card(bundle, write(bundle.parent, report))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights on other systems")
+def test_a_picture_is_no_link_that_leaves_the_folder(bundle: Path) -> None:
+    path = write(bundle.parent, a_report(bundle))
+    (bundle.parent / "private.png").write_bytes(PNG + b"private")
+    (path.parent / "kept.png").write_bytes(PNG)
+    link = path.parent / "plot-use.png"
+    link.symlink_to("kept.png")
+    assert card(bundle, path).pictures == [PNG]
+    for target in ("../private.png", bundle.parent / "private.png"):
+        link.unlink()
+        link.symlink_to(target)
+        with pytest.raises(DataError, match=r"plot-use\.png is a link that leaves the report's folder"):
+            card(bundle, path)
+    for target in ("plot-use.png", "none.png"):
+        link.unlink()
+        link.symlink_to(target)
+        with pytest.raises(DataError, match=r"plot-use\.png cannot be read"):
+            card(bundle, path)
 
 
 def test_the_shipped_report_is_read() -> None:
