@@ -10,6 +10,9 @@ namespace seggd::core {
 // has not assigned count as printable here: this table lists none of them.
 bool is_printable(std::string_view text);
 
+// Whether bytes are UTF-8, as Python decodes it: in its shortest form, without halves of surrogate pairs.
+bool is_utf8(std::string_view text);
+
 // A text in which JSON's escapes, such as \u001b, stand for every character that may not be shown but spaces, and for
 // every byte that is not UTF-8: seggd_rt.wording.printable.
 std::string printable(std::string_view text);

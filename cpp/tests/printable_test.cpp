@@ -49,6 +49,9 @@ TEST(Printable, BytesThatAreNotUtf8AreEscaped) {
   EXPECT_EQ(printable("\xed\xa0\x80"), "\\udced\\udca0\\udc80");  // half of a pair
   EXPECT_EQ(printable("\xf4\x90\x80\x80"), "\\udcf4\\udc90\\udc80\\udc80");
   EXPECT_EQ(printable("\xe2\x80z"), "\\udce2\\udc80z");
+  for (const char* text : {"a\xff", "\xc3", "\xc0\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80"})
+    EXPECT_FALSE(is_utf8(text));
+  EXPECT_TRUE(is_utf8("\u00e9\U0010fffd\x1b") && is_utf8(""));
 }
 
 TEST(Printable, MessagesOfErrorsAreAndEndAtNoZeroByte) {
