@@ -20,6 +20,7 @@ def session_options(onnxruntime: Any, threads: int | None = None) -> Any:
     threads
         For one operator; ONNX Runtime's choice if None.
     """
+    onnxruntime.set_default_logger_severity(_FATAL)  # for what is logged outside of a session
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = _FATAL

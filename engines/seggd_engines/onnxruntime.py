@@ -167,7 +167,8 @@ def open_session(ort: Any, graph: OnnxGraph, options: Any, providers: list[Any])
         names, data = zip(*graph.external.items(), strict=True)
         options.add_external_initializers_from_files_in_memory(names, data, [len(each) for each in data])
     try:
-        return ort.InferenceSession(graph.model, options, providers=providers)
+        # Without its fallback, which prints to stdout and tries other providers.
+        return ort.InferenceSession(graph.model, options, providers=providers, enable_fallback=0)
     except failures(ort) as error:
         raise EngineError(f"ONNX Runtime cannot open {graph.name}: {error}") from error
 

@@ -94,7 +94,7 @@ def _measure(
 
 def _evaluator(path: Path, mask: Array) -> Evaluate:
     options = session_options(onnxruntime, torch.get_num_threads())
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"], enable_fallback=0)
 
     def evaluate(x: Array, timestep: float) -> Array:
         sample = np.concatenate([x, mask])[None]

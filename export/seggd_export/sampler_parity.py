@@ -107,7 +107,7 @@ def _by_the_loop(
 ) -> NDArray[np.float32]:
     """Return the image that the loop draws, (1, C, H, W)."""
     options = session_options(onnxruntime, torch.get_num_threads())
-    session = onnxruntime.InferenceSession(sampler, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(sampler, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     image: NDArray[np.float32]
     (image,) = session.run(["image"], {"label_map": label_map[None], "keep": keep, "noise": noise})
     return image

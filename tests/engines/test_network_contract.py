@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 
 from seggd_engines.catalog import ENGINES, find_engine
 from seggd_engines.network import Buffer, DeviceKind, Network, NetworkShape
+from seggd_engines.onnxruntime import open_session
 from seggd_rt.bundle import Bundle
 from seggd_rt.errors import EngineError, EngineUnavailableError
 from seggd_rt.labels import encode, encode_table
 from seggd_rt.onnx_graph import OnnxGraph
 from seggd_rt.precision import PARITY_LIMIT, Precision, relative_errors
+from seggd_rt.quiet_onnxruntime import session_options
 
 SHAPE = NetworkShape(1, 3, 24, 32)
 GRAPHS = [("onnxruntime", Precision.FP32), ("openvino", Precision.FP32), ("openvino", Precision.BF16)]
@@ -266,6 +268,21 @@ def test_a_graph_that_bears_the_mark_of_another_format(name: str) -> None:
     assert graph.model[4:8] == b"ORTM"
     opened = find_engine(name).open(graph, SHAPE, device="cpu", precision=Precision.FP32, threads=1)
     np.testing.assert_array_equal(Bound(opened, 2).evaluate(*draw(2)), Bound(whole, 2).evaluate(*draw(2)))
+
+
+def test_onnxruntime_neither_tries_again_nor_prints(capfd: pytest.CaptureFixture[str]) -> None:
+    open_graph("onnxruntime", Precision.FP32).close()  # skips where the engine cannot run
+    import onnxruntime
+
+    # Its wrapper tries other providers, and says so on stdout, after a ValueError or RuntimeError: here, of a text that
+    # is not UTF-8, which no graph of a bundle may have.
+    name = b"Mul"
+    model = (TINY / "unet.fp32.onnx").read_bytes()
+    assert name in model
+    graph = OnnxGraph("unet.fp32.onnx", "", model.replace(name, b"\xff\xfe\x80"))
+    with pytest.raises(UnicodeDecodeError):
+        open_session(onnxruntime, graph, session_options(onnxruntime, 1), ["CPUExecutionProvider"])
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
