@@ -9,7 +9,6 @@ get those bytes: what runs is what the manifest states, whatever happens to the 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -38,6 +37,14 @@ from seggd_rt.onnx_data import external_data
 from seggd_rt.onnx_graph import OnnxGraph
 from seggd_rt.precision import Precision
 from seggd_rt.signing import PublicKey, SignatureState, SigningKey, Standing, read_signature
+from seggd_rt.strict_json import decode
+
+_GOLDEN_TYPES = {
+    **dict.fromkeys(("noise", "states", "outputs", "image"), "F32"),
+    "label_map": "U8",
+    "timesteps": "I64",
+}
+"""The tensors of `check.safetensors`, by the format's names of their types."""
 
 
 @dataclass(frozen=True)
@@ -351,15 +358,21 @@ class Bundle:
         IntegrityError
             The file is missing or changed, or the manifest was edited.
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load
+        from safetensors import SafetensorError, deserialize
 
         path, data = self.path / self.manifest.check.file.path, self._check_bytes
         try:
-            load(data)  # refuses what is not whole, of which nothing may be believed
-        except SafetensorError as error:
+            deserialize(data)  # type: ignore[no-untyped-call]  # what is not whole is refused: nothing in it may be believed
+            header = decode(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        except (SafetensorError, ValueError) as error:
             raise IntegrityError(f"{path} does not hold a golden run ({error}): export the bundle again") from error
-        stated = (_header(data).get("__metadata__") or {}).get(MEANING_KEY)
+        tensors = {name: stated["dtype"] for name, stated in header.items() if name != "__metadata__"}
+        if tensors != _GOLDEN_TYPES:
+            listed = ", ".join(f"{name} {dtype}" for name, dtype in sorted(tensors.items()))
+            raise IntegrityError(
+                f"{path} does not hold the tensors of a golden run ({listed}): export the bundle again"
+            )
+        stated = (header.get("__metadata__") or {}).get(MEANING_KEY)
         if stated is None:
             raise IntegrityError(
                 f"{path} does not say what {MANIFEST} meant at export, as a development version wrote it: "
@@ -391,7 +404,7 @@ class Bundle:
         path = self.check_file()
         try:
             golden = Golden(**load(self._check_bytes))
-        except (SafetensorError, TypeError) as error:
+        except (SafetensorError, ValueError) as error:  # a ValueError of a size that NumPy cannot take
             raise IntegrityError(f"{path} does not hold a golden run ({error}): export the bundle again") from error
         image = self.manifest.image
         shape = (image.channels, image.height, image.width)
@@ -438,11 +451,6 @@ def _inside(folder: Path, name: str) -> Path:
             "lead to"
         )
     return path
-
-
-def _header(data: bytes) -> Any:
-    """Return the header of a safetensors file that is whole."""
-    return json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
 
 
 def sha256_of(path: Path) -> str:

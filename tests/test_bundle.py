@@ -319,9 +319,9 @@ def test_a_linked_folder_is_a_bundle(copy: Path, tmp_path: Path) -> None:
         ("states", lambda states: np.where(states > 1, np.nan, states), "states is not finite"),
         ("image", lambda image: image + np.float32(np.inf), "image is not finite"),
         ("states", lambda states: states[0], r"states is float32 \(1, 24, 32\)"),
-        ("noise", lambda noise: noise.astype(np.float64), "noise is float64"),
+        ("noise", lambda noise: noise.astype(np.float64), "not hold the tensors of a golden run .*noise F64"),
         ("label_map", lambda label_map: label_map + np.uint8(1), "a label outside the classes"),
-        ("image", None, "missing 1 required positional argument: 'image'"),
+        ("image", None, "not hold the tensors of a golden run"),
     ],
 )
 def test_a_golden_run_that_is_none(
@@ -334,6 +334,44 @@ def test_a_golden_run_that_is_none(
     reseal_golden(copy, changed)
     with pytest.raises(IntegrityError, match=message):
         _ = Bundle.open(copy).golden
+
+
+EMPTY = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda header: header | {"extra": EMPTY}, "extra F32"),
+        (lambda header: header | {"extra": EMPTY | {"dtype": "BF16"}}, "extra BF16"),
+        (lambda header: header | {"extra": EMPTY | {"dtype": "F8_E4M3"}}, "extra F8_E4M3"),
+        (lambda header: header | {"extra": EMPTY | {"shape": [0, 1 << 62]}}, "extra F32"),
+        (lambda header: header | {"noise": header["noise"] | {"dtype": "I32"}}, "noise I32"),
+    ],
+)
+def test_a_golden_run_has_its_tensors_alone(copy: Path, change: Callable[[Any], Any], message: str) -> None:
+    reseal_golden_header(copy, lambda header: json.dumps(change(json.loads(header))).encode())
+    with pytest.raises(IntegrityError, match=f"not hold the tensors of a golden run .*{message}"):
+        Bundle.open(copy).check_file()
+
+
+def test_a_golden_run_states_its_meaning_once(copy: Path) -> None:
+    reseal_golden_header(
+        copy, lambda header: header.replace(b'{"__metadata__":{', b'{"__metadata__":{"a":"b","a":"c",')
+    )
+    with pytest.raises(IntegrityError, match="'a' twice"):
+        Bundle.open(copy).check_file()
+
+
+def reseal_golden_header(bundle: Path, change: Callable[[bytes], bytes]) -> None:
+    """Change the header of `check.safetensors`, and the hash in the manifest with it."""
+    path = bundle / "check.safetensors"
+    data = path.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = change(data[8:end].rstrip())
+    header += b" " * (-len(header) % 8)
+    path.write_bytes(len(header).to_bytes(8, "little") + header + data[end:])
+    (bundle / MANIFEST).write_bytes(edited(bundle, {"check.file": msgspec.to_builtins(file_ref(path))}))
 
 
 def test_a_golden_run_without_states(copy: Path) -> None:
