@@ -127,7 +127,17 @@ class OutputCheck:
                 (scores,) = self._session.run(["scores"], {"image": batch})
             except failures(self._ort) as error:
                 raise EngineError(f"the segmenter failed in ONNX Runtime: {error}") from error
+            self._require_scores(scores, (len(batch), len(self._classes), *batch.shape[2:]))
             yield from scores.argmax(axis=1)
+
+    @staticmethod
+    def _require_scores(scores: object, shape: tuple[int, ...]) -> None:
+        """Refuse an output that is not as stated: ONNX Runtime checks no size that depends on data."""
+        if not isinstance(scores, np.ndarray) or (scores.dtype, scores.shape) != (np.float32, shape):
+            found = f"{scores.dtype} {scores.shape}" if isinstance(scores, np.ndarray) else type(scores).__name__
+            raise EngineError(f"the segmenter gave {found}, not float32 {shape}: export the bundle again")
+        if not np.isfinite(scores).all():
+            raise EngineError("the segmenter gave scores that are not finite: export the bundle again")
 
     def _result(
         self, found: NDArray[np.int64], label_map: NDArray[np.uint8], image: NDArray[np.float32], ids: Sequence[int]

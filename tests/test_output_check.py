@@ -135,6 +135,51 @@ def test_what_cannot_be_opened_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("repeats", "factor", "message"),
+    [
+        ([1, 1, 2, 1], 1.0, r"gave float32 \(1, 4, 48, 32\), not float32 \(1, 4, 24, 32\)"),
+        ([1, 2, 1, 1], 1.0, r"gave float32 \(1, 8, 24, 32\)"),
+        ([2, 1, 1, 1], 1.0, r"gave float32 \(2, 4, 24, 32\)"),
+        ([0, 1, 1, 1], 1.0, r"gave float32 \(0, 4, 24, 32\)"),
+        ([1, 1, 1, 1], np.nan, "not finite"),
+        ([1, 1, 1, 1], np.inf, "not finite"),
+    ],
+)
+def test_scores_other_than_the_graph_states(
+    repeats: list[int], factor: float, message: str, tmp_path: Path, golden_mask: NDArray[np.uint8]
+) -> None:
+    onnx = pytest.importorskip("onnx", reason="the export side is not installed")
+    bundle = copy_bundle(TINY_CHECKED, tmp_path)
+    path, helper, numpy = bundle / "segmenter.onnx", onnx.helper, onnx.numpy_helper
+    # Sizes that come of the image's content are in no shape that an engine infers: 0 x its largest value + repeats.
+    nodes = [
+        helper.make_node("Conv", ["image", "weights"], ["y"]),
+        helper.make_node("Mul", ["y", "factor"], ["scaled"]),
+        helper.make_node("ReduceMax", ["image"], ["largest"], keepdims=0),
+        helper.make_node("Mul", ["largest", "zero"], ["nothing"]),
+        helper.make_node("Cast", ["nothing"], ["whole"], to=onnx.TensorProto.INT64),
+        helper.make_node("Add", ["whole", "repeats"], ["times"]),
+        helper.make_node("Tile", ["scaled", "times"], ["scores"]),
+    ]
+    constants = {
+        "weights": np.ones((4, 1, 1, 1), np.float32),
+        "factor": np.float32(factor),
+        "zero": np.float32(0),
+        "repeats": np.array(repeats),
+    }
+    ports = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", channels, 24, 32])
+        for name, channels in (("image", 1), ("scores", 4))
+    ]
+    initializers = [numpy.from_array(np.asarray(array), name) for name, array in constants.items()]
+    graph = helper.make_graph(nodes, "g", ports[:1], ports[1:], initializers)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    edit_manifest(bundle, {"segmenter.files.0": msgspec.to_builtins(file_ref(path))})
+    with pytest.raises(EngineError, match=message):
+        OutputCheck.open(Bundle.open(bundle), threads=1)(painted(golden_mask)[None], golden_mask[None])
+
+
+@pytest.mark.parametrize(
     ("images", "label_maps", "kept", "error", "message"),
     [
         (np.zeros((2, 24, 32, 3)), np.zeros((2, 24, 32), int), None, DataError, "images are"),
