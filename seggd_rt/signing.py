@@ -33,6 +33,8 @@ SCHEMA: Schema = "seggd-signature/1"
 _DOMAIN = b"seggd-rt: signature of a bundle's manifest, version 1\0"
 _MAX_BYTES = 64 << 10
 """Of a signature's or a key's file: both have some hundred."""
+_MAX_PASSPHRASE = 1023
+"""Bytes: cryptography takes no more."""
 _PRIVATE = 0o600
 _ED25519 = "cryptography.hazmat.primitives.asymmetric.ed25519"
 
@@ -98,6 +100,11 @@ def read_signature(folder: Path) -> Signature | None:
     """
     path = folder / SIGNATURE
     try:
+        if path.resolve().parent != folder.resolve():
+            raise SignatureError(
+                f"{path} is a link that leaves the bundle's folder: copy the bundle with the files that its links "
+                "lead to"
+            )
         return parse_signature(read_file(path, _MAX_BYTES), str(path))
     except FileNotFoundError:
         return None
@@ -219,6 +226,8 @@ class SigningKey:
         ------
         DataError
             The file cannot be read, holds another kind of key, or the passphrase is another.
+        OptionError
+            The passphrase cannot be used.
         MissingExtraError
             The package `cryptography` is not installed.
         """
@@ -226,7 +235,7 @@ class SigningKey:
         serialization, refusals = _require(f"{_PRIMITIVES}.serialization"), _refusals()
 
         def load(password: str | None) -> object:
-            secret = None if password is None else password.encode()
+            secret = None if password is None else _secret(password)
             try:
                 loaded: object = serialization.load_pem_private_key(data, secret)
             except refusals as error:
@@ -263,7 +272,7 @@ class SigningKey:
         Raises
         ------
         OptionError
-            The name is that of a public key.
+            The name is that of a public key, or the passphrase cannot be used.
         OutputError
             There is a file already, or none can be written. Nothing is left behind.
         MissingExtraError
@@ -278,7 +287,7 @@ class SigningKey:
         cipher = (
             serialization.NoEncryption()
             if passphrase is None
-            else serialization.BestAvailableEncryption(passphrase.encode())
+            else serialization.BestAvailableEncryption(_secret(passphrase))
         )
         pem, private = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
         write_new_file(path, made._key.private_bytes(pem, private, cipher), _PRIVATE)
@@ -361,6 +370,23 @@ def _check_key(raw: bytes, name: str) -> None:
 
 def _require(module: str) -> ModuleType:
     return require(module, extra="sign", feature="signing bundles and checking signatures")
+
+
+def _secret(passphrase: str) -> bytes:
+    """Return a passphrase's bytes.
+
+    Raises
+    ------
+    OptionError
+        It is not one that OpenSSL takes.
+    """
+    try:
+        secret = passphrase.encode()
+    except UnicodeEncodeError as error:
+        raise OptionError("the passphrase is not UTF-8: give one of valid characters") from error
+    if not 0 < len(secret) <= _MAX_PASSPHRASE:
+        raise OptionError(f"the passphrase has {len(secret)} bytes: give one of 1 to {_MAX_PASSPHRASE:,}")
+    return secret
 
 
 def _refusals() -> tuple[type[Exception], ...]:

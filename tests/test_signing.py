@@ -178,6 +178,16 @@ def test_an_encrypted_key(tmp_path: Path) -> None:
         SigningKey.read(tmp_path / "E.pem")
 
 
+@pytest.mark.parametrize("passphrase", ["", "x" * 1024, "\udcff"])
+def test_a_passphrase_that_cannot_be_used(tmp_path: Path, passphrase: str) -> None:
+    SigningKey.create(tmp_path / "E.pem", "x" * 1023)
+    with pytest.raises(OptionError, match=r"the passphrase .*: give one of"):
+        SigningKey.read(tmp_path / "E.pem", lambda: passphrase)
+    with pytest.raises(OptionError, match=r"the passphrase .*: give one of"):
+        SigningKey.create(tmp_path / "F.pem", passphrase)
+    assert not (tmp_path / "F.pem").exists()
+
+
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
 def test_keys_of_openssl(tmp_path: Path) -> None:
     def openssl(*arguments: str) -> None:
@@ -392,6 +402,17 @@ def test_a_damaged_signature_is_said(bundle: Path, keys: Path, content: bytes) -
         lambda: Bundle.open(bundle).signature_state,
     ):
         with pytest.raises(SignatureError, match=r"is no signature|cannot be read"):
+            look()
+
+
+def test_a_signature_lies_in_the_bundle(bundle: Path, keys: Path, tmp_path: Path) -> None:
+    (bundle / SIGNATURE).rename(tmp_path / "outside.sig")
+    (bundle / SIGNATURE).symlink_to(tmp_path / "outside.sig")
+    for look in (
+        lambda: Bundle.open(bundle, require_signature=keys / "K.pub"),
+        lambda: Bundle.open(bundle).signature_state,
+    ):
+        with pytest.raises(SignatureError, match=r"bundle\.sig is a link that leaves the bundle's folder: copy"):
             look()
 
 
