@@ -93,8 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("masks", type=Path, help="a folder of label maps")
     parser.add_argument("output", type=Path)
-    parser.add_argument("--limit", type=int, default=6, help="label maps taken of the folder")
-    parser.add_argument("--seeds", type=int, default=2, help="images of each label map")
+    parser.add_argument("--limit", type=int, default=6, help="label maps to take from the folder")
+    parser.add_argument("--seeds", type=int, default=2, help="images per label map")
     parser.add_argument("--threads", type=int)
     options = parser.parse_args(arguments)
     try:

@@ -152,9 +152,9 @@ def _part_name(target: Path, number: int) -> Path:
 
 
 def _remove_if_dead(part: Path) -> bool:
-    """Remove a partial file whose writer is gone; say whether there was a file.
+    """Remove a partial file whose writer has ended; return whether the file could be opened.
 
-    What cannot be opened or is no regular file is left alone.
+    A file that cannot be opened, a link, a pipe and a device stay.
     """
     try:
         handle = os.open(part, _WRITE | _NO_LINK)
@@ -448,7 +448,7 @@ def check_name(path: Path) -> None:
         There is no name, as in "" and "/", or it is too long.
     """
     if path.name in ("", ".."):
-        raise OutputError(f"'{path}' is a folder, and no file's name: give a name")
+        raise OutputError(f"'{path}' is a folder: give the name of a file")
     size = len(os.fsencode(path.name))
     if size > _LONGEST_NAME:
         raise OutputError(

@@ -73,7 +73,7 @@ class Checking:
 
 @dataclass(frozen=True)
 class Made:
-    """An image, (H, W[, C]) float32 in [0, 1], with its label map, its seed, and how many were drawn at a time."""
+    """An image, (H, W[, C]) float32 in [0, 1], with its label map, its seed and the size of its batch."""
 
     item: Item
     label_map: NDArray[np.uint8]

@@ -164,7 +164,7 @@ class Bundle:
 
         def may_replace() -> None:
             if not force and not _holds(path, data):
-                raise OutputError(f"{path} is another signature: replace it by --force")
+                raise OutputError(f"{path} already holds another signature: replace it with --force")
 
         check_regular(path)
         if path.exists():
@@ -213,7 +213,9 @@ class Bundle:
                 # Its length first: no more is read than the manifest states, however long the file is.
                 data = file.read(ref.size) if os.fstat(file.fileno()).st_size == ref.size else None
         except OSError as error:
-            raise IntegrityError(f"{path} cannot be read ({error.strerror or error})") from error
+            raise IntegrityError(
+                f"{path} cannot be read ({error.strerror or error}): make it readable, or copy the bundle again"
+            ) from error
         if data is None or hashlib.sha256(data).hexdigest() != ref.sha256:
             raise IntegrityError(f"{path} was changed after export (its SHA-256 differs): copy it again")
         return data
@@ -342,7 +344,10 @@ class Bundle:
         needed = external_data(model, str(path), control_flow=control_flow)
         unlisted = sorted(needed.keys() - sizes.keys())
         if unlisted:
-            raise IntegrityError(f"{path} names external data the manifest does not: {', '.join(unlisted)}")
+            raise IntegrityError(
+                f"{path} names external data that the manifest does not list ({', '.join(unlisted)}): "
+                "export the bundle again"
+            )
         short = [location for location, size in needed.items() if size > sizes[location]]
         if short:
             raise IntegrityError(

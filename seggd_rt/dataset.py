@@ -138,7 +138,7 @@ def run(
 
 
 def planned_records(plan: Plan, generator: Generator, checking: Checking | None = None) -> Iterator[Record]:
-    """Yield the records that a plan's images are to have, in its order, before any is drawn."""
+    """Yield the record of each image of a plan, in the plan's order, before any image is generated."""
     recorder = _Recorder(plan, generator, checking)
     for target in plan.targets():
         for place, item in enumerate(target.items):

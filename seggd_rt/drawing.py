@@ -167,7 +167,7 @@ def _number(value: object, what: str) -> float:
     if value is None:
         return 0.0
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise OptionError(f"{what} is {value!r}; it must be a number")
+        raise OptionError(f"{what} is invalid ({value!r}): give a number")
     return float(value)
 
 

@@ -180,14 +180,14 @@ def check_region(region: ArrayLike) -> NDArray[np.bool_]:
     """
     array = np.asarray(region)
     if array.dtype.kind not in "biuf":
-        raise DataError(f"a region must hold booleans, 0/1 or 0/255; this one holds {array.dtype}")
+        raise DataError(f"the region has the wrong type ({array.dtype}): give booleans, 0/1 or 0/255")
     for inside in (1, 255):
         if ((array == 0) | (array == inside)).all():
             return np.asarray(array == inside)
     values = [f"{value:g}" for value in np.unique(array)]
     raise DataError(
-        f"a region has other values than 0/1 or 0/255 ({some_of(values)}): write one of these, or select classes of a "
-        "label map, by --region-classes or numpy.isin"
+        f"the region has values other than 0/1 or 0/255 ({some_of(values)}): if it is a label map, select classes "
+        "with --region-classes or numpy.isin"
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 MAX_JSON_BYTES = 16 << 20
-"""Of a file of settings."""
+"""The largest settings file."""
 MAX_MANIFEST_VALUES = 1 << 16
 """How many values a bundle manifest may have: objects, lists and what they hold. 256 classes with their bounds need
 2,800. The C++ SDK has the same limit, `kMaxJsonValues`."""

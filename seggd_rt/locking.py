@@ -62,7 +62,7 @@ def _end(lock: FileLock, file: Path) -> None:
     """Remove a lock's file and release the lock; nothing if another process has it."""
     if _is_ours(lock):
         with contextlib.suppress(OSError):
-            # Removed while it is held: who waits for it notices that it is gone, and makes a new one.
+            # Remove it before the release: a waiting writer notices that it is gone, and makes a new one.
             file.unlink(missing_ok=True)
     if lock.is_locked:
         lock.release()

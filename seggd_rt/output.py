@@ -114,7 +114,9 @@ def made_before(path: Path, writer: ImageWriter) -> tuple[Provenance, ...]:
     try:
         return writer.made(path)
     except DataError as error:
-        raise OutputError(f"{path} is there, and not of seggd-rt: remove it, or give another place with -o") from error
+        raise OutputError(
+            f"{path} already exists and was not written by seggd-rt: delete it or choose another output"
+        ) from error
 
 
 def is_folder(output: str | Path) -> bool:

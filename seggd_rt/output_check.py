@@ -78,7 +78,9 @@ class OutputCheck:
             "scores": (FLOAT32, len(manifest.classes), *size),
         }
         if found != wanted:
-            raise EngineError(f"{graph.name} takes and gives {found}, not {wanted}: export the bundle again")
+            raise EngineError(
+                f"{graph.name} has wrong inputs or outputs ({found}, not {wanted}): export the bundle again"
+            )
         return cls(ort, session, manifest, bundle.segmenter)
 
     def __call__(

@@ -324,7 +324,7 @@ def plan_run(
         check_random_classes(manifest, how)
         settings = replace(settings, classes=None)
     if real is None and reading.index is not None:
-        raise OptionError("the slice of a real image is given, and no real image: give that too")
+        raise OptionError("a slice is given without a real image: give the real image too")
     if real is not None or at is not None:
         settings = _from_real(settings, manifest, real, 0.6 if at is None else at)
     for given in (noise, real):
@@ -336,7 +336,7 @@ def plan_run(
     found = LabelMapSet.open(Path(masks), reading.of_bundle(manifest))
     check_said(reading.segments, found.files)
     if settings.slice_noise is SliceNoise.SHARED and all(file.geometry is None for file in found.files):
-        raise OptionError(f"slices of a volume share noise, and {masks} holds no volume: leave --slice-noise out")
+        raise OptionError(f"--slice-noise shared needs a volume ({masks} holds images): leave --slice-noise out")
     reading = reading.of_bundle(manifest)
     total = len(found) * count
     if total > MAX_IMAGES:

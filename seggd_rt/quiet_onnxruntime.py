@@ -8,17 +8,17 @@ _FATAL = 4
 
 
 def session_options(onnxruntime: Any, threads: int | None = None) -> Any:
-    """Return the options of a session that prints no errors: they arrive as exceptions too.
+    """Return the options of a session that logs nothing; errors still arrive as exceptions.
 
-    ONNX Runtime writes its log lines to stderr from C++, with the names of a graph's nodes as they are: a hostile graph
-    would steer the terminal by them.
+    ONNX Runtime logs to stderr from C++ and does not escape the names of nodes. A hostile graph could send control
+    characters to the terminal in them.
 
     Parameters
     ----------
     onnxruntime
         The module.
     threads
-        For one operator; ONNX Runtime's choice if None.
+        CPU threads of one operator; ONNX Runtime's choice if None.
     """
     onnxruntime.set_default_logger_severity(_FATAL)  # for what is logged outside of a session
     options = onnxruntime.SessionOptions()

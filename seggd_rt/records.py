@@ -209,8 +209,8 @@ def require_all_same(path: Path, before: Sequence[Provenance], made: Sequence[Pr
     """Raise OptionError where the images of a file were made with other settings than the new ones; name those."""
     if len(before) != len(made):
         raise OptionError(
-            f"{path} holds {counted(len(before), 'image')}, and this run draws {len(made)}: give another place with "
-            "-o, or replace it by --force"
+            f"{path} holds {counted(len(before), 'image')}, and this run makes {len(made)}: choose another place with "
+            "-o, or replace it with --force"
         )
     for old, new in zip(before, made, strict=True):
         require_same(path, old, new)
@@ -225,7 +225,7 @@ def require_same(path: Path, before: Provenance, now: Provenance, *, place: str 
     if changed:
         raise OptionError(
             f"{path} was made with {_stated(before, changed)}, and this run has {_stated(now, changed)}: "
-            f"give another {place} with -o, or replace it by --force"
+            f"choose another {place} with -o, or replace it with --force"
         )
 
 
@@ -400,7 +400,7 @@ class ManifestFile:
             return decode(line, kind)
         except msgspec.DecodeError as error:
             raise DataError(
-                f"{self.path}{where} is no record of seggd-rt ({error}): write to another folder"
+                f"{self.path}{where} is not a seggd-rt record ({error}): choose another folder with -o"
             ) from error
 
 

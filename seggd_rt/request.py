@@ -134,7 +134,7 @@ class Inputs:
         """
         size, array = self.image_shape[1:], np.asarray(region)
         if array.shape != size:
-            raise DataError(f"a region must have shape {size}; this one has {array.shape}")
+            raise DataError(f"the region has the wrong shape {array.shape}: give {size}")
         inside = check_region(array)
         if not inside.any():
             raise DataError("the region is empty: there is nothing to draw in it")

@@ -151,7 +151,7 @@ def read_making(path: Path) -> tuple[Provenance, ...]:
         raise DataError(f"{path} states the precision {printable(min(unknown))}, which is none: it was changed")
     _check_one_run(path, made, [name for name in made[0].__struct_fields__ if name not in _OF_A_RUN])
     if strange := [each.batch for each in made if each.batch is not None and not 1 <= each.batch <= _MAX_BATCH]:
-        raise DataError(f"{path} states a batch of {strange[0]}; it must lie in 1 to {_MAX_BATCH}: it was changed")
+        raise DataError(f"{path} states an invalid batch size ({strange[0]}, not 1 to {_MAX_BATCH}): it was changed")
     return made
 
 
@@ -247,9 +247,9 @@ def compare(path: Path, generator: Generator, inputs: Inputs, *, batch: int | No
     else:
         old = _pixels(path, reading)
         if not writer.holds_many and old.shape[1:3] != (image.height, image.width):
-            raise OptionError(f"{path} is a grid, or was resized: it can be read, and not drawn again")
+            raise OptionError(f"{path} is a grid or was resized, so it cannot be regenerated: leave --mask out")
         if len(old) != len(made):
-            raise DataError(f"{path} holds {len(old)} images and states how {len(made)} were made: it was changed")
+            raise DataError(f"{path} was changed: it holds {len(old)} images, but {len(made)} records")
     sources = _sources(path, made, generator, inputs)
     if not isinstance(sources, str) and writer.holds_volume and _repeats_some_seeds(made):
         sources = "some of its slices have the same seed, and others another"
@@ -327,7 +327,7 @@ def _differing(path: Path, found: Sequence[StatedFile], expected: Sequence[State
     if len(found) == images and not (path / SEGMENTATION).is_dir():
         expected = expected[:images]
     if len(found) != len(expected):
-        return (f"it has {counted(len(found), 'file')}, and drawn again {len(expected)}",)
+        return (f"it has {counted(len(found), 'file')}, but its record gives {len(expected)}",)
     pairs = list(zip(found, expected, strict=True))
     return tuple(line for file, other in pairs for line in dict.fromkeys(_differing_elements(file, other)))
 
@@ -339,11 +339,11 @@ def _differing_elements(file: StatedFile, other: StatedFile) -> Iterator[str]:
     for name in sorted({*some, *others}):
         short = name.rpartition(".")[2]
         if name not in others:
-            yield f"{file.name} has {short}, which the file drawn again has not"
+            yield f"{file.name} has {short}, which the regenerated file lacks"
         elif name not in some:
-            yield f"{file.name} lacks {short}, which the file drawn again has"
+            yield f"{file.name} lacks {short}, which the regenerated file has"
         elif not _same(some[name], others[name], other.tolerances.get(name)):
-            yield f"{file.name} has another {short} than the file drawn again"
+            yield f"{file.name} has another {short} than the regenerated file"
 
 
 def _same(one: str | tuple[float, ...], other: str | tuple[float, ...], tolerance: float | None) -> bool:

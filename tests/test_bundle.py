@@ -273,7 +273,7 @@ def test_external_data_that_is_too_short(copy: Path) -> None:
             with pytest.raises(IntegrityError, match=message):
                 open_graph(copy)
     (copy / MANIFEST).write_bytes(edited(copy, {"graphs.0.files": files[:1]}))
-    with pytest.raises(IntegrityError, match="names external data the manifest does not: weights"):
+    with pytest.raises(IntegrityError, match=r"names external data that the manifest does not list \(weights"):
         open_graph(copy)
 
 

@@ -274,7 +274,7 @@ def test_a_foreign_manifest_is_not_overwritten(masks: Path, tmp_path: Path, gene
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "manifest.jsonl").write_text("somebody else's\n")
     before = files_below(tmp_path)
-    with pytest.raises(DataError, match="no record of seggd-rt"):
+    with pytest.raises(DataError, match="is not a seggd-rt record"):
         list(run(plan(masks, tmp_path / "out"), generator))
     assert files_below(tmp_path) == before
 
@@ -421,7 +421,7 @@ def test_all_may_be_drawn_from_a_real_image(masks: Path, tmp_path: Path, generat
         np.testing.assert_array_equal(drawn, np.rint(alone * np.float32(255)))
     with pytest.raises(OptionError, match="at says"):
         plan(masks, tmp_path / "out", at=0.5)
-    with pytest.raises(OptionError, match=r"slices of a volume share noise, and .* holds no volume"):
+    with pytest.raises(OptionError, match=r"--slice-noise shared needs a volume \(.* holds images\)"):
         plan(masks, tmp_path / "out", slice_noise="shared")
-    with pytest.raises(OptionError, match="the slice of a real image is given, and no real image"):
+    with pytest.raises(OptionError, match="a slice is given without a real image"):
         plan(masks, tmp_path / "out", reading=Reading(index=0))

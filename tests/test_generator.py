@@ -124,8 +124,8 @@ def test_a_mask_without_foreground_is_warned_about(generator: seggd_rt.Generator
         (MASK, {"steps": 5.0}, OptionError, "steps is 5.0"),
         (MASK, {"steps": True}, OptionError, "steps is True"),
         (MASK, {"eta": -0.1}, OptionError, "eta"),
-        (MASK, {"eta": ""}, OptionError, "eta is .*; it must be a number"),
-        (MASK, {"guidance": "2"}, OptionError, "guidance is .*; it must be a number"),
+        (MASK, {"eta": ""}, OptionError, r"eta is invalid \(.*\): give a number"),
+        (MASK, {"guidance": "2"}, OptionError, r"guidance is invalid \(.*\): give a number"),
         (MASK, {"sampler": ""}, OptionError, "there is no sampler"),
         (MASK, {"spacing": ""}, OptionError, "there is no spacing"),
         (MASK, {"seed": -1}, OptionError, "seed is -1"),
@@ -211,7 +211,7 @@ def test_few_sessions_are_kept() -> None:
 
 
 def test_sessions_of_four_batch_sizes_are_kept() -> None:
-    """Each holds what its engine compiled for its size."""
+    """For each batch size the engine holds one compiled graph, so only few sizes are kept."""
     network = AnalyticNetwork(SHAPE)
     with seggd_rt.Generator(BUNDLE, network) as generator:
         for batch in [1, 2, 3, 4, 5, 2, 3, 4, 5]:

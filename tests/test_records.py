@@ -164,7 +164,7 @@ def test_forgetting_nothing_makes_no_file(tmp_path: Path) -> None:
 def test_a_file_of_another_kind_is_not_touched(line: str, tmp_path: Path) -> None:
     manifest = ManifestFile(tmp_path)
     manifest.path.write_text(f"{RECORD.to_json()}\n{line}\n")
-    with pytest.raises(DataError, match="line 2, is no record of seggd-rt"):
+    with pytest.raises(DataError, match="line 2, is not a seggd-rt record"):
         manifest.forget(["a_7.png"])
     assert manifest.path.read_text() == f"{RECORD.to_json()}\n{line}\n"
 

@@ -385,7 +385,7 @@ def test_only_a_whole_bundle_is_signed(bundle: Path, keys: Path) -> None:
 def test_a_signature_replaces_no_other(bundle: Path, keys: Path, tmp_path: Path) -> None:
     before = (bundle / SIGNATURE).read_bytes()
     other, _ = SigningKey.create(tmp_path / "other.pem")
-    with pytest.raises(OutputError, match="is another signature"):
+    with pytest.raises(OutputError, match="already holds another signature: replace it with --force"):
         Bundle.open(bundle).sign(other)
     Bundle.open(bundle).sign(SigningKey.read(keys / "K.pem"))  # the same again
     assert (bundle / SIGNATURE).read_bytes() == before

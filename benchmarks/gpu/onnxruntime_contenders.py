@@ -141,7 +141,7 @@ def graph_of(task: Task, context: Context) -> tuple[Path, NetworkShape]:
 
 
 def in_memory(graph: Path) -> OnnxGraph:
-    """Return a graph as engines take it, unchecked: those that are derived have operators of ONNX Runtime's own."""
+    """Return an unchecked graph for an engine: derived graphs contain operators of ONNX Runtime's own."""
     return OnnxGraph(graph.name, graph.parent.name, graph.read_bytes())
 
 

@@ -1,7 +1,7 @@
-"""Every call of a vendor's library once, in about a minute: `python -m benchmarks.gpu --smoke [PATTERN ...]` on a GPU.
+"""Call each vendor library once, in about a minute: `python -m benchmarks.gpu --smoke [PATTERN ...]` on a GPU.
 
-One line an item, PASS, FAIL or SKIP, so that one run on a new machine, driver or version shows all that is wrong
-there. It measures nothing. Items build on each other: the first FAIL explains those after it.
+It prints PASS, FAIL or SKIP for each item, so one run shows every problem of a new machine, driver or version.
+It measures nothing. Items build on each other: the first FAIL explains the next ones.
 """
 
 from __future__ import annotations
@@ -512,7 +512,7 @@ def main(chosen: Sequence[Item] | None = None, *, only: Sequence[str] = ()) -> i
     if only:
         chosen = [item for item in chosen if any(fnmatchcase(item.name, pattern) for pattern in only)]
         if not chosen:
-            print(f"error: no item is called {' or '.join(only)}", file=sys.stderr)
+            print(f"error: --smoke matches no item ({' '.join(only)}): leave the pattern out", file=sys.stderr)
             return 2
     faulthandler.enable(file=2)
     print(", ".join(f"{name} {version}" for name in _PACKAGES if (version := installed(name))), flush=True)

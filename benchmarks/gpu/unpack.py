@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         here = {part: (options.parts / part).read_bytes() for part in parts if (options.parts / part).is_file()}
         wrong = [part for part, content in here.items() if hashlib.sha256(content).hexdigest() != parts[part]]
         if wrong:
-            print(f"error: {', '.join(wrong)} has another checksum: carry it again", file=sys.stderr)
+            print(f"error: {', '.join(wrong)} has a wrong checksum: copy it to this machine again", file=sys.stderr)
             damaged = True
         elif len(here) < len(parts):
             print(f"{name}: {len(here)} of {len(parts)} parts are here")

@@ -123,7 +123,7 @@ std::string Bundle::read(const FileRef& ref) const {
       if (core::sha256(data) == ref.sha256) return data;
     }
   } catch (const std::system_error& error) {
-    throw broken("cannot be read (" + error.code().message() + ")");
+    throw broken("cannot be read (" + error.code().message() + "): make it readable, or copy the bundle again");
   }
   throw broken("was changed after export (its SHA-256 differs): copy it again");
 }
@@ -142,7 +142,8 @@ GraphFile Bundle::onnx_file(const std::vector<FileRef>& files, bool control_flow
   for (const auto& [location, size] : external_data(*graph.model, path, control_flow)) {
     const auto listed = graph.external.find(location);
     if (listed == graph.external.end())
-      throw Error(SEGGD_INTEGRITY, path + " names external data the manifest does not: " + location);
+      throw Error(SEGGD_INTEGRITY, path + " names external data that the manifest does not list (" + location +
+                                       "): export the bundle again");
     if (size > listed->second->size())
       throw Error(SEGGD_INTEGRITY,
                   path + " needs more external data than there is in " + location + ": export the bundle again");

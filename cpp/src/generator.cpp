@@ -74,7 +74,7 @@ void Generator::interpolate(const seggd_request& request, const seggd_interpolat
   const Warn warn = warnings_of(request);
   if (image_count(request) != 1)
     throw Error(SEGGD_OPTION, "interpolation draws from one label map and one real image: count must be 1");
-  if (!how.weights) throw Error(SEGGD_ARGUMENT, "weights is a null pointer, and weight_count is not 0");
+  if (!how.weights) throw Error(SEGGD_ARGUMENT, "weights is NULL but weight_count is not 0: pass both or none");
   if (how.weight_count == 0) throw Error(SEGGD_ARGUMENT, "weight_count is 0: give a weight, or NULL for 0.5");
   for (size_t i = 0; i < how.weight_count; ++i)
     if (!(how.weights[i] >= 0 && how.weights[i] <= 1)) throw Error(SEGGD_OPTION, "each weight must lie in [0, 1]");

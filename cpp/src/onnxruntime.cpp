@@ -135,7 +135,7 @@ OrtOwned<OrtSession> OnnxRuntime::open(const GraphFile& graph, OrtSessionOptions
             what);
 #else
     throw Error(SEGGD_ENGINE, "ONNX Runtime cannot open " + graph.name +
-                                  ": this build's headers, before 1.18, take no external data from memory");
+                                  " (external data needs ONNX Runtime 1.18): build libseggd with newer headers");
 #endif
   }
   OrtSession* made = nullptr;

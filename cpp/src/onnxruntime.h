@@ -42,8 +42,8 @@ class OnnxRuntime {
   // Devices of an execution provider, on GPUs or on the CPU, after loading the plugin at a path that brings it.
   std::vector<const OrtEpDevice*> plugin_devices(const std::string& plugin, const std::string& provider, bool on_gpu);
 
-  // Options of a session that logs nothing, and reads ONNX and nothing else. By a file's name alone, ONNX Runtime would
-  // also read its own format, which onnx_data.h does not look into.
+  // Returns options of a session that logs nothing and reads only ONNX. Given a file name, ONNX Runtime would also read
+  // its own format, which onnx_data.h does not check.
   OrtOwned<OrtSessionOptions> session_options() const;
 
   // A session of a graph in memory; nothing is read from files.

@@ -84,7 +84,7 @@ TEST_F(Abi, NullPointers) {
   seggd_bundle_close(nullptr), seggd_engines_close(nullptr), seggd_generator_close(nullptr);
 }
 
-// seggd.h: what a member of 0 or NULL stands for, beside the image of the value that it names.
+// Checks the defaults of seggd.h: 0 or NULL must give the same image as the documented value.
 TEST_F(Abi, TheDefaultsOfARequest) {
   static const char* const all_classes[] = {"cavity", "myocardium", "right ventricle"};
   static const char* const none[] = {nullptr};
@@ -302,7 +302,7 @@ TEST_F(Abi, WrongInterpolations) {
   EXPECT_EQ(drawn([](auto&) {}), SEGGD_OK) << seggd_last_error();
   expect(drawn([](auto& how) { how.real = nullptr; }), SEGGD_ARGUMENT, "real is a null pointer");
   expect(drawn([](auto& how) { how.real_size_bytes = 5; }), SEGGD_DATA, "the real image has 5 bytes");
-  expect(drawn([](auto& how) { how.weights = nullptr; }), SEGGD_ARGUMENT, "weights is a null pointer");
+  expect(drawn([](auto& how) { how.weights = nullptr; }), SEGGD_ARGUMENT, "weights is NULL but weight_count is not 0");
   expect(drawn([&](auto& how) { how.weights = &two; }), SEGGD_OPTION, "each weight must lie in [0, 1]");
   expect(drawn([](auto& how) { how.weight_count = 0; }), SEGGD_ARGUMENT, "weight_count is 0");
   expect(drawn([](auto& how) { how.at = -0.1; }), SEGGD_OPTION, "at is -0.1");

@@ -178,7 +178,7 @@ TEST(Bundle, AGraphThatNamesOtherFiles) {
   const std::string graph = node + wrapped(0x2a, wrapped(0x6a, entry) + "\x42\x01w\x70\x01");
   golden::write(copy.file("unet.fp32.onnx"), "\x08\x0a" + wrapped(0x3a, graph) + wrapped(0x42, "\x10\x14"));
   copy.reseal();
-  expect_refused(copy, SEGGD_INTEGRITY, "names external data the manifest does not: ../secret");
+  expect_refused(copy, SEGGD_INTEGRITY, "names external data that the manifest does not list (../secret)");
 }
 
 TEST(Bundle, AGraphIsWhatWasVerifiedWhateverHappensToItsFile) {

@@ -52,7 +52,7 @@ std::string field(uint64_t number, const std::string& content) {
   return varint(number << 3 | 2) + varint(content.size()) + content;
 }
 
-// A protobuf message with other contents of some fields.
+// Returns a protobuf message with new contents for some fields.
 std::string changed(const std::string& message,
                     const std::function<std::string(uint64_t number, const std::string& content)>& change) {
   std::string all;

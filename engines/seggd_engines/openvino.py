@@ -40,7 +40,7 @@ from seggd_rt.optional import require
 from seggd_rt.precision import Precision
 
 _MAX_COMPILED = 4
-"""Graphs kept compiled, each for one batch size: those that were used last."""
+"""How many compiled graphs to keep, one for each batch size: the most recently used stay."""
 _HINTS = {Precision.FP32: "f32", Precision.BF16: "bf16"}
 
 

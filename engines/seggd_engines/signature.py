@@ -51,8 +51,8 @@ def check_signature(name: str, found: Mapping[str, Port], shape: NetworkShape) -
     fits = found.keys() == wanted.keys() and all(_fits(found[name], wanted[name]) for name in wanted)
     if not fits:
         raise EngineError(
-            f"{name} is not the network of this manifest: it has {_listed(found)}, the manifest says "
-            f"{_listed(wanted)}; export the bundle again"
+            f"{name} is not the network of this manifest (it has {_listed(found)}, the manifest says "
+            f"{_listed(wanted)}): export the bundle again"
         )
 
 

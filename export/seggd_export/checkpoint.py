@@ -203,7 +203,7 @@ def load_weights_only(path: Path) -> Any:
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} does not exist") from error
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise CheckpointError(f"{path} cannot be read ({error.strerror or error}): give a readable file") from error
     except _LOAD_ERRORS as error:
         if found := _UNSAFE.search(str(error)):
             raise CheckpointError(
@@ -236,7 +236,8 @@ def check_plain(path: Path, content: object) -> None:
         stored[storage.data_ptr()] = storage.nbytes()
     if stated > _MOST_SHARED * sum(stored.values()):
         raise CheckpointError(
-            f"{path} states tensors of {stated} bytes and stores {sum(stored.values())}: save them by .contiguous()"
+            f"{path} states more tensor data than it stores ({stated} bytes, not {sum(stored.values())}): "
+            "call .contiguous() on the tensors and save them again"
         )
 
 

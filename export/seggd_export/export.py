@@ -427,7 +427,7 @@ def _check_graph(path: Path) -> None:
 def _check_target(target: Path, force: bool) -> None:
     """Refuse to replace what is there, unless it is a bundle and may be."""
     if target.is_symlink():
-        raise OutputError(f"{target} is a link: choose another name by -o")
+        raise OutputError(f"{target} cannot be written (it is a link): choose another name with -o")
     if not target.exists():
         return
     if not (target / MANIFEST).is_file():

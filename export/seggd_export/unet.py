@@ -102,7 +102,9 @@ def build_unet(config: Mapping[str, Any], weights: StateDict) -> UNet2DModel:
         The configuration is unknown to diffusers or not supported here, or the weights do not fit it.
     """
     if whole := [name for name, tensor in weights.items() if not tensor.is_floating_point()]:
-        raise CheckpointError(f"the weight '{whole[0]}' holds {weights[whole[0]].dtype}; it must hold floats")
+        raise CheckpointError(
+            f"the weight '{whole[0]}' has the wrong type ({weights[whole[0]].dtype}): save the weights as floats"
+        )
     unet = plan_unet(config)  # no memory and no random numbers for weights that are replaced at once
     try:
         unet.load_state_dict(dict(weights), strict=False, assign=True)

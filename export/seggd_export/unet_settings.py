@@ -67,7 +67,7 @@ class _Settings(msgspec.Struct, frozen=True, kw_only=True):
         lengths = len(self.block_out_channels), len(self.down_block_types), len(self.up_block_types)
         if len(set(lengths)) > 1:
             names = "block_out_channels, down_block_types and up_block_types"
-            raise ValueError(f"{names} have {', '.join(map(str, lengths))} entries: they must have as many")
+            raise ValueError(f"{names} differ in length ({', '.join(map(str, lengths))}): give one entry a level")
 
 
 def check_settings(config: Mapping[str, Any]) -> int:
@@ -83,10 +83,13 @@ def check_settings(config: Mapping[str, Any]) -> int:
     known = set(inspect.signature(UNet2DModel.__init__).parameters) - {"self"}
     unknown = sorted(str(key) for key in config if key not in known and not str(key).startswith("_"))
     if unknown:
-        raise CheckpointError(f"the network's configuration has '{unknown[0]}', which this diffusers does not know")
+        raise CheckpointError(
+            f"the network's configuration has an unknown key ('{unknown[0]}'): remove it, or install a newer diffusers"
+        )
     for key, allowed in _SUPPORTED.items():
         if key in config and config[key] not in allowed:
-            raise CheckpointError(f"the network has {key} {config[key]!r}; supported: {allowed}")
+            values = " or ".join(map(repr, allowed))
+            raise CheckpointError(f"the network's {key} is not supported ({config[key]!r}): use {values}")
     try:
         settings = msgspec.convert({key: value for key, value in config.items() if key in known}, _Settings)
     except (msgspec.ValidationError, RecursionError) as error:
@@ -94,7 +97,7 @@ def check_settings(config: Mapping[str, Any]) -> int:
     for way, allowed in _BLOCKS.items():
         strange = sorted(set(config.get(f"{way}_block_types", ())) - set(allowed))
         if strange:
-            raise CheckpointError(f"the network has {way} block '{strange[0]}'; supported: {', '.join(allowed)}")
+            raise CheckpointError(f"the {way} block '{strange[0]}' is not supported: use {' or '.join(allowed)}")
     return len(settings.block_out_channels)
 
 
@@ -121,6 +124,6 @@ def plan_unet(config: Mapping[str, Any]) -> UNet2DModel:
     parameters = sum(weight.numel() for weight in unet.parameters())
     if parameters > _MOST_PARAMETERS:
         raise CheckpointError(
-            f"the network's configuration makes {parameters} parameters; at most {_MOST_PARAMETERS} are supported"
+            f"the network is too large ({parameters} parameters): use one of at most {_MOST_PARAMETERS}"
         )
     return unet

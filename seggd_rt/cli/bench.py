@@ -41,7 +41,7 @@ def bench(
     require_signature: RequireSignature = None,
     json_file: Annotated[
         Path | None,
-        typer.Option("--json", help="A file for the figures, with the machine; or - to print them."),
+        typer.Option("--json", help="Write figures and machine to this file; - prints them."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a --json file that holds no figures.")] = False,
 ) -> None:

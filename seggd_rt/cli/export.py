@@ -203,7 +203,9 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = decode(read_file(path, MAX_JSON_BYTES))
     except OSError as error:
-        raise OptionError(f"--unet-config {path} cannot be read: {error.strerror or error}") from error
+        raise OptionError(
+            f"--unet-config {path} cannot be read ({error.strerror or error}): give a readable JSON file"
+        ) from error
     except ValueError as error:
         raise OptionError(
             f'--unet-config {path} is not JSON ({error}): write an object, as in {{"norm_eps": 1e-5}}'

@@ -182,7 +182,7 @@ def generate(
             terminal.say(describe(generator.engine))
             live = LiveImage(preview)
             if preview and not live.can_show:
-                terminal.say("--preview shows nothing here: it needs a terminal of 256 colors")
+                terminal.say("--preview has no effect (it needs a terminal with 256 colors): use --gif instead")
             with live, RunProgress(len(plan), hidden=live.can_show) as progress:
                 draw = draw_watched(plan, generator, every or 2, live)
                 drawn = _draw(

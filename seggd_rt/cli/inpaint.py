@@ -19,10 +19,10 @@ def inpaint(
     bundle: options.BundleFolder,
     mask: options.OneMask,
     real: options.RealImage,
-    region: Annotated[Path, typer.Option(help="Where to draw: a file of booleans, 0/1 or 0/255.")],
+    region: Annotated[Path, typer.Option(help="The pixels to regenerate: booleans, 0/1 or 0/255.")],
     output: Annotated[str, typer.Option("--output", "-o", help="A .png, .npy, .nii.gz, .nii or .dcm.")],
     region_classes: Annotated[
-        str | None, typer.Option(help="The classes a,b of a label map that are the region.")
+        str | None, typer.Option(help="Read --region as a label map; regenerate classes a,b.")
     ] = None,
     grid: Annotated[bool, typer.Option("--grid", help="Write a labelled grid of real image, mask and image.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the image and of the real image's noise.")] = 0,

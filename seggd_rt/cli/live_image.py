@@ -123,12 +123,12 @@ def gif_bytes(frames: list[NDArray[np.float32]], comment: bytes = b"") -> bytes:
 
 
 def check_gif_replaceable(path: Path, made: Sequence[Provenance], *, force: bool) -> None:
-    """Refuse to replace what is no animation of seggd-rt or, without `force`, one made with other settings.
+    """Refuse to replace a file that is not a seggd-rt animation or, without `force`, one with other settings.
 
     Raises
     ------
     OutputError
-        The file carries no record of its making.
+        The file has no provenance record.
     OptionError
         It was made with other settings.
     """
@@ -136,6 +136,8 @@ def check_gif_replaceable(path: Path, made: Sequence[Provenance], *, force: bool
         with open_regular(path) as file, Image.open(file, formats=["GIF"]) as animation:
             before = parse(bytes(animation.info.get("comment", b"")), str(path))
     except (OSError, SyntaxError, ValueError, LookupError, TypeError, EOFError, struct.error, DataError) as error:
-        raise OutputError(f"{path} is there, and not of seggd-rt: remove it, or give another place") from error
+        raise OutputError(
+            f"{path} already exists and was not written by seggd-rt: delete it or choose another output"
+        ) from error
     if not force:
         require_all_same(path, before, made)

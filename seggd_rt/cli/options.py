@@ -160,7 +160,7 @@ def size_of(text: str | None) -> tuple[int, int] | None:
     if not 1 <= height * width <= MAX_PIXELS:
         shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
         raise OptionError(
-            f"--image-size is '{shown}'; it must be N or HxW, as 128 or 96x128, of at most {MAX_PIXELS} pixels"
+            f"--image-size is invalid ('{shown}'): give N or HxW, such as 128 or 96x128, at most {MAX_PIXELS} pixels"
         )
     return height, width
 

@@ -40,7 +40,7 @@ def run_on_each(devices: Sequence[str], arguments: Sequence[str]) -> int:
     if any(argument.startswith("--shard") for argument in arguments):
         raise OptionError("several devices share a run as shards of their own: give no --shard")
     if not all(devices):
-        raise OptionError(f"--device is {','.join(devices)}; it must name devices, as cuda:0,cuda:1")
+        raise OptionError(f"--device is invalid ({','.join(devices)}): give names, such as cuda:0,cuda:1")
     with tempfile.TemporaryDirectory() as said:
         processes = [
             subprocess.Popen(  # noqa: S603 - this program, with the arguments it was given

@@ -140,9 +140,11 @@ def _check_list(path: Path, about: dict[str, object], *, force: bool) -> None:
     except (OSError, ValueError):
         before = None
     if not isinstance(before, dict) or before.keys() != about.keys():
-        raise OutputError(f"{path} is there, and not of seggd-rt: remove it, or give another place with -o")
+        raise OutputError(
+            f"{path} already exists and was not written by seggd-rt: delete it or choose another place with -o"
+        )
     if before != about and not force:
-        raise OptionError(f"{path} is of another sweep: give another place with -o, or replace it by --force")
+        raise OptionError(f"{path} belongs to another sweep: choose another place with -o, or replace it with --force")
 
 
 def _grid(

@@ -24,7 +24,20 @@ if TYPE_CHECKING:
     mask="bundle",
     require_signature="bundle",
     **dict.fromkeys(
-        ("real", "region", "noise", "axis", "segments", "threshold", "engine", "precision", "device", "threads"), "mask"
+        (
+            "real",
+            "region",
+            "noise",
+            "axis",
+            "segments",
+            "threshold",
+            "engine",
+            "precision",
+            "device",
+            "threads",
+            "batch",
+        ),
+        "mask",
     ),
 )
 def verify(
@@ -50,13 +63,13 @@ def verify(
     ] = None,
     device: options.DeviceName = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads.  [default: as recorded]")] = None,
-    batch: Annotated[int | None, typer.Option(help="Images drawn at a time.  [default: as recorded]")] = None,
+    batch: Annotated[int | None, typer.Option(help="Images per batch.  [default: as recorded]")] = None,
     require_signature: options.RequireSignature = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print how each image was made, as JSON.")] = False,
 ) -> None:
     """Tell how an image was made; with a bundle, whether that drew it; with its label map, whether it draws it again.
 
-    Ends with 1 where it is not what it says, or where only another machine can tell.
+    Ends with 1 if the image does not match its record, or if only another machine can tell.
     """
     from seggd_rt.verify import making_as_json, read_making
 
@@ -83,7 +96,7 @@ def verify(
             precision=precision,
             device=device,
             threads=threads,
-            on_unavailable=lambda reason: terminal.say(f"not drawn again as recorded: {reason}"),
+            on_unavailable=lambda reason: terminal.say(f"recorded settings are not available: {reason}"),
         ) as generator:
             terminal.say(f"{describe(generator.engine)}, {batch or made[0].batch or 1} at a time")
             found = compare(file, generator, Inputs(mask, reading, real, region, noise), batch=batch)
@@ -96,7 +109,7 @@ def verify(
 def _verdict(file: Path, made: Provenance, found: Comparison) -> list[str]:
     """Return what was found, a line for each thing."""
     if found.problems:
-        return [f"{file} is not what it says: {problem}" for problem in found.problems]
+        return [f"{file} does not match its record: {problem}" for problem in found.problems]
     if found.max_error == 0:
         return [f"drawn again: {counted(found.images, 'image')}, equal in every pixel"]
     where = "" if found.images == 1 else f" in slice {found.worst}"
@@ -107,19 +120,19 @@ def _verdict(file: Path, made: Provenance, found: Comparison) -> list[str]:
         return [f"drawn again: {counted(found.images, 'image')}, the same: the worst {differs}"]
     if found.is_undecided:
         return [
-            f"{file} is not confirmed: drawn again it {differs}; in a lower precision than fp32 another CPU may differ "
-            f"by {found.possible:.4g}: verify it on {printable(made.device or 'the machine that drew it')}"
+            f"{file} is not confirmed: the regenerated image {differs}; in a lower precision than fp32 another CPU may "
+            f"differ by {found.possible:.4g}: verify it on {printable(made.device or 'the machine that generated it')}"
         ]
     if found.max_error <= found.possible:
         differs += f"; the RMS difference is {found.rms_error:.4g}, and precision explains {found.possible_rms:.4g}"
-    return [f"{file} is not what it says: drawn again it {differs}"]
+    return [f"{file} does not match its record: the regenerated image {differs}"]
 
 
 def _hold_against(file: Path, made: Sequence[Provenance], bundle: Bundle) -> None:
     """End with 1 unless a bundle drew a file."""
     bundle.verify()
     if any(each.bundle != bundle.sha256 for each in made):
-        terminal.say(f"{file} was drawn by the bundle {made[0].bundle}, and {bundle.path} is {bundle.sha256}")
+        terminal.say(f"{file} is not from {bundle.path} (SHA-256 {bundle.sha256}): give the bundle {made[0].bundle}")
         raise typer.Exit(1)
     terminal.say(f"drawn by {bundle.path}: its SHA-256 is the one that the file names")
 

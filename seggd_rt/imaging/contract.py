@@ -331,7 +331,7 @@ class ImageWriter(Protocol):
         """
 
     def values(self, manifest: Manifest) -> PixelValues:
-        """Return what pixel values are in files that images of a bundle are written to."""
+        """Return the range and the step of pixel values in the files of a bundle's images."""
 
 
 def unmarked(path: Path) -> DataError:

@@ -228,8 +228,8 @@ class DicomReader:
             segmentations = [file for file, kind in members(path) if kind in SEGMENTATIONS]
             if segmentations:
                 raise DataError(
-                    f"{path} holds images and a segmentation, {segmentations[0].relative_to(path)}: give that file for "
-                    "label maps"
+                    f"{path} holds images and a segmentation: give the segmentation as label map "
+                    f"({segmentations[0].relative_to(path)})"
                 )
         elif _kind(path) in SEGMENTATIONS:
             return open_segmentation(path, reading)
@@ -298,7 +298,7 @@ def _open_slices(path: Path, reading: Reading, *, labels: bool) -> DicomSlices:
         check_axis(path, reading.axis, None)
         return DicomSlices(path, unplaced, tuple(slices), labels, physical)
     lost = next(each.path.name for each, plane in zip(slices, planes, strict=True) if plane is None)
-    raise DataError(f"{path} has slices that state no place, as {lost}: their order is not known, give one of them")
+    raise DataError(f"{path} has slices without a position ({lost}), so their order is unknown: give one slice file")
 
 
 def _check_series(path: Path, slices: Sequence[_Slice], *, labels: bool) -> None:

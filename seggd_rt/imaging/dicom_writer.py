@@ -97,7 +97,7 @@ class DicomWriter:
         """Return how a file's image, or a folder's images in the order of their numbers, were made."""
         files = [path]
         if not path.is_dir() and (sop_class(path) or "") in SEGMENTATIONS and _maker(path) == MAKER:
-            raise DataError(f"{path} holds the label maps of images: give those, which lie in the folder beside it")
+            raise DataError(f"{path} is the segmentation of generated images: give the folder of its volume")
         if path.is_dir():
             files = [each for each, kind in members(path) if kind not in SEGMENTATIONS]
         if not files:

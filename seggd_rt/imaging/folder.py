@@ -8,7 +8,7 @@ from pathlib import Path
 
 from seggd_rt.errors import DataError
 from seggd_rt.imaging.contract import PLAIN, LabelMapFile, Reading
-from seggd_rt.imaging.formats import READERS, find_reader, require_reader
+from seggd_rt.imaging.formats import READERS, find_reader, require_input, require_reader
 from seggd_rt.wording import printable
 
 _SHOWN = 3
@@ -41,13 +41,12 @@ class LabelMapSet:
         Raises
         ------
         DataError
-            There is no such path, the folder has no label map in it, or a file is damaged.
+            The path is missing, a pipe or a device; the folder has no label map in it, or a file is damaged.
         LabelMapError
             What a file holds cannot be a label map.
         """
         if not path.is_dir() or find_reader(path) is not None:
-            if not path.is_file() and not path.is_dir():
-                raise DataError(f"{printable(str(path))} is not there: give a label map, or a folder of them")
+            require_input(path, "a label map, or a folder of them")
             return cls((_open(path, reading),))
         try:
             entries = sorted(path.iterdir(), key=lambda entry: entry.name)

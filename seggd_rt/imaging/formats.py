@@ -12,6 +12,7 @@ from seggd_rt.imaging.dicom_writer import DicomWriter
 from seggd_rt.imaging.nifti import NiftiReader, NiftiWriter
 from seggd_rt.imaging.npy import NpyReader, NpyWriter
 from seggd_rt.imaging.png import PngReader, PngWriter
+from seggd_rt.wording import printable
 
 READERS: tuple[Reader, ...] = (PngReader(), NpyReader(), NiftiReader(), DicomReader())
 WRITERS: dict[Format, ImageWriter] = {
@@ -28,6 +29,26 @@ def find_reader(path: Path) -> Reader | None:
     if path.is_dir():
         return next((reader for reader in READERS if reader.owns(path)), None)
     return next((reader for reader in READERS if path.name.lower().endswith(reader.suffixes)), None)
+
+
+def require_input(path: Path, wanted: str) -> None:
+    """Refuse a path that is missing, or that is neither a file nor a folder.
+
+    Parameters
+    ----------
+    path
+        An input that the user gave.
+    wanted
+        What to give, in the message about a missing path: "a label map".
+
+    Raises
+    ------
+    DataError
+    """
+    if not path.exists():
+        raise DataError(f"{printable(str(path))} is not there: give {wanted}")
+    if not path.is_file() and not path.is_dir():
+        raise DataError(f"{printable(str(path))} is a pipe or a device: give a file")
 
 
 def require_reader(path: Path) -> Reader:

@@ -174,9 +174,9 @@ class Geometry:
     frame_of_reference
         UID of DICOM's frame of reference that x, y and z are in; None where the file has none.
     is_known
-        Whether the file states where slices lie; without, spacings alone are right.
+        Whether the file states the position of its slices; if not, only the spacing is valid.
     stored
-        How a file of DICOM keeps them; None for other files, and where they are shown as they are.
+        How a DICOM file stores the slices; None for other formats, and if the stored orientation is kept.
     """
 
     affine: NDArray[np.float64]

@@ -309,9 +309,9 @@ class _NiftiImages:
             if _mismatch(self._image, array.shape):
                 self._image.set_qform(None, 0)
                 warnings.warn(
-                    f"the slices of {source.path} are sheared (a tilted gantry does this), which a qform cannot "
-                    "express: the affine is written as the sform alone (qform_code 0); for programs that read only "
-                    "the qform, resample the label map to perpendicular axes",
+                    f"{source.path} has sheared slices (from a tilted gantry, for example), and a qform cannot express "
+                    "shear: the images have only an sform (qform_code 0); for programs that read only the qform, "
+                    "resample the label map to perpendicular axes",
                     ShearedAffineWarning,
                     stacklevel=2,
                 )
@@ -399,8 +399,8 @@ def _place(
         affine = np.diag([*np.abs(image.header["pixdim"][1:4].astype(np.float64)), 1.0])
     if mismatch := _mismatch(image, shape):
         warnings.warn(
-            f"the sform and the qform of {path} disagree ({mismatch}): the sform is used here, and programs that use "
-            "the qform place the volume elsewhere; set both alike, or set qform_code to 0",
+            f"the sform and the qform of {path} disagree ({mismatch}), and seggd-rt uses the sform: make both "
+            "equal, or set qform_code to 0",
             AffineMismatchWarning,
             stacklevel=2,
         )

@@ -78,7 +78,7 @@ class NpyArray:
         for length in shape:
             count *= length  # Python's integers do not overflow
         if any(isinstance(length, bool) for length in shape):
-            raise DataError(f"{path} states the shape {shape}: save it again with numpy.save")
+            raise DataError(f"{path} states an invalid shape {shape}: save it again with numpy.save")
         if min(shape, default=1) < 0 or count * dtype.itemsize != size:
             raise DataError(
                 f"{path} states {dtype} {shape} and holds {size} bytes of it: copy it again, or save it again"
@@ -134,7 +134,7 @@ class NpyArray:
         while len(left):
             size = file.readinto(left)
             if not size:
-                raise DataError(f"{self.path} ends before its numbers do: copy it again, or save it again")
+                raise DataError(f"{self.path} is shorter than its header says: copy or save it again")
             left = left[size:]
         return numbers
 
@@ -288,9 +288,9 @@ def _label_maps(array: NpyArray) -> NpyLabelMaps:
     """
     path = array.path
     if len(array.shape) not in (2, 3):
-        raise LabelMapError(f"{path} has shape {array.shape}; label maps have (H, W), a stack of them (N, H, W)")
+        raise LabelMapError(f"{path} has the wrong shape {array.shape}: give (H, W), or a stack (N, H, W)")
     if len(array.shape) == 3 and array.shape[0] == 0:
-        raise LabelMapError(f"{path} is a stack of no label maps: it has shape {array.shape}")
+        raise LabelMapError(f"{path} is an empty stack (shape {array.shape}): give at least one label map")
     try:
         check_axes(array.shape)
     except LabelMapError as error:
@@ -307,7 +307,7 @@ def _check_ours(record: Path) -> None:
             parse(read_file(record, MAX_BYTES), str(record))
     except (OSError, DataError) as error:
         raise OutputError(
-            f"{record} is there, and not of seggd-rt: remove it, or give another place with -o"
+            f"{record} already exists and was not written by seggd-rt: delete it or choose another place with -o"
         ) from error
 
 

@@ -18,11 +18,12 @@ from PIL import Image
 from seggd_rt.errors import DataError, OptionError
 from seggd_rt.imaging.contract import PLAIN, LabelMapFile, Reading, RealFile
 from seggd_rt.imaging.fit import Fit, Window
-from seggd_rt.imaging.formats import require_reader
+from seggd_rt.imaging.formats import require_input, require_reader
 from seggd_rt.imaging.geometry import Geometry, Place
 from seggd_rt.labels import aspect_change, check_label_map, check_region, find_classes
 from seggd_rt.manifest import Manifest
-from seggd_rt.wording import printable
+
+_WANTED = "an image, or a folder with a DICOM series"
 
 
 class ResizedImageWarning(UserWarning):
@@ -70,8 +71,7 @@ def read_real(
     -----
     ResizedImageWarning, MisplacedImageWarning
     """
-    _require_there(path)
-    return _Reals(require_reader(path).open_real(path, reading), manifest, reading, beside).chosen(index)
+    return _open_reals(path, manifest, reading, beside).chosen(index)
 
 
 def read_region(
@@ -102,7 +102,6 @@ def read_region(
     OptionError
         See `read_real`; or a class is unknown.
     """
-    _require_there(path)
     return _open_regions(path, manifest, reading, beside, classes).chosen()
 
 
@@ -110,7 +109,7 @@ def find_real(
     path: Path, manifest: Manifest, reading: Reading, beside: Place | None, is_it: Callable[[NDArray[np.float32]], bool]
 ) -> NDArray[np.float32] | None:
     """Return that image of a file, as `read_real` returns it, which is the one; None without. Others may be damaged."""
-    return _Reals(require_reader(path).open_real(path, reading), manifest, reading, beside).find(is_it)
+    return _open_reals(path, manifest, reading, beside).find(is_it)
 
 
 def find_region(
@@ -139,11 +138,6 @@ def choose(file: LabelMapFile | RealFile, reading: Reading, option: str = "--sli
     if index is not None and not 0 <= index < count:
         raise OptionError(f"{file.path} has no slice {index}: it has 0 to {count - 1}")
     return index or 0
-
-
-def _require_there(path: Path) -> None:
-    if not path.exists():
-        raise DataError(f"{printable(str(path))} is not there: give an image, or a folder with a DICOM series")
 
 
 @dataclass(frozen=True)
@@ -264,8 +258,8 @@ class _Reals(_Images):
         channels, drawn = 1 if pixels.ndim == 2 else pixels.shape[2], self.manifest.image.channels
         if channels != drawn:
             raise DataError(
-                f"{self.file.path} has {channels} channels, and this bundle draws {drawn}: convert it first, or give "
-                "one image of a stack"
+                f"{self.file.path} has the wrong number of channels ({channels}, the bundle has {drawn}): convert it, "
+                "or give one image of a stack"
             )
         return _resized(self._window(pixels).cut(pixels), self._size)
 
@@ -290,9 +284,15 @@ class _Regions(_Images):
         return self._window(pixels).take(pixels, self._size).astype(np.float32)
 
 
+def _open_reals(path: Path, manifest: Manifest, reading: Reading, beside: Place | None) -> _Reals:
+    require_input(path, _WANTED)
+    return _Reals(require_reader(path).open_real(path, reading), manifest, reading, beside)
+
+
 def _open_regions(
     path: Path, manifest: Manifest, reading: Reading, beside: Place | None, classes: Sequence[str] | None
 ) -> _Regions:
+    require_input(path, _WANTED)
     reader = require_reader(path)
     if classes is None:
         return _Regions(reader.open_region(path, reading), manifest, reading, beside, None)

@@ -71,4 +71,4 @@ def test_items_can_be_chosen_by_name(capsys: pytest.CaptureFixture[str]) -> None
     assert "PASS driver: graphs" in out and "PASS driver: memory" in out
     assert "kernels" not in out
     assert smoke.main(chosen, only=["drivers"]) == 2
-    assert "no item is called drivers" in capsys.readouterr().err
+    assert "--smoke matches no item (drivers)" in capsys.readouterr().err

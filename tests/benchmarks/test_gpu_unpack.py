@@ -59,7 +59,7 @@ def test_a_damaged_part_is_refused(packed: Path, tmp_path: Path, capsys: pytest.
     content[10] ^= 1
     (packed / "big-00").write_bytes(content)
     assert main([str(packed), str(tmp_path / "site")]) == 1
-    assert "big-00 has another checksum: carry it again" in capsys.readouterr().err
+    assert "big-00 has a wrong checksum: copy it to this machine again" in capsys.readouterr().err
     assert not (tmp_path / "site" / "big").exists()
     assert (tmp_path / "site" / "tiny").exists()
 

@@ -229,7 +229,7 @@ CASES = {
     ),
     "an NPY of truths for its shape": Bad(
         f"{GO} -m m.npy",
-        "states the shape (True, True)",
+        "states an invalid shape (True, True)",
         data(
             "m.npy",
             b"\x93NUMPY\1\0v\0"
@@ -243,10 +243,10 @@ CASES = {
     ),
     "half an NPY": Bad(f"{GO} -m mask.png --noise noise.npy", "holds", changed("noise.npy", half)),
     # What is no regular file, links, names
-    "a pipe as mask": Bad(f"{GO} -m m.png", "is not there", pipe("m.png")),
+    "a pipe as mask": Bad(f"{GO} -m m.png", "is a pipe or a device: give a file", pipe("m.png")),
     "a pipe as noise": Bad(f"{GO} -m mask.png --noise n.npy", "it is a pipe", pipe("n.npy")),
-    "a pipe as real image": Bad(f"{GO} -m mask.png --from r.png", "it is a pipe", pipe("r.png")),
-    "a pipe as real volume": Bad(f"{GO} -m mask.png --from r.nii", "it is a pipe", pipe("r.nii")),
+    "a pipe as real image": Bad(f"{GO} -m mask.png --from r.png", "is a pipe or a device: give a file", pipe("r.png")),
+    "a pipe as real volume": Bad(f"{GO} -m mask.png --from r.nii", "is a pipe or a device: give a file", pipe("r.nii")),
     "a pipe to verify": Bad("verify v.png", "it is a pipe", pipe("v.png")),
     "a pipe as volume to verify": Bad("verify v.nii.gz", "it is a pipe", pipe("v.nii.gz")),
     "a pipe as record": Bad("verify made.npy", "it is a pipe", several(gone("made.npy.json"), pipe("made.npy.json"))),
@@ -270,7 +270,7 @@ CASES = {
     "a pipe as picture of a report": Bad(
         "card tiny.seggd -o new.html --report report.json", "it is a pipe", pipe("plot.png")
     ),
-    "a device as mask": Bad(f"{GO} -m m.png", "is not there", link("m.png", "/dev/zero")),
+    "a device as mask": Bad(f"{GO} -m m.png", "is a pipe or a device: give a file", link("m.png", "/dev/zero")),
     "a device as record": Bad(
         "verify made.npy",
         "it is a pipe or a device",
@@ -334,7 +334,7 @@ CASES = {
     "steps below zero": Bad(AGAIN, "steps is -1", record("made.npy.json", steps=-1)),
     "a seed of 65 bits": Bad(AGAIN, "seed", record("made.npy.json", seed=1 << 64)),
     "more images than there are": Bad(
-        AGAIN, "holds 1 images and states how 3 were made", record("made.npy.json", images=[{}] * 3)
+        AGAIN, "was changed: it holds 1 images, but 3 records", record("made.npy.json", images=[{}] * 3)
     ),
     "pixels of another kind": Bad(AGAIN, "it was changed", voxels("made.npy", lambda pixels: pixels.astype("c8"))),
     "pixels of text": Bad(AGAIN, "it was changed", voxels("made.npy", lambda pixels: pixels.astype("U4"))),
@@ -402,7 +402,9 @@ CASES = {
         f"{MIX} --real r.png", "cannot be read as PNG", data("r.png", png(size=(1 << 16, 1 << 16)))
     ),
     "a real image of transparency": Bad(f"{MIX} --real r.png", "mode RGBA", picture("r.png", "RGBA")),
-    "a real image of colours": Bad(f"{MIX} --real r.png", "has 3 channels", picture("r.png", "RGB")),
+    "a real image of colours": Bad(
+        f"{MIX} --real r.png", "wrong number of channels (3, the bundle has 1)", picture("r.png", "RGB")
+    ),
     "a real image of NaN": Bad(f"{MIX} --real r.npy", "no numbers", save("r.npy", REAL * np.nan)),
     "a real image over 1": Bad(f"{MIX} --real r.npy", "outside [0, 1]", save("r.npy", REAL + 1)),
     "a real image below 0": Bad(f"{MIX} --real r.npy", "outside [0, 1]", save("r.npy", -REAL)),

@@ -189,7 +189,7 @@ CASES = {
     "a cut graph": Bad(f"{GO} -m mask.png", "not a whole ONNX file", cut_graph(1000)),
     "an empty graph": Bad(f"{GO} -m mask.png", "is empty", cut_graph(0)),
     "a link out of the folder": Bad(f"{GO} -m mask.png", "link that leaves", outer_link),
-    "external data outside": Bad(f"{GO} -m mask.png", "external data the manifest does not", external_data),
+    "external data outside": Bad(f"{GO} -m mask.png", "external data that the manifest does not list", external_data),
     "a network of other channels": Bad(f"{GO} -m mask.png", "export the bundle again", other_network),
     "another weight": Bad(f"{GO} -m mask.png", "misses the bundle's golden states by", another_weight),
     "a precision not exported": Bad(

@@ -140,7 +140,7 @@ def test_a_region_may_be_classes_of_a_label_map(
     files = ("-m", mask, "--real", real, "--region", mask, "-o", tmp_path / "i.png", *ORT)
     done = run_command("inpaint", tiny_bundle, *files)
     assert (done.code, len(done.error_lines)) == (2, 1)
-    assert "mask.npy: a region has other values than 0/1 or 0/255 (0, 1, 2, ...)" in done.err
+    assert "mask.npy: the region has values other than 0/1 or 0/255 (0, 1, 2, ...)" in done.err
     done = run_command("inpaint", tiny_bundle, *files, "--region-classes", "CAVITY,myocardium")
     assert done.code == 0
     names = [c.name for c in tiny_generator.manifest.classes]
@@ -188,15 +188,19 @@ def test_nothing_of_others_is_replaced(
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
     given = ("--real", real, *ORT)
     for command, options, message in (
-        ("generate", ("-o", real), "is there, and not of seggd-rt"),
+        ("generate", ("-o", real), "already exists and was not written by seggd-rt"),
         ("generate", ("--from", real, "--at", "0.5", "-o", real), "is an input"),
         ("sweep", ("-o", tmp_path / "masks"), "is where the label map is"),
-        ("sweep", ("-o", real), "is there, and not of seggd-rt"),
-        ("interpolate", (*given, "-o", tmp_path), "a_0.5.png is there, and not of seggd-rt"),
-        ("interpolate", (*given, "-o", region), "is there, and not of seggd-rt"),
-        ("interpolate", (*given, "--grid", "-o", region), "is there, and not of seggd-rt"),
+        ("sweep", ("-o", real), "already exists and was not written by seggd-rt"),
+        ("interpolate", (*given, "-o", tmp_path), "a_0.5.png already exists and was not written by seggd-rt"),
+        ("interpolate", (*given, "-o", region), "already exists and was not written by seggd-rt"),
+        ("interpolate", (*given, "--grid", "-o", region), "already exists and was not written by seggd-rt"),
         ("inpaint", (*given, "--region", region, "-o", region), "is an input"),
-        ("inpaint", (*given, "--region", region, "--grid", "-o", tmp_path / "a_0.5.png"), "not of seggd-rt"),
+        (
+            "inpaint",
+            (*given, "--region", region, "--grid", "-o", tmp_path / "a_0.5.png"),
+            "was not written by seggd-rt",
+        ),
     ):
         done = run_command(command, tiny_bundle, "-m", mask, *options, *(() if command != "generate" else ORT))
         assert (done.code, message in done.err.splitlines()[-1]) == (2, True), done.err
@@ -235,7 +239,7 @@ def test_files_of_other_settings_are_replaced_by_force_alone(
         done = run_command(*go, *changed)
         assert (done.code, done.out) == (2, ""), done.err
         assert said in done.err
-        assert done.err.rstrip().endswith("give another place with -o, or replace it by --force")
+        assert done.err.rstrip().endswith("choose another place with -o, or replace it with --force")
         assert files_below(tmp_path) == before
     assert run_command(*go, "--steps", "4", "--force").code == 0
     assert files_below(tmp_path) != before
@@ -244,7 +248,7 @@ def test_files_of_other_settings_are_replaced_by_force_alone(
 def test_a_list_of_others_is_not_replaced_by_a_sweeps(tiny_bundle: Path, mask: Path, tmp_path: Path) -> None:
     (tmp_path / "s.json").write_text("[1]")
     done = run_command("sweep", tiny_bundle, "-m", mask, "-o", tmp_path / "s.npy", *ORT, "--force")
-    assert (done.code, "s.json is there, and not of seggd-rt" in done.err) == (2, True)
+    assert (done.code, "s.json already exists and was not written by seggd-rt" in done.err) == (2, True)
     assert (tmp_path / "s.json").read_text() == "[1]"
     assert not (tmp_path / "s.npy").exists()
 

@@ -228,7 +228,7 @@ def test_images_of_other_settings_are_replaced_by_force_alone(tiny_bundle: Path,
     assert run_command(*go).code == 0
     before = files_below(tmp_path / "out")
     for arguments, message in {
-        ("--steps", "6"): "a_0.png was made with steps 5, and this run has steps 6: give another folder with -o",
+        ("--steps", "6"): "a_0.png was made with steps 5, and this run has steps 6: choose another folder with -o",
         ("--drop", "cavity"): "made with classes cavity + myocardium + right ventricle, and this run has classes myo",
         ("--eta", "0.5", "--steps", "4"): "made with steps 5, eta 0.0, and this run has steps 4, eta 0.5",
     }.items():
@@ -260,7 +260,7 @@ def test_one_file_of_other_settings_is_replaced_by_force_alone(
             (tmp_path / "out" / "a_0.png").unlink()  # else there would be nothing to look at
     before = files_below(tmp_path)
     for arguments, message in {
-        ("--steps", "6"): f"{name} was made with steps 5, and this run has steps 6: give another place with -o",
+        ("--steps", "6"): f"{name} was made with steps 5, and this run has steps 6: choose another place with -o",
         ("--seed", "7"): f"{name} was made with seed 0, and this run has seed 7",
         ("--drop", "cavity"): "made with classes cavity + myocardium + right ventricle, and this run has classes myo",
     }.items():
@@ -270,12 +270,12 @@ def test_one_file_of_other_settings_is_replaced_by_force_alone(
         assert files_below(tmp_path) == before
     if name == "one.npy":
         done = run_command(*go, "--count", "2")
-        assert (done.code, "holds 1 image, and this run draws 2" in done.err) == (2, True)
+        assert (done.code, "holds 1 image, and this run makes 2" in done.err) == (2, True)
     assert run_command(*go, "--steps", "6", "--force").code == 0
     assert files_below(tmp_path)[name] != before[name]
     path.write_bytes(b"mine")
     done = run_command(*go, "--steps", "6", "--force")
-    assert (done.code, "is there, and not of seggd-rt" in done.err) == (2, True)
+    assert (done.code, "already exists and was not written by seggd-rt" in done.err) == (2, True)
     assert path.read_bytes() == b"mine"
 
 
@@ -440,7 +440,7 @@ def test_several_devices_fail_as_one(tiny_bundle: Path, masks: Path, tmp_path: P
     for extra, message in (
         (("--device", "cpu,gpu"), "no device 'gpu'"),
         (("--device", "cpu,cpu", "--shard=1/2"), "shard"),
-        (("--device", "cpu,,cpu"), "--device is cpu,,cpu; it must name devices"),
+        (("--device", "cpu,,cpu"), "--device is invalid (cpu,,cpu): give names"),
         (("--device", "cpu,cpu", "--keep", "lung"), "there is no class 'lung'"),
     ):
         done = subprocess.run([*COMMAND, *map(str, arguments), *extra], capture_output=True, text=True)
@@ -463,7 +463,7 @@ def test_an_animation_ends_in_the_image(
     arguments = ("-o", tmp_path / "i.png", "--gif", tmp_path / "new" / "i.gif", "--preview", "--every", "2", *ORT)
     done = run_command("generate", tiny_bundle, "-m", mask, *arguments)
     assert done.code == 0, done.err
-    assert "--preview shows nothing here: it needs a terminal of 256 colors" in done.err
+    assert "--preview has no effect (it needs a terminal with 256 colors)" in done.err
     with Image.open(tmp_path / "new" / "i.gif") as animation:
         assert animation.n_frames == 3  # type: ignore[attr-defined] # after steps 2, 4 and 5
         animation.seek(2)

@@ -64,6 +64,7 @@ NEEDED = [
     ("verify F B --precision fp32", "--precision", "--mask"),
     ("verify F B --device cpu", "--device", "--mask"),
     ("verify F B --threads 1", "--threads", "--mask"),
+    ("verify F B --batch 2", "--batch", "--mask"),
     ("evaluate B --data D -o O --grid ddim:5", "--grid", "--cost or --all"),
     ("export C --segmenter S", "--segmenter", "--data"),
     ("export C --data D", "--data", "--segmenter"),

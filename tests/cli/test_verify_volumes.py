@@ -75,7 +75,7 @@ def test_one_edited_slice_of_a_nifti_volume_is_found(nifti: tuple[Path, Path], o
     nib.save(type(volume)(pixels, None, volume.header), out)
     found = verify(out, mask, *options)
     assert found.code == 1, found.err
-    assert "is not what it says: drawn again it differs by up to " in found.err
+    assert "does not match its record: the regenerated image differs by up to " in found.err
     assert f"in slice {EDITED}, and" in found.err
 
 
@@ -237,7 +237,7 @@ def test_one_file_that_states_something_else_is_named(
     data.save_as(path)
     found = verify(out, mask)
     assert found.code == 1, found.err
-    said = rf"is not what it says: {re.escape(name)} (has another|has|lacks) {re.escape(attribute)}[ ,]"
+    said = rf"does not match its record: {re.escape(name)} (has another|has|lacks) {re.escape(attribute)}[ ,]"
     assert re.search(said, found.err), found.err
     assert "Roe" not in found.err, "a patient's name is shown nowhere"
 
@@ -246,7 +246,7 @@ def test_a_file_that_is_gone_is_missed(dicom: Callable[..., tuple[Path, Path]]) 
     mask, out = dicom()
     (out / "segmentation" / "segmentation.dcm").unlink()
     found = verify(out, mask)
-    assert (found.code, "it has 12 files, and drawn again 13" in found.err) == (1, True), found.err
+    assert (found.code, "it has 12 files, but its record gives 13" in found.err) == (1, True), found.err
 
 
 def test_a_patient_that_was_kept_is_the_masks(dicom: Callable[..., tuple[Path, Path]], tmp_path: Path) -> None:
@@ -394,7 +394,7 @@ def test_slices_of_a_dicom_folder_that_were_moved(
     mask, out = dicom()
     edit(out)
     found = verify(out, mask)
-    assert (found.code, f"{out} is not what it says: {message}" in found.err) == (1, True), found.err
+    assert (found.code, f"{out} does not match its record: {message}" in found.err) == (1, True), found.err
 
 
 def edit_volume(path: Path, edit: Callable[[Any, list[dict[str, Any]]], None]) -> None:
@@ -469,7 +469,7 @@ def test_a_slice_of_another_volume_is_found(nifti: tuple[Path, Path], slices: ND
 @pytest.mark.parametrize(
     ("shared", "last", "code", "message"),
     [
-        ({"precision": "bf16"}, {}, 1, "is not what it says: drawn again it differs by up to"),
+        ({"precision": "bf16"}, {}, 1, "does not match its record: the regenerated image differs by up to"),
         ({"device": "another CPU"}, {}, 1, "not on the recorded machine settings (device)"),
         ({}, {"precision": "bf16"}, 2, "states several values of precision"),
         ({}, {"precision": "zzz"}, 2, "states the precision zzz, which is none"),
@@ -513,7 +513,7 @@ def test_what_a_lower_precision_may_change_is_confirmed_up_to_a_gray_level(
 
     edit_volume(out, put_spot)
     found = verify(out, mask, "--engine", "onnxruntime", "--precision", "fp32")
-    said = "the same: the worst differs" if code == 0 else "is not confirmed: drawn again it differs"
+    said = "the same: the worst differs" if code == 0 else "is not confirmed: the regenerated image differs"
     assert (found.code, said in found.err) == (code, True), found.err
     assert "not on the recorded machine settings (precision)" in found.err
 

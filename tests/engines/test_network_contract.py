@@ -239,7 +239,7 @@ def test_bad_graphs_are_refused(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
 def test_only_onnx_is_opened(name: str, tmp_path: Path) -> None:
-    """Other formats name files of their own, and an engine that guesses would open them."""
+    """Engines must not guess the format: other formats can name files to open."""
     open_graph(name, Precision.FP32).close()  # skips where the engine cannot run
     (tmp_path / "unet.fp32.onnx").write_bytes((TINY / "unet.fp32.onnx").read_bytes())
     if name == "openvino":

@@ -400,7 +400,9 @@ def test_a_folder_of_segmentations_is_no_series(tmp_path: Path) -> None:
     assert not READER.owns(tmp_path)
     assert [len(file) for file in LabelMapSet.open(tmp_path, READING).files] == [5, 5]
     series(tmp_path, labels(), prefix="slice")
-    with pytest.raises(DataError, match=r"holds images and a segmentation, a\.dcm: give that file"):
+    with pytest.raises(
+        DataError, match=r"holds images and a segmentation: give the segmentation as label map \(a\.dcm\)"
+    ):
         LabelMapSet.open(tmp_path, READING)
     assert len(READER.open_real(tmp_path)) == 6
 
@@ -424,7 +426,7 @@ def test_folders_that_are_no_series(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="several frames of reference"):
         READER.open(tmp_path / "gap", READING)
     save(slice_object(labels()[0], AXIAL, 3, ImagePositionPatient=None), paths[3])
-    with pytest.raises(DataError, match="state no place"):
+    with pytest.raises(DataError, match="has slices without a position"):
         READER.open(tmp_path / "gap", READING)
     paths[3].write_bytes(b"text")
     with pytest.raises(DataError, match="is not a DICOM file"):

@@ -54,6 +54,10 @@ def test_nothing_there(tmp_path: Path) -> None:
         LabelMapSet.open(tmp_path)
     with pytest.raises(DataError, match="is not there"):
         LabelMapSet.open(tmp_path / "masks")
+    os.mkfifo(tmp_path / "pipe.npy")
+    for name in ("pipe.npy", os.devnull):
+        with pytest.raises(DataError, match=r"is a pipe or a device: give a file"):
+            LabelMapSet.open(tmp_path / name)
     put(tmp_path, "mask.tif")
     with pytest.raises(DataError, match="of no format known here"):
         LabelMapSet.open(tmp_path / "mask.tif")

@@ -65,7 +65,7 @@ REFUSED = {
     "one channel": (saved(np.zeros((9, 8, 1), np.uint8)), LabelMapError, r"take mask\[..., 0\]"),
     "no axis": (saved(np.array(3)), LabelMapError, r"\(H, W\)"),
     "no pixels": (saved(LABELS[:, :0]), LabelMapError, "1 to"),
-    "no maps": (saved(LABELS[None][:0]), LabelMapError, "no label maps"),
+    "no maps": (saved(LABELS[None][:0]), LabelMapError, "empty stack"),
     "empty": (b"", DataError, "not a .npy"),
     "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(100), DataError, "not a .npy"),
     "header cut": (saved(LABELS)[:30], DataError, "not a .npy"),
@@ -135,7 +135,7 @@ def test_a_file_that_is_truncated_while_it_is_read(
             return super().readinto(buffer)
 
     monkeypatch.setattr(npy, "open_regular", lambda path: Truncating(io.FileIO(path)))
-    with pytest.raises(DataError, match=r"noise\.npy ends before its numbers do: copy it again"):
+    with pytest.raises(DataError, match=r"noise\.npy is shorter than its header says: copy or save it again"):
         array.read(index)
 
 
@@ -176,7 +176,7 @@ def test_a_file_of_others_with_the_records_name_is_not_replaced(tmp_path: Path) 
     beside = tmp_path / "images.npy.json"
     beside.write_text("{}")
     with (
-        pytest.raises(OutputError, match=r"images\.npy\.json is there, and not of seggd-rt"),
+        pytest.raises(OutputError, match=r"images\.npy\.json already exists and was not written by seggd-rt"),
         NpyWriter().create(tmp_path / "images.npy", ImageStack(1, 4, 5, 1)),
     ):
         raise AssertionError

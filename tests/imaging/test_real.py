@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from pathlib import Path
@@ -57,8 +58,18 @@ def test_rgb(tmp_path: Path, tiny_rgb_bundle: Path) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (16, 20, 3)).astype(np.uint8)
     found = read_real(save(tmp_path / "a.png", pixels), spec)
     np.testing.assert_array_equal(found, pixels / np.float32(255))
-    with pytest.raises(DataError, match="1 channels, and this bundle draws 3"):
+    with pytest.raises(DataError, match=r"wrong number of channels \(1, the bundle has 3\)"):
         read_real(save(tmp_path / "b.png", pixels[..., 0]), spec)
+
+
+@pytest.mark.parametrize("name", ["pipe", "pipe.png", "pipe.dcm", os.devnull])
+def test_pipes_and_devices_are_refused(tmp_path: Path, spec: Manifest, name: str) -> None:
+    path = tmp_path / name
+    if name != os.devnull:
+        os.mkfifo(path)
+    for read in (read_real, read_region):
+        with pytest.raises(DataError, match=re.escape(f"{path} is a pipe or a device: give a file")):
+            read(path, spec)
 
 
 def test_another_size_is_resized_and_said(tmp_path: Path, spec: Manifest) -> None:
@@ -134,7 +145,7 @@ def test_files_and_arrays_of_regions_follow_one_rule(
     ],
 )
 def test_any_other_values_are_no_region(tmp_path: Path, spec: Manifest, values: NDArray[np.generic], said: str) -> None:
-    message = re.escape(f"a region has other values than 0/1 or 0/255 {said}: write one of these, or select classes")
+    message = re.escape(f"the region has values other than 0/1 or 0/255 {said}: if it is a label map, select classes")
     with pytest.raises(DataError, match=f"^{message}"):
         check_region(values)
     for name in ("a.npy", "a.png"):
@@ -154,7 +165,7 @@ def test_classes_of_a_label_map_may_be_the_region(
         nib.save(nib.Nifti1Image(golden_mask[::-1, ::-1].T[..., None], np.eye(4)), tmp_path / name)
     else:
         save(tmp_path / name, golden_mask)
-    with pytest.raises(DataError, match="other values than 0/1 or 0/255"):
+    with pytest.raises(DataError, match="values other than 0/1 or 0/255"):
         read_region(tmp_path / name, spec)
     for ids in ([1], [1, 3], [0]):
         found = read_region(tmp_path / name, spec, classes=[names[i].upper() for i in ids])

@@ -50,7 +50,7 @@ def test_tensors_that_are_no_plain_arrays_are_refused(checkpoint: Checkpoint, tm
                 load_weights_only(path)
     # A few bytes that state 10^12 numbers: to copy them would exhaust memory.
     torch.save({"weights": {"a": torch.zeros(1).expand(10**6, 10**6)}}, path)
-    with pytest.raises(CheckpointError, match="states tensors of 4000000000000 bytes and stores 4"):
+    with pytest.raises(CheckpointError, match=r"states more tensor data than it stores \(4000000000000 bytes, not 4\)"):
         load_weights_only(path)
     shared = torch.ones(4)
     torch.save({"a": shared, "b": shared.view(2, 2)}, path)  # tied weights are fine
@@ -195,7 +195,7 @@ def test_damage_is_an_error_of_ours(checkpoint: Checkpoint, tmp_path: Path, zipp
 def test_what_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"none\.pt does not exist"):
         Checkpoint.load(tmp_path / "none.pt")
-    with pytest.raises(CheckpointError, match="cannot be read: Is a directory"):
+    with pytest.raises(CheckpointError, match=r"cannot be read \(Is a directory\)"):
         Checkpoint.load(tmp_path)
 
 

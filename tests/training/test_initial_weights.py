@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def test_a_run_with_initial_weights_resumes_without_them(options: Make, source: 
 
 
 def test_resume_with_initial_weights_is_refused(options: Make, source: Path) -> None:
-    with pytest.raises(OptionError, match="--init and --resume exclude each other"):
+    with pytest.raises(OptionError, match="--init and --resume cannot be combined"):
         options(init=source, resume=True)
 
 
@@ -60,6 +61,18 @@ def test_resume_with_initial_weights_is_refused(options: Make, source: Path) -> 
 def test_another_network_is_refused(options: Make, source: Path, changes: dict[str, Any], what: str) -> None:
     with pytest.raises(OptionError, match=f"has another {what} than this run"):
         train(options(init=source, output=source.parent / "other", **changes))
+
+
+def test_only_the_entries_that_differ_are_named(options: Make, source: Path, tmp_path: Path) -> None:
+    unet = Checkpoint.load(source).config.unet
+    config = tmp_path / "unet.json"
+    config.write_text(
+        json.dumps({key: unet[key] for key in unet if key != "attention_head_dim"} | {"layers_per_block": 2})
+    )
+    with pytest.raises(OptionError) as caught:
+        train(options(init=source, output=tmp_path / "other", network=str(config)))
+    found = "attention_head_dim 8, here not set; layers_per_block 1, here 2"
+    assert f"has another network than this run ({found}): choose the same options" in str(caught.value)
 
 
 def test_a_missing_checkpoint_is_refused(options: Make, tmp_path: Path) -> None:

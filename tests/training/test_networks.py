@@ -45,7 +45,7 @@ def test_a_file_of_diffusers_is_read(tmp_path: Path) -> None:
 
 
 SETTINGS: dict[str, tuple[dict[str, object], str]] = {
-    "unknown": ({"wings": 2}, "'wings', which this diffusers does not know"),
+    "unknown": ({"wings": 2}, r"has an unknown key \('wings'\)"),
     "no level": ({"block_out_channels": []}, "`array` of length >= 1"),
     "no list": ({"block_out_channels": 8}, "Expected `array`, got `int`"),
     "nested": ({"block_out_channels": [[8], [16]]}, "Expected `int`, got `array`"),
@@ -54,9 +54,9 @@ SETTINGS: dict[str, tuple[dict[str, object], str]] = {
     "booleans": ({"block_out_channels": [True, True]}, "Expected `int`, got `bool`"),
     "huge": ({"block_out_channels": [8, 10**12]}, "Expected `int` <= 16384"),
     "hundreds of levels": ({"block_out_channels": [8] * 300}, "`array` of length <= 12"),
-    "too many weights": ({"block_out_channels": [16384, 16384]}, "at most 1073741824 are supported"),
-    "other lengths": ({"down_block_types": ["DownBlock2D"]}, "have 2, 1, 2 entries"),
-    "other blocks": ({"up_block_types": ["UpBlock2D", "EvilBlock2D"]}, "up block 'EvilBlock2D'; supported"),
+    "too many weights": ({"block_out_channels": [16384, 16384]}, "use one of at most 1073741824"),
+    "other lengths": ({"down_block_types": ["DownBlock2D"]}, r"differ in length \(2, 1, 2\)"),
+    "other blocks": ({"up_block_types": ["UpBlock2D", "EvilBlock2D"]}, "up block 'EvilBlock2D' is not supported"),
     "blocks of numbers": ({"down_block_types": [1, 2]}, "Expected `str`, got `int`"),
     "no layers": ({"layers_per_block": 0}, "Expected `int` >= 1"),
     "endless layers": ({"layers_per_block": 10**9}, "Expected `int` <= 32"),

@@ -89,11 +89,11 @@ def test_a_folder_with_a_pipe_is_refused(kind: str, folder: Path) -> None:
 
 
 STRANGE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
-    "no pixels": (lambda a: {"image": a["image"][:, :0], "label": a["label"][:, :0]}, "there are no pixels"),
-    "no channels": (lambda a: {"image": a["image"][..., None][..., :0]}, "there are no pixels"),
-    "a split of texts": (lambda a: {"split": np.array(["train"] * 12)}, "split of <U5"),
-    "a split of records": (lambda a: {"split": np.zeros(12, [("a", "u1")])}, "it must be 0 train"),
-    "a table of names": (lambda a: {"class_names": np.array([["a"], ["b"], ["c"]])}, "must be a list of names"),
+    "no pixels": (lambda a: {"image": a["image"][:, :0], "label": a["label"][:, :0]}, "empty image array"),
+    "no channels": (lambda a: {"image": a["image"][..., None][..., :0]}, "empty image array"),
+    "a split of texts": (lambda a: {"split": np.array(["train"] * 12)}, "split of type <U5"),
+    "a split of records": (lambda a: {"split": np.zeros(12, [("a", "u1")])}, r"give 0 \(train\)"),
+    "a table of names": (lambda a: {"class_names": np.array([["a"], ["b"], ["c"]])}, "give a list of names"),
 }
 
 

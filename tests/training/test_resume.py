@@ -31,7 +31,7 @@ CHANGES: dict[str, tuple[Callable[[State], object], str]] = {
     "another key": (lambda state: state.update({1: 2}), "'1' is missing or unknown"),
     "a step before the first": (lambda state: state.update(step=-1), "Expected `int` >= 0 - at `$.step`"),
     "a step of text": (lambda state: state.update(step="2"), "Expected `int`, got `str`"),
-    "a step after the last": (lambda state: state.update(step=1 << 62), "of 8: start another run"),
+    "a step after the last": (lambda state: state.update(step=1 << 62), ", --steps is 8): start another run"),
     "a time of text": (lambda state: state.update(elapsed_s="x"), "Expected `float`, got `str`"),
     "no optimizer": (lambda state: state.update(optimizer={}), "required field `state`"),
     "no moments": (lambda state: state["optimizer"].update(state={}), "lacks the optimizer's state"),
@@ -41,14 +41,16 @@ CHANGES: dict[str, tuple[Callable[[State], object], str]] = {
     "a moment of integers": (
         lambda state: moments(state).update(exp_avg=moments(state)["exp_avg"].long()), "('exp_avg')"
     ),
-    "a moment that is no tensor": (lambda state: moments(state).update(exp_avg=3), "no whole resume state"),
+    "a moment that is no tensor": (lambda state: moments(state).update(exp_avg=3), "not a complete resume state"),
     "no weights": (lambda state: state.update(weights=None), "Expected `object`, got `null`"),
-    "a weight missing": (lambda state: state["weights"].pop(FIRST), f"weights that are not this network's ('{FIRST}')"),
+    "a weight missing": (lambda state: state["weights"].pop(FIRST), f"weights of another network ('{FIRST}')"),
     "a weight of another shape": (lambda state: state["weights"].update({FIRST: torch.ones(1)}), f"('{FIRST}')"),
     "an average of another shape": (lambda state: state["ema"].update({FIRST: torch.ones(1)}), "moving average"),
-    "an average of integers": (lambda state: state["ema"].update({FIRST: 5}), "no whole resume state"),
-    "a scale": (lambda state: state.update(scaler={"scale": 1.0}), "no whole state of the loss's scale"),
-    "a tensor of 10^12 numbers": (lambda state: state["ema"].update({FIRST: HUGE}), "states tensors of 4000000"),
+    "an average of integers": (lambda state: state["ema"].update({FIRST: 5}), "not a complete resume state"),
+    "a scale": (lambda state: state.update(scaler={"scale": 1.0}), "a gradient scaler that does not fit this run"),
+    "a tensor of 10^12 numbers": (
+        lambda state: state["ema"].update({FIRST: HUGE}), "states more tensor data than it stores (4000000"
+    ),
     "a sparse tensor": (lambda state: state["ema"].update({FIRST: torch.eye(3).to_sparse()}), "holds a sparse tensor"),
     "a tensor of no memory": (lambda state: moments(state).update(exp_avg=HUGE.to("meta")), "holds a meta tensor"),
 }  # fmt: skip

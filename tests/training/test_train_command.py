@@ -71,10 +71,10 @@ def test_flags_are_read(seen: list[TrainOptions]) -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--image-size", "64x64x64"], "--image-size is '64x64x64'; it must be N or HxW"),
-        (["--image-size", "-1"], "--image-size is '-1'"),
-        (["--image-size", "1" * 5000], "--image-size is '1111"),
-        (["--image-size", "99999x99999"], "of at most 67108864 pixels"),
+        (["--image-size", "64x64x64"], "--image-size is invalid ('64x64x64'): give N or HxW"),
+        (["--image-size", "-1"], "--image-size is invalid ('-1')"),
+        (["--image-size", "1" * 5000], "--image-size is invalid ('1111"),
+        (["--image-size", "99999x99999"], "at most 67108864 pixels"),
         (["--seed", str(1 << 64)], "seed is 18446744073709551616; it must be a whole number in"),
         (["--threads", str(1 << 64)], "threads is 18446744073709551616: this machine has"),
         (["--mixed-precision", "int8"], "--mixed-precision is 'int8'; it must be no, bf16 or fp16"),

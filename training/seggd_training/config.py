@@ -103,7 +103,7 @@ class TrainOptions(msgspec.Struct, frozen=True, kw_only=True):
         if not 0 <= self.empty_subset <= 1:
             raise OptionError(f"--empty-subset is {self.empty_subset}; it must lie in [0, 1]")
         if self.init is not None and self.resume:
-            raise OptionError("--init and --resume exclude each other: a resumed run has weights, leave --init out")
+            raise OptionError("--init and --resume cannot be combined: leave --init out, as a resumed run has weights")
         if self.intensity_range is not None:
             check_intensity_range(self.intensity_range)
 

@@ -137,7 +137,7 @@ def load_dataset(
     volumes = {"--axis": reading.axis, "--threshold": reading.threshold}
     given = [option for option, value in volumes.items() if value is not None]
     if given:
-        raise OptionError(f"{' and '.join(given)} cut a folder's volumes, and {path} is an .npz: leave them out")
+        raise OptionError(f"{path} is an .npz and has no volumes to cut: leave {' and '.join(given)} out")
     return _load_npz(path, split, image_size, classes, intensity_range)
 
 
@@ -243,9 +243,9 @@ def _load_npz(
         hint = ", or give --classes" if missing == ["class_names"] else ""
         raise DataError(f"{path} has no array '{missing[0]}': it needs image, label, split and class_names{hint}")
     if arrays["split"].dtype.kind not in "biuf":
-        raise DataError(f"{path} has a split of {arrays['split'].dtype}: it must be 0 train, 1 val or 2 test")
+        raise DataError(f"{path} has a split of type {arrays['split'].dtype}: give 0 (train), 1 (val) or 2 (test)")
     if names is None and arrays["class_names"].ndim > 1:
-        raise DataError(f"{path} has class_names {arrays['class_names'].shape}: it must be a list of names")
+        raise DataError(f"{path} has class_names of shape {arrays['class_names'].shape}: give a list of names")
     classes = _name_classes(names if names is not None else [str(n) for n in np.atleast_1d(arrays["class_names"])])
     images, label_maps, splits = arrays["image"], arrays["label"], arrays["split"]
     images = images[..., None] if images.ndim == 3 else images
@@ -255,7 +255,7 @@ def _load_npz(
             "they must be (N, H, W) or (N, H, W, C), and (N, H, W)"
         )
     if not images.size:
-        raise DataError(f"{path} has image {arrays['image'].shape}: there are no pixels")
+        raise DataError(f"{path} has an empty image array {arrays['image'].shape}: give at least one image")
     for key in ("split", "patient"):
         if key in arrays and arrays[key].shape != images.shape[:1]:
             raise DataError(

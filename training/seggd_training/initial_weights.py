@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import nn
@@ -34,8 +35,12 @@ def load_initial_weights(network: nn.Module, config: CheckpointConfig, path: Pat
         The checkpoint has another network, other classes, another mask encoding or another prediction type.
     """
     source = Checkpoint.load(path)
+    if different := _differences(source.config.unet, config.unet):
+        raise OptionError(
+            f"--init {path} has another network than this run ({different}): "
+            "choose the same options, or leave --init out"
+        )
     for name, old, new in (
-        ("network", _architecture(source.config), _architecture(config)),
         ("classes", [c.name for c in source.config.classes], [c.name for c in config.classes]),
         ("mask encoding", source.config.encoding.value, config.encoding.value),
         ("prediction", source.config.schedule.prediction.value, config.schedule.prediction.value),
@@ -47,13 +52,23 @@ def load_initial_weights(network: nn.Module, config: CheckpointConfig, path: Pat
             )
     weights = source.best_weights()
     if whole := [name for name, tensor in weights.items() if not tensor.is_floating_point()]:
-        raise CheckpointError(f"{path} has a weight '{whole[0]}' of {weights[whole[0]].dtype}: it must be of floats")
+        raise CheckpointError(
+            f"{path} has a weight '{whole[0]}' of type {weights[whole[0]].dtype}: save the weights as floats"
+        )
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
-        raise CheckpointError(f"{path} holds weights that do not fit its own network: {reason[:_SHOWN]}") from error
+        raise CheckpointError(
+            f"{path} holds weights that do not fit its own network ({reason[:_SHOWN]}): give another checkpoint"
+        ) from error
 
 
-def _architecture(config: CheckpointConfig) -> dict[str, object]:
-    return {key: value for key, value in config.unet.items() if key != _SIZE}
+def _differences(old: Mapping[str, object], new: Mapping[str, object]) -> str:
+    """Return the entries that differ between two networks' configurations, as "key old, here new; ..."."""
+    different = [
+        f"{key} {old.get(key, 'not set')}, here {new.get(key, 'not set')}"
+        for key in sorted(old.keys() | new.keys())
+        if key != _SIZE and (key in old, old.get(key)) != (key in new, new.get(key))
+    ]
+    return "; ".join(different)

@@ -27,7 +27,7 @@ def noted_signals() -> Iterator[list[int]]:
             signal.signal(each, act)
 
     def act(number: int, frame: FrameType | None) -> None:
-        # Not restored before a second one: the command line ends a process that leaves its own handlers uncalled.
+        # Restore only at the second signal: the command line ends a process that does not call its own handlers.
         restore()
         signal.raise_signal(number)
 

@@ -44,5 +44,7 @@ def read_npz(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
                 raise ValueError(f"'{name}' is no array")
     except _DAMAGE as error:
         reason = " ".join(str(error).split())
-        raise DataError(f"{path} cannot be read as an .npz of plain arrays: {reason}") from error
+        raise DataError(
+            f"{path} cannot be read as an .npz of plain arrays ({reason}): save it again with numpy.savez"
+        ) from error
     return arrays

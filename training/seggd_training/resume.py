@@ -76,7 +76,9 @@ class ResumeState:
             msgspec.json.encode((content["options"], content["scaler"]))  # refuses all but plain values
             return msgspec.convert(content, cls)
         except (ValueError, TypeError, OverflowError, RecursionError) as error:  # msgspec's errors are ValueErrors
-            raise CheckpointError(f"{path} is no whole resume state: {error}") from error
+            raise CheckpointError(
+                f"{path} is not a complete resume state ({error}): start another run in a new folder"
+            ) from error
 
 
 def fingerprint(dataset: Dataset) -> str:

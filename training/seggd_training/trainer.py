@@ -348,14 +348,17 @@ class _Run:
             raise OptionError(f"the run to resume had {state.world_size} processes, this one has {self._world}")
         if state.step > self._options.steps:
             raise CheckpointError(
-                f"{path} is of step {state.step} of {self._options.steps}: start another run in a new folder"
+                f"{path} is past the last step ({state.step}, --steps is {self._options.steps}): "
+                "start another run in a new folder"
             )
         _check_tensors(path, "weights", state.weights, self._network.state_dict())
         _check_tensors(path, "moving average", state.ema, self._ema.state_dict())
         # The groups' settings are this run's options, and its rate follows from the step: only the moments are read.
         moments = _moments_of(path, state, list(self._network.parameters()))
         if state.scaler.keys() != self._scaler.state_dict().keys():
-            raise CheckpointError(f"{path} has no whole state of the loss's scale: start another run in a new folder")
+            raise CheckpointError(
+                f"{path} has a gradient scaler that does not fit this run: start another run in a new folder"
+            )
         self._network.load_state_dict(state.weights)
         self._optimizer.load_state_dict(
             {"state": moments, "param_groups": self._optimizer.state_dict()["param_groups"]}
@@ -380,9 +383,7 @@ def _check_tensors(path: Path, what: str, found: dict[str, Tensor], wanted: dict
         if (found[name].shape, found[name].dtype) != (tensor.shape, tensor.dtype)
     ]
     if odd:
-        raise CheckpointError(
-            f"{path} has {what} that are not this network's ('{odd[0]}'): start another run in a new folder"
-        )
+        raise CheckpointError(f"{path} has {what} of another network ('{odd[0]}'): start another run in a new folder")
 
 
 def _moments_of(path: Path, state: ResumeState, parameters: list[nn.Parameter]) -> dict[int, dict[str, Tensor]]:

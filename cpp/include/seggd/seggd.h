@@ -136,7 +136,7 @@ typedef struct seggd_engine_info {
   const char* version;
   const char* precision; /* of a generator: what it computes in; in a list: all it can, its own choice first */
   int32_t usable;        /* 1, or 0 where it cannot run here */
-  const char* reason;    /* why it cannot run here, and what to do; of a generator: what was passed over, and why */
+  const char* reason;    /* why it cannot run here, and what to do; of a generator: the skipped engines, and why */
 } seggd_engine_info;
 
 /* Lists every engine in the order of "auto", and whether it can run here. `options` may be NULL. */

@@ -56,7 +56,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = decode(read_file(path, MAX_JSON_BYTES))
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise CheckpointError(f"{path} cannot be read ({error.strerror or error}): give a readable file") from error
     except msgspec.DecodeError as error:
         raise CheckpointError(f"{path} is not JSON ({error}): copy or save it again") from error
     if not isinstance(content, dict):

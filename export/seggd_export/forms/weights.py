@@ -36,7 +36,7 @@ def read_weights(path: Path) -> object:
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} does not exist") from error
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise CheckpointError(f"{path} cannot be read ({error.strerror or error}): give a readable file") from error
     # The others: what safetensors raises for types and shapes that PyTorch does not have.
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
         raise CheckpointError(f"{path} is damaged or is no safetensors file: {error}") from error

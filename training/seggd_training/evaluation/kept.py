@@ -48,9 +48,9 @@ def kept_images(path: Path, settings: Mapping[str, str | int]) -> NDArray[Any] |
     try:
         found = read_npz(path, ("images", "settings"))
     except DataError as error:
-        raise DataError(f"{error}. Remove it, and it is made again") from error
+        raise DataError(f"{error}, or delete it, and evaluate makes it again") from error
     if len(found) < 2:
-        raise DataError(f"{path} lacks images or settings. Remove it, and it is made again")
+        raise DataError(f"{path} lacks images or settings: delete it, and evaluate makes it again")
     return found["images"] if str(found["settings"]) == _text(settings) else None
 
 
