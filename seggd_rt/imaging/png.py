@@ -175,18 +175,19 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             yield image
 
 
-def _chunks(path: Path) -> tuple[list[tuple[str, str]], int]:
-    """Return the kinds of a PNG's chunks with digests of what they hold, and how many bytes follow the last."""
-    found: list[tuple[str, str]] = []
+def _chunks(path: Path) -> tuple[list[tuple[str, bytes]], int]:
+    """Return the kinds of a PNG's chunks with what they hold, and how many bytes follow the last; of IDAT nothing."""
+    found: list[tuple[str, bytes]] = []
     with open_regular(path) as file:
         end = file.seek(0, os.SEEK_END)
         file.seek(len(_MAGIC))
         while file.tell() + 8 <= end and (not found or found[-1][0] != "IEND"):
             length, kind = struct.unpack(">I4s", file.read(8))
-            data = file.read(min(length, end - file.tell()))
-            found.append((kind.decode("latin-1"), hashlib.sha256(data).hexdigest()))
-            file.seek(4, os.SEEK_CUR)
-        return found, end - file.tell()
+            start = file.tell()
+            data = b"" if kind == b"IDAT" else file.read(min(length, end - start))
+            found.append((kind.decode("latin-1"), data))
+            file.seek(start + length + 4)
+        return found, max(end - file.tell(), 0)
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
@@ -204,10 +205,14 @@ def png_texts(made: Sequence[Provenance]) -> PngInfo:
 
     texts = PngInfo()
     if made:
-        texts.add_text("Software", f"seggd-rt {made[0].version}")
-        texts.add_text("Comment", note(made))
+        for name, text in _about(made).items():
+            texts.add_text(name, text)
         texts.add_itxt(KEY, dump(made).decode())
     return texts
+
+
+def _about(made: Sequence[Provenance]) -> dict[str, str]:
+    return {"Software": f"seggd-rt {made[0].version}", "Comment": note(made)}
 
 
 class PngWriter:
@@ -245,21 +250,31 @@ class PngWriter:
         return parse(text.encode("utf-8", "surrogatepass"), str(path))
 
     def stated(self, path: Path, *, kept: bool = False) -> tuple[StatedFile, ...]:
-        """Return texts, other chunks, and what follows the end: see `ImageWriter.stated`."""
+        """Return texts and chunks that seggd-rt does not write, and what follows the end: see `ImageWriter.stated`.
+
+        Its own texts beside the record repeat it, and may be gone.
+        """
         from PIL import Image
 
+        own = {(name, text) for name, text in _about(self.made(path)).items()}
         try:
             with _opened(path) as image:
                 image.load()
-                texts = {f"text '{printable(name)}'": str(text) for name, text in image.text.items() if name != KEY}  # type: ignore[attr-defined]
+                found = {name: str(text) for name, text in image.text.items() if name != KEY}  # type: ignore[attr-defined]
             chunks, after = _chunks(path)
         except (*_DAMAGE, Image.DecompressionBombError) as error:
             raise _unreadable(path, error) from error
-        numbers = {"number of texts": (float(sum(kind in _TEXTS for kind, _ in chunks)),)}
+        texts = {f"text '{printable(name)}'": text for name, text in found.items() if (name, text) not in own}
+        names = [data.partition(b"\0")[0] for kind, data in chunks if kind in _TEXTS]
+        texts |= {f"several texts '{printable(name.decode('latin-1'))}'": "" for name in names if names.count(name) > 1}
+        texts |= {
+            f"chunk {printable(kind)}": hashlib.sha256(data).hexdigest()
+            for kind, data in chunks
+            if kind not in (*_TEXTS, *_PICTURE)
+        }
         if after:
-            texts["end"] = f"{after} bytes after it"
-        others = {f"chunk {printable(kind)}": data for kind, data in chunks if kind not in (*_TEXTS, *_PICTURE)}
-        return (StatedFile(path.name, {**texts, **others}, numbers),)
+            texts["bytes after its end"] = str(after)
+        return (StatedFile(path.name, texts),)
 
     def values(self, manifest: Manifest) -> PixelValues:
         """Return 0 to 255: see `ImageWriter.values`."""

@@ -338,14 +338,26 @@ def test_volumes_are_drawn_again(tmp_path: Path, golden_mask: NDArray[np.uint8])
     assert "1 image, equal in every pixel" in found.err
 
 
+def test_a_png_saved_again_with_its_record_alone_is_verified(mask: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.png"
+    run_command("generate", TINY, "-m", mask, "-o", out, *STEPS)
+    with Image.open(out) as image:
+        pixels, texts = np.array(image), PngInfo()
+        texts.add_text("seggd-rt", image.info["seggd-rt"])
+    Image.fromarray(pixels).save(out, pnginfo=texts, optimize=True)
+    found = run_command("verify", out, TINY, "-m", mask)
+    assert (found.code, "1 image, equal in every pixel" in found.err) == (0, True), found.err
+
+
 @pytest.mark.parametrize(
     ("chunk", "after", "name"),
     [
         (b"tRNS\0\x05", b"", "has chunk tRNS"),
         (b"gAMA\0\0\x03\xe8", b"", "has chunk gAMA"),
         (b"tEXtAuthor\0Roe^Richard", b"", "has text 'Author'"),
-        (b"tEXtseggd-rt\0{}", b"", "has another number of texts"),
-        (b"", b"Roe^Richard", "has end"),
+        (b"tEXtSoftware\0Roe^Richard", b"", "has several texts 'Software'"),
+        (b"tEXtseggd-rt\0{}", b"", "has several texts 'seggd-rt'"),
+        (b"", b"Roe^Richard", "has bytes after its end"),
     ],
 )
 def test_a_png_that_says_more_is_found(chunk: bytes, after: bytes, name: str, mask: Path, tmp_path: Path) -> None:
