@@ -74,6 +74,7 @@ def segmentation(
     numbers = np.zeros(256, np.uint8)
     numbers[[each.id for each in classes]] = np.arange(1, len(classes) + 1)
     first = images[0]
+    name, first.PatientName = first.PatientName, ""  # highdicom would warn, with the name, of one without a caret
     data: Dataset = highdicom.seg.Segmentation(
         source_images=list(images),
         pixel_array=numbers[labels],
@@ -97,7 +98,7 @@ def segmentation(
     )
     del data.InstanceCreationDate, data.InstanceCreationTime
     data.ContributingEquipmentSequence = [equipment(first, "It holds the label maps that synthetic images show.")]
-    data.SyntheticData = "YES"
+    data.SyntheticData, data.PatientName, first.PatientName = "YES", name, name
     for item in (*data.DimensionOrganizationSequence, *data.DimensionIndexSequence):
         item.DimensionOrganizationUID = study.uid("dimensions")
     return data

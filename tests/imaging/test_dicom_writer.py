@@ -697,6 +697,7 @@ def test_invalid_elements_about_a_patient_are_left_out_and_named(tmp_path: Path)
         "Müller\u00adLüdenscheidt^Eva",  # with a soft hyphen
         "Yamada^Tarou=山田^太郎=やまだ^たろう",
         "=山田^太郎",
+        "Doe",  # without a warning that shows it
         "x" * 62 + "^x",
         "",
     ],
