@@ -100,7 +100,7 @@ class OutputCheck:
         Raises
         ------
         DataError
-            An array has another shape.
+            An array has another shape, or an image is not finite.
         OptionError
             `kept` names an unknown class, or none.
         EngineError
@@ -115,6 +115,8 @@ class OutputCheck:
                 f"images are {pixels.shape} and label maps {labels.shape}; they must be (N, {image.height}, "
                 f"{image.width}, {image.channels}) and (N, {image.height}, {image.width})"
             )
+        if not np.isfinite(pixels).all():
+            raise DataError("images hold NaN or infinite values: give finite values in [0, 1]")
         if kept is not None and len(kept) != len(labels):
             raise DataError(f"kept is for {len(kept)} images; there are {len(labels)}")
         ids = [select_classes(self._classes, keep=None if kept is None else kept[i]) for i in range(len(labels))]

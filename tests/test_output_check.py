@@ -91,7 +91,8 @@ def test_a_class_of_another_brightness_is_named(check: OutputCheck, golden_mask:
     images = np.stack([painted(golden_mask, myocardium=v) for v in (bounds.low - 0.01, bounds.low, bounds.high + 0.01)])
     assert [result.outside for result in check(images, masks)] == [("myocardium",), (), ("myocardium",)]
     assert [result.outside for result in check(images, masks, [["cavity"]] * 3)] == [(), (), ()]
-    assert check(np.full_like(images[:1], np.nan), masks[:1])[0].outside == CLASSES
+    with pytest.raises(DataError, match="images hold NaN"):
+        check(np.full_like(images[:1], np.nan), masks[:1])
 
 
 def test_a_class_without_bounds_is_never_outside(golden_mask: NDArray[np.uint8], tmp_path: Path) -> None:
