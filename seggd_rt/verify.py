@@ -20,11 +20,20 @@ from seggd_rt.bundle import Bundle
 from seggd_rt.drawing import HowToDraw
 from seggd_rt.errors import DataError, EngineUnavailableError, OptionError, SeggdError
 from seggd_rt.generator import Generator
-from seggd_rt.imaging.contract import ImageStack, ImageWriter, LabelMapFile, PixelValues, Reading, Slice, StatedFile
+from seggd_rt.imaging.contract import (
+    Format,
+    ImageStack,
+    ImageWriter,
+    LabelMapFile,
+    PixelValues,
+    Reading,
+    Slice,
+    StatedFile,
+)
 from seggd_rt.imaging.dicom_file import IMAGES, SEGMENTATION
 from seggd_rt.imaging.fit import Fit
 from seggd_rt.imaging.folder import LabelMapSet
-from seggd_rt.imaging.formats import require_reader, writer_of
+from seggd_rt.imaging.formats import WRITERS, require_reader, writer_of
 from seggd_rt.imaging.geometry import Place
 from seggd_rt.imaging.npy import NpyArray
 from seggd_rt.imaging.real import ResizedImageWarning, find_real, find_region
@@ -43,6 +52,14 @@ _OF_A_SLICE = (
 """Of a record what may differ from slice to slice of a volume."""
 _OF_A_RUN = ("engine", "precision", "engine_version", "device", "threads", "cores")
 """Of a record what is the same of all images in one file."""
+_NEEDS = {
+    "at": "real_sha256",
+    "weight": "real_sha256",
+    "region_sha256": "real_sha256",
+    "then_classes": "weight",
+    "region_classes": "region_sha256",
+}
+"""Of a record what is there only beside something else."""
 _ROUNDING = 1e-6
 """How far apart two equal numbers of a header may be, relative to them: files round them to so many digits."""
 
@@ -150,6 +167,11 @@ def read_making(path: Path) -> tuple[Provenance, ...]:
     if unknown := {each.precision for each in made} - set(Precision):
         raise DataError(f"{path} states the precision {printable(min(unknown))}, which is none: it was changed")
     _check_one_run(path, made, [name for name in made[0].__struct_fields__ if name not in _OF_A_RUN])
+    for name, needed in _NEEDS.items():
+        if any(getattr(each, name) is not None and getattr(each, needed) is None for each in made):
+            raise DataError(f"{path} states {name} without {needed}: it was changed")
+    if writer_of(path) is not WRITERS[Format.DICOM] and any(each.mark or each.keep_patient for each in made):
+        raise DataError(f"{path} states a mark or a kept patient, which only DICOM has: it was changed")
     if strange := [each.batch for each in made if each.batch is not None and not 1 <= each.batch <= _MAX_BATCH]:
         raise DataError(f"{path} states an invalid batch size ({strange[0]}, not 1 to {_MAX_BATCH}): it was changed")
     return made

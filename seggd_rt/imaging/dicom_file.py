@@ -48,7 +48,7 @@ _PREAMBLE, _MAGIC = 128, b"DICM"
 _SOP_CLASS = b"\x02\x00\x02\x00UI"
 _PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 """Float, double float, and whole pixel data."""
-_PIXEL_DATA, _UNDEFINED = (0x7FE0, 0x0010), 0xFFFFFFFF
+_PIXEL_DATA, _UNDEFINED, _END_OF_ITEMS = (0x7FE0, 0x0010), 0xFFFFFFFF, (0xFFFE, 0xE0DD)
 _SHOWN = 160
 
 
@@ -78,6 +78,27 @@ def read_header(path: Path) -> Dataset:
     """
     with damage(path), _opened(path) as file:
         return _read(path, file, None)
+
+
+def read_after_pixels(path: Path) -> Dataset:
+    """Return the elements of a file that follow its pixel data.
+
+    Raises
+    ------
+    DataError
+        As for `read_header`; or it has no pixel data, or ends within it.
+    """
+    with damage(path), _opened(path) as file:
+        syntax = _read(path, file, None).file_meta.TransferSyntaxUID
+        order, size = ">" if syntax == _BIG_ENDIAN else "<", 8 if syntax == _IMPLICIT else 12
+        (length,) = struct.unpack(f"{order}I", file.read(size)[-4:])
+        if length != _UNDEFINED:
+            file.seek(length, os.SEEK_CUR)
+        else:
+            while (item := struct.unpack("<HHI", file.read(8)))[:2] != _END_OF_ITEMS:
+                file.seek(item[2], os.SEEK_CUR)
+        rest: Dataset = _pydicom().filereader.read_dataset(file, syntax.is_implicit_VR, syntax.is_little_endian)
+        return rest
 
 
 def open_pixels(path: Path, tags: Sequence[str] | None = None) -> tuple[Dataset, tuple[int, int, int]]:

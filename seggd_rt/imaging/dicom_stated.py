@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seggd_rt.imaging.contract import SAME_SHARE, StatedFile
-from seggd_rt.imaging.dicom_file import CREATOR, GROUP, RECORD, SEGMENTATIONS, damage, open_pixels, read_frames
+from seggd_rt.imaging.dicom_file import (
+    CREATOR,
+    GROUP,
+    RECORD,
+    SEGMENTATIONS,
+    damage,
+    open_pixels,
+    read_after_pixels,
+    read_frames,
+)
 
 if TYPE_CHECKING:
     from pydicom import DataElement, Dataset
@@ -66,7 +75,7 @@ def stated(files: Sequence[tuple[Path, Dataset]], *, kept: bool) -> tuple[Stated
 def _stated(path: Path, header: Dataset, names: _Names) -> StatedFile:
     texts, numbers = dict[str, str](), dict[str, tuple[float, ...]]()
     with damage(path):
-        for name, element in _walk(header, _own(header)):
+        for name, element in (*_walk(header, _own(header)), *_walk(read_after_pixels(path))):
             values = element.value if isinstance(element.value, MutableSequence) else [element.value]
             if all(isinstance(value, Real) for value in values):
                 numbers[name] = tuple(float(value) for value in values)

@@ -402,3 +402,23 @@ def test_an_array_of_the_other_byte_order_is_the_same(kind: str, mask: Path, tmp
     np.save(out, np.load(out).astype(kind))
     found = run_command("verify", out, TINY, "-m", mask)
     assert (found.code, "2 images, equal in every pixel" in found.err) == (0, True), found.err
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"at": 0.3}, "states at without real_sha256"),
+        ({"then_classes": ["cavity"]}, "states then_classes without weight"),
+        ({"region_classes": ["cavity"]}, "states region_classes without region_sha256"),
+        ({"mark": "SYNTHETIC"}, "states a mark or a kept patient, which only DICOM has"),
+        ({"keep_patient": True}, "states a mark or a kept patient, which only DICOM has"),
+    ],
+)
+def test_a_record_that_contradicts_itself_is_refused(
+    record: dict[str, Any], message: str, mask: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "a.png"
+    run_command("generate", TINY, "-m", mask, "-o", out, *STEPS)
+    edit_png(out, **record)
+    found = run_command("verify", out)
+    assert (found.code, message in found.err) == (2, True), found.err

@@ -168,6 +168,10 @@ def add_to_the_own_block(data: Any) -> None:
     data.private_block(0x5347, "SEGGD-RT").add_new(2, "LO", "Roe^Richard")
 
 
+def add_after_the_pixels(data: Any) -> None:
+    data.private_block(0x7FE1, "ACME", create=True).add_new(1, "LO", "Roe^Richard")
+
+
 def empty_the_segments(data: Any) -> None:
     data.PixelData = bytes(len(data.PixelData))
 
@@ -211,6 +215,7 @@ def add_a_lookup_table(data: Any) -> None:
         (add_a_private_block, "segmentation.dcm", "(0011,1001)"),
         (add_to_the_own_block, "0003.dcm", "(5347,1002)"),
         (add_a_lookup_table, "0003.dcm", "LUTDescriptor"),
+        (add_after_the_pixels, "0003.dcm", "(7FE1,1001)"),
         (put(WindowCenter="500"), "0003.dcm", "WindowCenter"),
         (put(WindowWidth=None), "0003.dcm", "WindowWidth"),
         (put(Modality="NM"), "0003.dcm", "Modality"),
