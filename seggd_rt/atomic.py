@@ -280,7 +280,8 @@ class NewFolder:
     """A folder of files being written, to be used as `NewFile` is. It holds the output's lock from its first file on.
 
     A folder that is there already gives way if every file in it, and in folders in it, `may_go`, as an earlier try left
-    it, and `may_replace` raises nothing: between the two there may be neither, never a half.
+    it, and `may_replace` raises nothing: between the two there may be neither, never a half. The next writer puts
+    the old folder of a killed process back and removes its new one.
     """
 
     def __init__(self, path: Path, may_go: Callable[[Path], bool], *, may_replace: MayReplace | None = None) -> None:
@@ -293,6 +294,19 @@ class NewFolder:
         """Return the folder."""
         return self
 
+    def make(self) -> Path:
+        """Return the folder's path until it takes its place, for what writes files by itself.
+
+        Raises
+        ------
+        OutputError
+            It cannot be made, or another folder is in the way.
+        """
+        if self._made is None:
+            with _said_of(self.path):
+                self._make()
+        return self._part
+
     def write(self, name: str, data: bytes | memoryview) -> None:
         """Put a file into the folder, or into one in it: "images/0001.dcm".
 
@@ -302,9 +316,7 @@ class NewFolder:
             It cannot be written, or another folder is in the way.
         """
         with _said_of(self.path):
-            if self._made is None:
-                self._make()
-            place = self._part / name
+            place = self.make() / name
             place.parent.mkdir(parents=True, exist_ok=True)
             with place.open("xb") as file:
                 file.write(data)
@@ -316,9 +328,8 @@ class NewFolder:
         with self._lock:
             try:
                 if kind is None:
+                    self.make()
                     with _said_of(self.path):
-                        if self._made is None:
-                            self._make()
                         self._take_place()
             finally:
                 _unfinished.discard(self)
@@ -333,6 +344,8 @@ class NewFolder:
 
     def _make(self) -> None:
         self._lock.enter_context(output_lock(self.path))
+        if self._old.is_dir() and not self.path.exists() and not self.path.is_symlink():
+            self._old.rename(self.path)  # a process was killed before the new folder took its place
         if self._in_the_way():
             raise OSError(f"another {'folder' if self.path.is_dir() else 'file'} has its name")
         _remove(self._part)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-import secrets
-import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
@@ -34,11 +33,10 @@ from seggd_export.segmenter_graph import MakeSegmenter, write_segmenter
 from seggd_export.spec import ScheduleOptions, Spec, settle
 from seggd_export.trace import trace
 from seggd_export.unet import build_unet
-from seggd_rt.atomic import unwritable
+from seggd_rt.atomic import NewFolder, unwritable
 from seggd_rt.bundle import file_ref
 from seggd_rt.errors import ExportError, OptionError, OutputError
 from seggd_rt.labels import MaskEncoding, encode_table
-from seggd_rt.locking import output_lock
 from seggd_rt.manifest import (
     MANIFEST,
     SAMPLER_EXTENSION,
@@ -438,32 +436,23 @@ def _check_target(target: Path, force: bool) -> None:
 
 @contextmanager
 def _written_whole(target: Path, force: bool) -> Iterator[Path]:
-    """Lend a folder beside `target` that becomes it if the block succeeds, and disappears if it does not."""
-    folder = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+    """Lend a folder beside `target` that becomes it if the block succeeds, and disappears if it does not.
+
+    The next export removes the folder of a killed one. Exports to one target wait for each other.
+    """
+
+    def may_replace() -> None:
+        _check_target(target, force)
+
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir()
-        yield folder
-        with output_lock(target):
-            _check_target(target, force)
-            _replace(folder, target)
+        with TemporaryDirectory(dir=target.parent):  # a lock would wait for a folder that never takes files, as /proc
+            pass
+        with NewFolder(target, lambda file: True, may_replace=may_replace) as new:
+            folder = new.make()
+            may_replace()  # another export may have ended meanwhile, or a killed one's bundle be back
+            yield folder
     except OutputError:
         raise
     except OSError as error:
         raise unwritable(target, error) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _replace(folder: Path, target: Path) -> None:
-    if not target.exists():
-        folder.rename(target)
-        return
-    old = folder.with_suffix(".old")
-    target.rename(old)
-    try:
-        folder.rename(target)
-    except OSError:
-        old.rename(target)
-        raise
-    shutil.rmtree(old)

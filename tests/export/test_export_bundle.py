@@ -20,6 +20,7 @@ import seggd_rt
 from seggd_export import ExportWarning, Progress, export_bundle
 from seggd_export.export import default_output
 from seggd_export.golden import example_label_map
+from seggd_rt.atomic import remove_partial_files
 from seggd_rt.bundle import Bundle
 from seggd_rt.errors import ExportError, OptionError, OutputError
 from seggd_rt.labels import encode, encode_table
@@ -158,12 +159,36 @@ def test_low_psnr_is_warned_about_and_does_not_fail(
 def test_interrupt_leaves_nothing(trace_once: UseTrace, wide_pt: Path, tmp_path: Path) -> None:
     def stop(progress: Progress) -> None:
         if progress.doing.startswith("proving") and progress.done == 3:
-            assert any(path.name.endswith(".partial") for path in tmp_path.iterdir())
+            assert any(path.name == ".half.seggd.part" for path in tmp_path.iterdir())
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         export_bundle(wide_pt, tmp_path / "half.seggd", progress=stop)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_export_is_cleaned_up_by_the_next(trace_once: UseTrace, wide_pt: Path, tmp_path: Path) -> None:
+    target = tmp_path / "a.seggd"
+    (tmp_path / ".a.seggd.part").mkdir()  # as a killed export leaves it
+    (tmp_path / ".a.seggd.part" / "unet.fp32.onnx").write_bytes(b"half a graph")
+    export_bundle(wide_pt, target, precisions=(Precision.FP32,))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.seggd"]
+    target.rename(tmp_path / ".a.seggd.old.part")  # killed between the two renames of its replacement
+    with pytest.raises(OutputError, match=r"a\.seggd exists: .*--force"):
+        export_bundle(wide_pt, target, precisions=(Precision.FP32,))
+    Bundle.open(target).verify()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.seggd"]
+
+
+def test_an_end_by_force_removes_what_an_export_wrote(trace_once: UseTrace, wide_pt: Path, tmp_path: Path) -> None:
+    def end(progress: Progress) -> None:
+        if progress.doing.startswith("proving"):
+            remove_partial_files()
+            assert list(tmp_path.iterdir()) == []
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export_bundle(wide_pt, tmp_path / "a.seggd", progress=end)
 
 
 def test_progress_counts_to_its_total(trace_once: UseTrace, wide_pt: Path, tmp_path: Path) -> None:
@@ -226,7 +251,7 @@ def test_folder_that_cannot_be_written(wide_pt: Path, tmp_path: Path) -> None:
             OutputError, match=r"a\.seggd cannot be written \([A-Z][a-z ]+\): free or choose another"
         ) as caught:
             export_bundle(wide_pt, target)
-        assert ".partial" not in str(caught.value)
+        assert ".part" not in str(caught.value)
 
 
 @pytest.mark.parametrize("precisions", [(), (Precision.FP32, Precision.FP32)])
