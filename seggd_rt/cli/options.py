@@ -144,8 +144,22 @@ def member(kinds: type[_Kind], name: str, option: str) -> _Kind:
 
 
 def names(text: str | None) -> list[str] | None:
-    """Return the names of a list, a,b; None for None."""
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+    """Return the names of a list, a,b; None for None.
+
+    Raises
+    ------
+    OptionError
+        A name is empty, or is there twice.
+    """
+    if text is None:
+        return None
+    found = [name.strip() for name in text.split(",")]
+    if not all(found):
+        raise OptionError(f"the list of classes '{text}' has an empty name: write it as a,b")
+    folded = [name.casefold() for name in found]
+    if repeated := [name for name, key in zip(found, folded, strict=True) if folded.count(key) > 1]:
+        raise OptionError(f"the list of classes '{text}' has {repeated[0]} twice: give each class once")
+    return found
 
 
 def size_of(text: str | None) -> tuple[int, int] | None:

@@ -45,7 +45,7 @@ def run_on_each(devices: Sequence[str], arguments: Sequence[str]) -> int:
         processes = [
             subprocess.Popen(  # noqa: S603 - this program, with the arguments it was given
                 [
-                    *(sys.executable, "-m", "seggd_rt.cli", *arguments),
+                    *(sys.executable, "-m", "seggd_rt.cli", *_without_device(arguments)),
                     *("--device", device, "--shard", f"{place}/{len(devices)}"),
                 ],
                 env={**os.environ, _SAID: said},
@@ -62,6 +62,17 @@ def run_on_each(devices: Sequence[str], arguments: Sequence[str]) -> int:
                 process.wait()
             raise
     return next((code for code in codes if code), 0)
+
+
+def _without_device(arguments: Sequence[str]) -> list[str]:
+    """Return a command line without its --device, of which each process gets one of its own."""
+    kept, rest = [], iter(arguments)
+    for argument in rest:
+        if argument == "--device":
+            next(rest, None)
+        elif not argument.startswith("--device="):
+            kept.append(argument)
+    return kept
 
 
 def was_said(line: str) -> bool:

@@ -1,11 +1,13 @@
 """A command that takes every word of its command line, or says why not.
 
-An option that would be ignored is refused: one with an empty value, and one that has an effect only beside another.
+An option that would be ignored is refused: one with an empty value, one that is given again, of which the last value
+alone would count, and one that has an effect only beside another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from typer.core import TyperCommand
@@ -42,10 +44,19 @@ class StrictCommand(TyperCommand):
         Raises
         ------
         OptionError
-            An option is empty, or lacks the one that it needs.
+            An option is empty, is given twice, or lacks the one that it needs.
         """
-        given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
+        parser, single = self.make_parser(ctx), []
+        for param in self.get_params(ctx):
+            if param.param_type_name == "option" and not getattr(param, "multiple", False):
+                single.append(param)
+                each = copy.copy(param)  # keeps every value, where the option itself keeps the last
+                each.multiple = True
+                each.add_to_parser(parser, ctx)
+        given, _, _ = parser.parse_args(args=list(args))
         if not given.get("help"):
+            for param in single:
+                _check_once(param, given.get(param.name, ()))
             self._check(given)
         return super().parse_args(ctx, args)
 
@@ -59,6 +70,19 @@ class StrictCommand(TyperCommand):
             if _is_given(given, name) and not any(_is_given(given, other) for other in others):
                 wanted = " or ".join(names[other] for other in others)
                 raise OptionError(f"{names[name]} has no effect without {wanted}: give that too, or leave it out")
+
+
+def _check_once(param: Any, values: Sequence[Any]) -> None:
+    """Raise OptionError where an option that takes one value has several."""
+    if not isinstance(values, list | tuple) or len(values) < 2:
+        return
+    times = "twice" if len(values) == 2 else f"{len(values)} times"
+    if param.is_flag:
+        names = dict.fromkeys(param.opts[0] if value else param.secondary_opts[0] for value in values)
+        if len(names) > 1:
+            raise OptionError(f"{' and '.join(names)} exclude each other: give one of them")
+        raise OptionError(f"{next(iter(names))} is given {times}: give it once")
+    raise OptionError(f"{_shown(param)} is given {times} ({', '.join(map(str, values))}): give it once")
 
 
 def _shown(param: Any) -> str:

@@ -111,7 +111,8 @@ CASES = {
     "an unknown class": Bad(f"{GO} -m mask.png --keep cavty", "there is no class 'cavty': did you mean 'cavity'?"),
     "an unknown class to drop": Bad(f"{GO} -m mask.png --drop cavity,lung", "there is no class 'lung'"),
     "the background": Bad(f"{GO} -m mask.png --keep background", "is the background"),
-    "keep names no class": Bad(f"{GO} -m mask.png --keep ,", "keep names no class"),
+    "an empty name": Bad(f"{GO} -m mask.png --keep cavity,,", "the list of classes 'cavity,,' has an empty name"),
+    "a class twice": Bad(f"{GO} -m mask.png --drop cavity,Cavity", "has cavity twice: give each class once"),
     "drop leaves no class": Bad(f"{GO} -m mask.png --drop 'cavity,myocardium,right ventricle'", "drop leaves no class"),
     "keep and drop": Bad(f"{GO} -m mask.png --keep cavity --drop cavity", "exclude each other"),
     # Settings

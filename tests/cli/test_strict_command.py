@@ -81,6 +81,31 @@ def test_an_option_that_lacks_another_is_refused(line: str, option: str, other: 
     assert (done.code, done.err) == (2, expected)
 
 
+MAY_BE_REPEATED = {"--map"}
+
+
+@pytest.mark.parametrize(("words", "option"), TAKE_A_VALUE)
+def test_an_option_is_given_once(words: str, option: str) -> None:
+    done = run_command(*words.split(), option, "first", option, "second")
+    said = f"error: {option} is given twice (first, second): give it once\n"
+    assert done.code == 2
+    assert (done.err == said) != (option in MAY_BE_REPEATED)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("generate B -m M --mask N --mask=L -o O", "--mask is given 3 times (M, N, L): give it once"),
+        ("generate B -m M -oO --output P", "--output is given twice (O, P): give it once"),
+        ("generate B -m M -o O --force --force", "--force is given twice: give it once"),
+        ("slim C -o O --half --full", "--half and --full exclude each other: give one of them"),
+    ],
+)
+def test_every_way_to_write_an_option_counts(line: str, said: str) -> None:
+    done = run_command(*line.split())
+    assert (done.code, done.err) == (2, f"error: {said}\n")
+
+
 def test_what_is_declared_is_tested() -> None:
     declared = {
         (words.split()[0], name)
