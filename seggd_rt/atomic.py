@@ -197,7 +197,8 @@ class NewFile:
     def __init__(
         self, path: Path, *, may_replace: MayReplace | None = None, locked: bool = False, sync: bool = False
     ) -> None:
-        self.path, self._may_replace, self._locked, self._sync = path, may_replace, locked, sync
+        self.path, self._locked, self._sync = path, locked, sync
+        self._may_replace: dict[Path, MayReplace] = {} if may_replace is None else {path: may_replace}
         self._parts: dict[Path, _Part] = {}
 
     def __enter__(self) -> NewFile:
@@ -215,8 +216,17 @@ class NewFile:
         with _said_of(self.path):
             self._part(self.path).file.write(data)
 
-    def write_beside(self, path: Path, data: bytes) -> None:
+    def write_beside(self, path: Path, data: bytes, *, may_replace: MayReplace | None = None) -> None:
         """Write a file that belongs to this one: it takes its place together with this one, and before it.
+
+        Parameters
+        ----------
+        path
+            Where it is to appear.
+        data
+            Its bytes.
+        may_replace
+            See `MayReplace`; a regular file is replaced if None.
 
         Raises
         ------
@@ -225,6 +235,8 @@ class NewFile:
         """
         with _said_of(path):
             self._part(path).file.write(data)
+        if may_replace is not None:
+            self._may_replace[path] = may_replace
 
     def flush(self) -> None:
         """Hand everything that was written to the system, which may have no room for it.
@@ -265,8 +277,9 @@ class NewFile:
         with nullcontext() if self._locked else output_lock(self.path):
             for part in parts:
                 check_regular(part.target)
-            if self._may_replace is not None and self.path.exists():
-                self._may_replace()
+            for path, may_replace in self._may_replace.items():
+                if path.exists():
+                    may_replace()
             for part in parts:
                 part.take_place()
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from seggd_rt.optional import require
+from seggd_rt.wording import printable
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -30,6 +31,13 @@ class Picture:
         return base64.b64encode(self.png).decode("ascii")
 
 
+def _printable(value: object) -> object:
+    """Escape what is invisible in a text of others, or turns the order of words; markup of templates stays."""
+    if not isinstance(value, str) or hasattr(value, "__html__"):
+        return value
+    return "\n".join(map(printable, value.split("\n")))
+
+
 def environment(package: str, *, extra: str, feature: str) -> Environment:
     """Return what renders a package's templates, which may include `page.css`.
 
@@ -44,6 +52,7 @@ def environment(package: str, *, extra: str, feature: str) -> Environment:
         loader=jinja2.ChoiceLoader(loaders),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_printable,
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -16,6 +16,8 @@ from seggd_rt.wording import escaped, printable
 if TYPE_CHECKING:
     from rich.console import Console
 
+_LONGEST = 2000
+"""Characters of a line that is said."""
 _UNENCODABLE = "seggd-rt.escaped"
 """The error handler of streams that cannot encode a character, as stdout in ASCII."""
 
@@ -50,8 +52,8 @@ def guard() -> None:
 
 
 def say(line: str) -> None:
-    """Print one line on stderr."""
-    print(printable(line), file=sys.stderr, flush=True)
+    """Print one line on stderr, of a long one its beginning: a file's text may fill it."""
+    print(printable(line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."), file=sys.stderr, flush=True)
 
 
 def result(line: str) -> None:

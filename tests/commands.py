@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 import warnings
+from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,17 @@ def run_command(*arguments: str | Path) -> Outcome:
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
     return Outcome(code, out.getvalue(), err.getvalue())
+
+
+def with_options(arguments: Sequence[str | Path], *changes: str | Path) -> list[str | Path]:
+    """Return a command line in which options, each followed by its value, stand in place of those that it has."""
+    line = list(arguments)
+    for name, value in zip(changes[::2], changes[1::2], strict=True):
+        if name in line:
+            line[line.index(name) + 1] = value
+        else:
+            line += [name, value]
+    return line
 
 
 def start_command(*arguments: str | Path) -> subprocess.Popen[str]:

@@ -493,3 +493,11 @@ def test_a_damaged_signature_has_no_card(bundle: Path) -> None:
     (bundle / "bundle.sig").write_bytes(b"{}")
     with pytest.raises(SignatureError):
         card(bundle)
+
+
+def test_a_card_shows_control_characters_and_turned_text_as_escapes(tmp_path: Path) -> None:
+    bundle = copy_bundle(TINY, tmp_path)
+    edit_manifest(bundle, {"provenance.licence": "MIT \u202egpj.\x1b[2J <b>"})
+    page = render_card(Bundle.open(bundle)).decode()
+    assert "MIT \\u202egpj.\\u001b[2J &lt;b&gt;" in page
+    assert not {"\u202e", "\x1b"} & set(page)

@@ -102,3 +102,9 @@ def test_a_stream_of_another_encoding_escapes_too(monkeypatch: pytest.MonkeyPatc
     streams = Streams(monkeypatch, "ascii")
     terminal.result(json.dumps({"name": "心臓\U0001fac0"}, ensure_ascii=False))
     assert json.loads(streams.text("stdout")) == {"name": "心臓\U0001fac0"}
+
+
+def test_of_a_long_line_the_beginning_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.say("a" * 2000)
+    terminal.say("b" * 2001)
+    assert capsys.readouterr().err == f"{'a' * 2000}\n{'b' * 2000}...\n"

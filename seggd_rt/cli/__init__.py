@@ -116,9 +116,8 @@ def _fail(message: str) -> NoReturn:
 
 def _say(text: str) -> None:
     """Print an error or a warning as one line; of processes that share a run, the first that has it."""
-    line = " ".join(text.split())
-    if not was_said(line):
-        terminal.say(line)
+    if not was_said(text):
+        terminal.say(text)
 
 
 def _say_warning(

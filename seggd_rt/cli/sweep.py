@@ -58,7 +58,7 @@ def sweep(
 
     Beside them lies a .json with the classes of each image.
     """
-    from seggd_rt.atomic import check_output, make_folder, write_file
+    from seggd_rt.atomic import NewFile, check_output, make_folder, write_file
     from seggd_rt.bundle import Bundle
     from seggd_rt.cli.generate import describe
     from seggd_rt.labels import foreground_subsets
@@ -117,6 +117,7 @@ def sweep(
             "precision": generator.engine.precision,
             "classes": [list(kept) for kept in kept_each],
         }
+        listed = (json.dumps(about, indent=2) + "\n").encode()
         may_replace_list = partial(_check_list, beside, about, force=force)
         if beside.exists():
             may_replace_list()
@@ -124,11 +125,16 @@ def sweep(
         images = generator.sweep(one.label_map, seed=seed, batch=batch, **how)
         if grid:
             make_folder(files[0].parent)
-            may_replace = partial(check_replaceable, files[0], made, force=force)
-            write_file(files[0], _grid(generator, one.label_map, images, made), may_replace=may_replace)
+
+            def may_replace() -> None:
+                check_replaceable(files[0], made, force=force)
+
+            with NewFile(files[0], may_replace=may_replace) as file:
+                file.write(_grid(generator, one.label_map, images, made))
+                file.write_beside(beside, listed, may_replace=may_replace_list)
         else:
             one.write(files, list(images.values()), made, force=force)
-    write_file(beside, (json.dumps(about, indent=2) + "\n").encode(), may_replace=may_replace_list)
+            write_file(beside, listed, may_replace=may_replace_list)
     for path in (*dict.fromkeys(files), beside):
         terminal.result(str(path))
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from commands import files_below, run_command
+from commands import files_below, run_command, with_options
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -80,7 +81,7 @@ def test_what_cannot_be_read_is_told_before_an_engine_is_made_ready(
     monkeypatch.setattr("seggd_rt.loading.load_bundle", fail)
     files = {"interpolate": ["--real", real], "inpaint": ["--real", real, "--region", region], "sweep": []}[command]
     output = tmp_path / ("out.npy" if command == "sweep" else "out.png")
-    done = run_command(command, tiny_bundle, "-m", mask, "-o", output, *files, *ORT, *extra)
+    done = run_command(*with_options([command, tiny_bundle, "-m", mask, "-o", output, *files, *ORT], *extra))
     assert (done.code, len(done.error_lines)) == (2, 1)
     assert message in done.err
 
@@ -236,12 +237,12 @@ def test_files_of_other_settings_are_replaced_by_force_alone(
         assert run_command(*go).code == 0
     before = files_below(tmp_path)
     for changed, said in ((("--steps", "4"), "steps"), (("--seed", "9"), "")):
-        done = run_command(*go, *changed)
+        done = run_command(*with_options(go, *changed))
         assert (done.code, done.out) == (2, ""), done.err
         assert said in done.err
         assert done.err.rstrip().endswith("choose another place with -o, or replace it with --force")
         assert files_below(tmp_path) == before
-    assert run_command(*go, "--steps", "4", "--force").code == 0
+    assert run_command(*with_options(go, "--steps", "4"), "--force").code == 0
     assert files_below(tmp_path) != before
 
 
@@ -327,3 +328,19 @@ def test_a_stack_of_masks_is_too_many(tiny_bundle: Path, golden_mask: NDArray[np
     done = run_command("sweep", tiny_bundle, "-m", tmp_path / "two.npy", "-o", tmp_path / "s.png", *ORT)
     assert done.code == 2
     assert "holds 2 slices: say which with --slice, from 0 to 1" in done.err
+
+
+def test_a_grid_and_its_list_take_their_places_together(
+    tiny_bundle: Path, mask: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = seggd_rt.Generator.sweep
+
+    def meanwhile(*arguments: Any, **how: Any) -> Any:
+        (tmp_path / "s.json").write_text("[1]")  # another program's, after the first look
+        return sweep(*arguments, **how)
+
+    monkeypatch.setattr(seggd_rt.Generator, "sweep", meanwhile)
+    done = run_command("sweep", tiny_bundle, "-m", mask, "-o", tmp_path / "s.png", *ORT, "--force")
+    assert done.code == 2
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("s.")) == ["s.json"]
+    assert (tmp_path / "s.json").read_text() == "[1]"

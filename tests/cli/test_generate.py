@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import COMMAND, files_below, run_command, start_command
+from commands import COMMAND, files_below, run_command, start_command, with_options
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -232,16 +232,16 @@ def test_images_of_other_settings_are_replaced_by_force_alone(tiny_bundle: Path,
         ("--drop", "cavity"): "made with classes cavity + myocardium + right ventricle, and this run has classes myo",
         ("--eta", "0.5", "--steps", "4"): "made with steps 5, eta 0.0, and this run has steps 4, eta 0.5",
     }.items():
-        done = run_command(*go, *arguments)
+        done = run_command(*with_options(go, *arguments))
         assert (done.code, done.out) == (2, "")
         assert message in done.error_lines[-1]
         assert files_below(tmp_path / "out") == before
-    assert run_command(*go, "--seed", "1", "--steps", "6").code == 0  # of another name
-    assert run_command(*go, "--steps", "6", "--force").code == 0
+    assert run_command(*with_options(go, "--seed", "1", "--steps", "6")).code == 0  # of another name
+    assert run_command(*with_options(go, "--steps", "6"), "--force").code == 0
     records = [json.loads(line) for line in (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()]
     assert sorted((record["file"], record["steps"]) for record in records) == [("a_0.png", 6), ("a_1.png", 6)]
     (tmp_path / "out" / "a_0.png").unlink()
-    assert run_command(*go, "--steps", "7").code == 0  # there is nothing to replace
+    assert run_command(*with_options(go, "--steps", "7")).code == 0  # there is nothing to replace
 
 
 @pytest.mark.parametrize("name", ["one.png", "one.npy", "one.gif"])
@@ -264,17 +264,17 @@ def test_one_file_of_other_settings_is_replaced_by_force_alone(
         ("--seed", "7"): f"{name} was made with seed 0, and this run has seed 7",
         ("--drop", "cavity"): "made with classes cavity + myocardium + right ventricle, and this run has classes myo",
     }.items():
-        done = run_command(*go, *arguments)
+        done = run_command(*with_options(go, *arguments))
         assert (done.code, done.out) == (2, "")
         assert message in done.error_lines[-1]
         assert files_below(tmp_path) == before
     if name == "one.npy":
-        done = run_command(*go, "--count", "2")
+        done = run_command(*with_options(go, "--count", "2"))
         assert (done.code, "holds 1 image, and this run makes 2" in done.err) == (2, True)
-    assert run_command(*go, "--steps", "6", "--force").code == 0
+    assert run_command(*with_options(go, "--steps", "6"), "--force").code == 0
     assert files_below(tmp_path)[name] != before[name]
     path.write_bytes(b"mine")
-    done = run_command(*go, "--steps", "6", "--force")
+    done = run_command(*with_options(go, "--steps", "6"), "--force")
     assert (done.code, "already exists and was not written by seggd-rt" in done.err) == (2, True)
     assert path.read_bytes() == b"mine"
 
@@ -285,7 +285,7 @@ def test_an_image_without_its_line_is_not_replaced_by_one_of_other_settings(
     go = ("generate", tiny_bundle, "-m", mask, "-o", tmp_path / "out", *ORT)
     assert run_command(*go).code == 0
     (tmp_path / "out" / "manifest.jsonl").unlink()
-    done = run_command(*go, "--steps", "6")
+    done = run_command(*with_options(go, "--steps", "6"))
     assert (done.code, "a_0.png was made with steps 5, and this run has steps 6" in done.err) == (2, True)
     assert run_command(*go).code == 0
 

@@ -101,3 +101,9 @@ def test_what_an_engine_logs_is_not_printed(folder: Path, capfd: pytest.CaptureF
     assert r"x\u001b[2K" in done.err
     plain(done)
     assert capfd.readouterr() == ("", "")
+
+
+def test_names_that_differ_in_white_space_are_told_apart(folder: Path) -> None:
+    said = {run_command("inspect", folder / name).err for name in ("a b", "a  b", "a\nb", "a\tb")}
+    assert len(said) == 4
+    assert all(line.count("\n") == 1 for line in said)
