@@ -1,5 +1,5 @@
 """`python -m seggd_rt.cli`: the command line where no script is installed."""
 
-from seggd_rt.cli import main
+from seggd_rt.cli import run_process
 
-main()
+run_process()

@@ -1,19 +1,24 @@
 """Ctrl-C and requests to terminate, heard also while native code runs.
 
 Python's handlers run between its own instructions: during a call of a network, which may take minutes, none does. So a
-thread watches for signals too, and ends the process where Python did not act on one in time.
+thread watches for signals too, and ends the process where Python did not act on one in time. Native code that holds the
+interpreter stops that thread as well. So another process, `last_resort.py`, kills this one where the thread does not
+read a signal for some seconds. Partial files then stay, and the next write of the same output removes them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
-from typing import NoReturn
 
 from seggd_rt.atomic import remove_partial_files
 
@@ -32,7 +37,9 @@ def ending_on_signals() -> Iterator[None]:
     """
     acted = threading.Event()
 
-    def act(number: int, frame: FrameType | None) -> NoReturn:
+    def act(number: int, frame: FrameType | None) -> None:
+        if acted.is_set():  # what the first one began goes on, and the thread ends it if it takes too long
+            return
         acted.set()
         if number == signal.SIGINT:
             raise KeyboardInterrupt
@@ -44,20 +51,45 @@ def ending_on_signals() -> Iterator[None]:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     other_writer = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=(reader, act, acted), name="seggd-signals", daemon=True).start()
+    watching = (reader, act, acted, _start_last_resort(reader))
+    threading.Thread(target=_watch, args=watching, name="seggd-signals", daemon=True).start()
     try:
         yield
     finally:
         signal.set_wakeup_fd(other_writer)
         for number, handler in before.items():
             signal.signal(number, handler)
-        os.close(writer)  # which ends the thread
+        os.close(writer)  # which ends the thread and the other process
 
 
-def _watch(reader: int, act: object, acted: threading.Event) -> None:
+def _start_last_resort(reader: int) -> subprocess.Popen[bytes] | None:
+    """Start the process that kills this one if need be; return None where the system has none to give."""
+    if os.name != "posix" or not sys.executable:
+        return None
+    code = Path(__file__).with_name("last_resort.py")
+    with contextlib.suppress(OSError):  # no more processes are allowed: the thread does without
+        return subprocess.Popen(  # noqa: S603 - this Python, and a file beside this one
+            [sys.executable, "-I", "-S", code, str(reader), str(os.getpid())],
+            pass_fds=[reader],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # a terminal's Ctrl-C is not for it
+        )
+    return None
+
+
+def _next(reader: int) -> bytes:
+    """Return the next byte of a pipe, or none at its end; take it only once this thread runs."""
+    if os.name == "posix":
+        select.select([reader], [], [])
+    return os.read(reader, 1)
+
+
+def _watch(reader: int, act: object, acted: threading.Event, last_resort: subprocess.Popen[bytes] | None) -> None:
     """End the process where a signal came that `act` is to handle, and has not, or once more."""
     heard = 0
-    while data := os.read(reader, 1):
+    while data := _next(reader):
         number = data[0]
         if number not in _ENDING or signal.getsignal(number) is not act:
             continue
@@ -72,3 +104,5 @@ def _watch(reader: int, act: object, acted: threading.Event) -> None:
             sys.stderr.flush()
         os._exit(128 + number)
     os.close(reader)
+    if last_resort is not None:
+        last_resort.wait()

@@ -51,6 +51,81 @@ def test_a_signal_ends_native_code_and_leaves_nothing_half_written(
     assert list(tmp_path.iterdir()) == []
 
 
+HOLDING = """
+import functools, itertools
+from seggd_rt.cli.signals import ending_on_signals
+
+# One call in C, which says that it began, never ends, and holds Python's interpreter.
+say = map(functools.partial(print, flush=True), ["ready"])
+with ending_on_signals():
+    any(itertools.chain(say, itertools.repeat(False)))
+"""
+TWICE = """
+import signal, sys
+from seggd_rt.cli.signals import ending_on_signals
+
+try:
+    with ending_on_signals():
+        try:
+            print("ready", flush=True)
+            signal.pause()
+        finally:
+            print("cleaning", flush=True)
+            signal.pause()
+            print("cleaned", flush=True)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+BETWEEN = """
+import signal, sys
+from importlib.abc import MetaPathFinder
+
+class Slow(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == WHERE:
+            print("ready", flush=True)
+            try:
+                signal.pause()
+            except BaseException as error:
+                raise ImportError("as NumPy says it") from error
+
+sys.meta_path.insert(0, Slow())
+sys.argv = ["seggd-rt", "inspect", "none"]
+from seggd_rt.cli import run_process
+run_process()
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("where", ["seggd_rt.cli.app", "seggd_rt.cli.bench", "seggd_rt.bundle"])
+def test_a_signal_while_modules_load(number: signal.Signals, code: int, where: str) -> None:
+    program = BETWEEN.replace("WHERE", repr(where))
+    pipe = subprocess.PIPE
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=pipe, stderr=pipe, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    _, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (code, "")
+
+
+def test_a_second_signal_does_not_break_off_what_the_first_began() -> None:
+    process = subprocess.Popen([sys.executable, "-c", TWICE], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in ("ready\n", "cleaning\n"):
+        assert process.stdout.readline() == line
+        process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=120)
+    assert (process.returncode, out) == (130, "cleaned\n")
+
+
+def test_a_signal_ends_native_code_that_holds_the_interpreter() -> None:
+    process = subprocess.Popen([sys.executable, "-c", HOLDING], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL
+
+
 def test_a_handler_that_a_command_installs_is_left_alone(tmp_path: Path) -> None:
     process = started(tmp_path / "image.npy", "own", SECONDS)
     process.send_signal(signal.SIGINT)

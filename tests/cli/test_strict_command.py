@@ -6,7 +6,7 @@ import pytest
 import typer
 from commands import run_command
 
-from seggd_rt.cli import app
+from seggd_rt.cli.app import app
 
 
 def commands() -> dict[str, typer.core.TyperCommand]:

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from seggd_export import ScheduleOptions
 from seggd_rt.bundle import Bundle
-from seggd_rt.cli import app
+from seggd_rt.cli.app import app
 from seggd_rt.errors import IntegrityError, OptionError, SeggdError
 from seggd_rt.schedule import BetaCurve, Prediction
 
