@@ -24,9 +24,12 @@ with ending_on_signals(), NewFile(Path(sys.argv[1])) as file:
     file.flush()
     if sys.argv[2] == "own":
         signal.signal(signal.SIGINT, lambda number, frame: print("noted"))
-    print("ready", flush=True)
-    hashlib.pbkdf2_hmac("sha256", b"", b"", int(sys.argv[3]))
-    print("done", flush=True)
+    try:
+        print("ready", flush=True)
+        hashlib.pbkdf2_hmac("sha256", b"", b"", int(sys.argv[3]))
+        print("done", flush=True)
+    except KeyboardInterrupt:  # it came before the native call
+        sys.exit(130)
 """
 MINUTES, SECONDS = (1 << 31) - 1, 8_000_000
 """Rounds of a hash, during which Python calls no handler."""
