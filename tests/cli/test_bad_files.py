@@ -278,7 +278,7 @@ CASES = {
     ),
     "a device as signature": Bad(
         "inspect tiny.seggd",
-        "it is a pipe or a device",
+        "is a link that leaves the bundle's folder",
         several(gone("tiny.seggd/bundle.sig"), link("tiny.seggd/bundle.sig", "/dev/zero")),
     ),
     "a link to nothing": Bad(f"{GO} -m m.png", "is not there", link("m.png", "nothing.png")),
@@ -301,7 +301,7 @@ CASES = {
     "noise that is no Unicode": Bad(f"{GO} -m mask.png --noise 'n\udcff.npy'", "n\\udcff.npy is not Unicode"),
     "a real image that is no Unicode": Bad(f"{GO} -m mask.png --from 'n\udcff.npy'", "n\\udcff.npy is not Unicode"),
     "a name that turns the line": Bad("verify 'a\u202e\x1b[2Jgnp.png'", r"a\u202e\u001b[2Jgnp.png is not there"),
-    "a name of two lines": Bad("verify 'a\nerror: b.png'", "a error: b.png is not there"),
+    "a name of two lines": Bad("verify 'a\nerror: b.png'", r"a\nerror: b.png is not there"),
     # Records of a making
     "half an image": Bad("verify made.png", "made.png", changed("made.png", lambda content: content[:60])),
     "half an array": Bad("verify made.npy", "states float32", changed("made.npy", half)),
@@ -332,7 +332,7 @@ CASES = {
     "an unknown spacing": Bad(AGAIN, "spacing", record("made.npy.json", spacing="wide")),
     "an unknown class": Bad(AGAIN, "no class 'lung'", record("made.npy.json", classes=["lung"])),
     "steps below zero": Bad(AGAIN, "steps is -1", record("made.npy.json", steps=-1)),
-    "a seed of 65 bits": Bad(AGAIN, "seed", record("made.npy.json", seed=1 << 64)),
+    "a seed of 65 bits": Bad(AGAIN, "more than 64 bits", record("made.npy.json", seed=1 << 64)),
     "more images than there are": Bad(
         AGAIN, "was changed: it holds 1 images, but 3 records", record("made.npy.json", images=[{}] * 3)
     ),

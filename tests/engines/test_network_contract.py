@@ -317,7 +317,7 @@ def test_other_element_types_are_refused(name: str, port: str) -> None:
             node.input[:] = [f"{port}_float" if name == port else name for name in node.input]
         model.graph.node.insert(0, onnx.helper.make_node("Cast", [port], [f"{port}_float"], to=onnx.TensorProto.FLOAT))
     graph = OnnxGraph("unet.fp32.onnx", "", model.SerializeToString())
-    with pytest.raises(EngineError, match=rf"is not the network of this manifest: .*{port} (f64|tensor\(double\))"):
+    with pytest.raises(EngineError, match=rf"is not the network of this manifest .*{port} (f64|tensor\(double\))"):
         find_engine(name).open(graph, SHAPE, device="cpu", precision=Precision.FP32, threads=1)
 
 

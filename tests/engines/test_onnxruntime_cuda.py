@@ -56,6 +56,9 @@ class FakeOrt:
         self.trace: list[dict[str, Any]] = []
         self.traced_to: Path | None = None
 
+    def set_default_logger_severity(self, severity: int) -> None:
+        self.severity = severity
+
     def preload_dlls(self) -> None:
         self.preloaded = True
 
@@ -71,7 +74,7 @@ class FakeOrt:
     def RunOptions(self) -> Any:
         return SimpleNamespace(add_run_config_entry=self.run_entries.__setitem__)
 
-    def InferenceSession(self, graph: bytes, options: Any, providers: Any) -> Any:
+    def InferenceSession(self, graph: bytes, options: Any, providers: Any, enable_fallback: int) -> Any:
         self.asked = providers
         binding = SimpleNamespace(
             bind_input=lambda *given: self.inputs.append(given), bind_output=lambda *given: self.inputs.append(given)

@@ -69,7 +69,7 @@ SETTINGS: dict[str, tuple[dict[str, object], str]] = {
     "NaN": ({"norm_eps": float("nan")}, "cannot be read as JSON"),
     "a number of 300 digits": ({"mid_block_scale_factor": 1e300}, "Expected `float` <= "),
     "dropout of all": ({"dropout": 1.0}, "Expected `float` < 1.0"),
-    "a number of 1000 bits": ({"time_embedding_dim": 1 << 1000}, "time_embedding_dim"),
+    "a number of 1000 bits": ({"time_embedding_dim": 1 << 1000}, "a whole number has more than 64 bits"),
 }
 
 

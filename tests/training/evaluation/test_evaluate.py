@@ -490,7 +490,7 @@ def test_names_in_brackets_are_shown(options: Make, tmp_path: Path) -> None:
     )
     table = faithfulness_table(changed)
     for width in (60, 200):
-        console = Console(width=width, record=True, file=io.StringIO())
+        console = Console(width=width, record=True, file=io.StringIO(), markup=False)  # as the command line's
         console.print(for_terminal(table, width))
         assert "core [a] [/b] | <i>" in console.export_text()
     assert "core [a] [/b] / <i>" in markdown(table)
