@@ -55,6 +55,7 @@ def test_a_tilted_gantry_is_kept() -> None:
     np.testing.assert_allclose(found.affine, affine((0, 1, 2), (10, 20, 0)))
 
 
+@pytest.mark.filterwarnings("ignore::seggd_rt.imaging.slices.EmptySlicesWarning")  # no thickness tells the distance
 def test_rounded_positions_are_even() -> None:
     heights = [round(k / 3, 3) for k in range(200)]
     assert stacked(planes(*heights)).places == tuple(range(200))
@@ -63,12 +64,14 @@ def test_rounded_positions_are_even() -> None:
     assert found.count == 200
 
 
+@pytest.mark.filterwarnings("ignore::seggd_rt.imaging.slices.EmptySlicesWarning")  # no thickness tells the distance
 def test_several_frames_of_a_slice_and_slices_without() -> None:
     found = stacked(planes(0, 10, 0, 2.5), sparse=True)
     assert (found.places, found.count) == ((0, 4, 0, 1), 5)
     np.testing.assert_allclose(found.affine, affine((0, 0, 2.5), (10, 20, 0)))
 
 
+@pytest.mark.filterwarnings("ignore::seggd_rt.imaging.slices.EmptySlicesWarning")  # no thickness tells the distance
 def test_the_stated_distance_tells_of_slices_between() -> None:
     assert stacked(planes(0, 10), sparse=True).count == 2
     assert stacked(planes(0, 10), sparse=True, step_mm=2.5).count == 5
