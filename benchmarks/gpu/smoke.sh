@@ -9,8 +9,9 @@ set -euo pipefail
 limit_s=280
 . "$(dirname "$0")/items.sh"
 
-tests=$parts/seggd_gpu_tests
-test -e "$tests" || tests=build/cuda/tests/seggd_gpu_tests
+# The C++ tests: the program that is named, else the one that was carried, else the one that was built here.
+tests=${SEGGD_GPU_TESTS:-$parts/seggd_gpu_tests}
+test -e "$tests" || tests=${SEGGD_GPU_TESTS:-build/cuda/tests/seggd_gpu_tests}
 
 item unpack 60 "$python" -m benchmarks.gpu.unpack "$parts" "$state/site"
 item driver 20 nvidia-smi --query-gpu=name,compute_cap,driver_version,memory.total,clocks.max.sm --format=csv

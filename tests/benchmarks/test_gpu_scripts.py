@@ -146,7 +146,7 @@ def test_what_there_is_no_time_for_is_left(tmp_path: Path) -> None:
 
 
 def test_a_program_that_is_missing_is_a_failed_item(tmp_path: Path) -> None:
-    done = run("smoke", tmp_path, SEGGD_PARTS=str(tmp_path / "none"))
+    done = run("smoke", tmp_path, SEGGD_GPU_TESTS=str(tmp_path / "none"))
     found = states(done)
     assert found.pop("c++") == "FAIL"
     assert set(found.values()) == {"PASS"}
