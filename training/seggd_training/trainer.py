@@ -98,7 +98,8 @@ def train(options: TrainOptions, *, command: str | None = None) -> Outcome:
     if not options.resume and resume_path.exists():
         raise OptionError(f"{resume_path} is there already: give --resume to go on, or another -o")
     for name in () if options.resume else ("best.pt", "last.pt"):
-        check_regular(options.output / name)
+        if (options.output / name).is_symlink():
+            check_regular(options.output / name)
         if (options.output / name).exists():
             raise OutputError(f"{options.output / name} is there already: delete it, or give another -o")
     for name in ("", *_FILES):
