@@ -1,7 +1,8 @@
-"""A process that kills its parent where native code holds Python's interpreter, so that the parent reads no signal.
+"""A process that kills its parent where native code holds Python's interpreter, so that the parent handles no signal.
 
 It is run by its path, `python last_resort.py READER PARENT`, and imports nothing of this package. Python's C handler
-writes each signal to the pipe READER. A thread of the parent reads it at once, unless no thread of Python can run.
+writes each signal to the socket READER. A thread of the parent takes a signal once it is handled, unless no thread of
+Python can run.
 """
 
 import os
@@ -14,12 +15,12 @@ _PATIENCE_S, _TICK_S = 5.0, 0.25
 
 
 def watch(reader: int, parent: int) -> None:
-    """Wait until the pipe's writer is gone, or kill the parent."""
+    """Wait until the socket's writer is gone, or kill the parent."""
     poll = select.poll()
     poll.register(reader, select.POLLIN)
     unread = 0.0
     while os.getppid() == parent:
-        # Only an unread signal lets this wait end at once without an end of the pipe.
+        # Only an unread signal lets this wait end at once without an end of the socket.
         ((_, events),) = poll.poll(None if not unread else 0) or [(reader, 0)]
         if events & ~select.POLLIN:
             return

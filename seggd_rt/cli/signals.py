@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -48,10 +48,10 @@ def ending_on_signals() -> Iterator[None]:
     # A shell's background jobs ignore Ctrl-C, and go on doing so.
     heeded = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, act) for number in heeded}
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    other_writer = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    watching = (reader, act, acted, _start_last_resort(reader))
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    other_writer = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    watching = (reader, act, acted, _start_last_resort(reader.fileno()))
     threading.Thread(target=_watch, args=watching, name="seggd-signals", daemon=True).start()
     try:
         yield
@@ -59,7 +59,7 @@ def ending_on_signals() -> Iterator[None]:
         signal.set_wakeup_fd(other_writer)
         for number, handler in before.items():
             signal.signal(number, handler)
-        os.close(writer)  # which ends the thread and the other process
+        writer.close()  # which ends the thread and the other process
 
 
 def _start_last_resort(reader: int) -> subprocess.Popen[bytes] | None:
@@ -79,30 +79,28 @@ def _start_last_resort(reader: int) -> subprocess.Popen[bytes] | None:
     return None
 
 
-def _next(reader: int) -> bytes:
-    """Return the next byte of a pipe, or none at its end; take it only once this thread runs."""
-    if os.name == "posix":
-        select.select([reader], [], [])
-    return os.read(reader, 1)
-
-
-def _watch(reader: int, act: object, acted: threading.Event, last_resort: subprocess.Popen[bytes] | None) -> None:
+def _watch(
+    reader: socket.socket, act: object, acted: threading.Event, last_resort: subprocess.Popen[bytes] | None
+) -> None:
     """End the process where a signal came that `act` is to handle, and has not, or once more."""
     heard = 0
-    while data := _next(reader):
+    # A signal's byte is taken only once it is dealt with: until then the other process counts the seconds.
+    while data := reader.recv(1, socket.MSG_PEEK):
         number = data[0]
         if number not in _ENDING or signal.getsignal(number) is not act:
+            reader.recv(1)
             continue
         heard += 1
         if heard > 1:
             threading.Event().wait(GRACE_S)
         elif acted.wait(GRACE_S):
+            reader.recv(1)
             continue
         remove_partial_files()
         if sys.stderr.isatty():
             sys.stderr.write(_SHOW_CURSOR)  # which a bar of progress hides
             sys.stderr.flush()
         os._exit(128 + number)
-    os.close(reader)
+    reader.close()
     if last_resort is not None:
         last_resort.wait()
