@@ -64,7 +64,7 @@ with ending_on_signals():
     any(itertools.chain(say, itertools.repeat(False)))
 """
 TWICE = """
-import signal, sys
+import signal, sys, time
 from seggd_rt.cli.signals import ending_on_signals
 
 try:
@@ -74,7 +74,7 @@ try:
             signal.pause()
         finally:
             print("cleaning", flush=True)
-            signal.pause()
+            time.sleep(0.5)  # a signal does not end it
             print("cleaned", flush=True)
 except KeyboardInterrupt:
     sys.exit(130)
