@@ -98,6 +98,29 @@ from seggd_rt.cli import run_process
 run_process()
 """
 
+CLOSED = """
+import os, sys
+from pathlib import Path
+from seggd_rt.cli import run_process
+
+try:
+    run_process()
+finally:  # whatever was opened first got the numbers of closed streams
+    Path("streams").write_text(" ".join(os.readlink(f"/proc/self/fd/{number}") for number in range(3)))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="only Linux names the file of a descriptor")
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
+def test_streams_that_a_caller_closed_stay_streams(closed: tuple[int, ...], tmp_path: Path) -> None:
+    command = [sys.executable, "-c", CLOSED, "--version"]
+    shell = 'exec "$@" ' + " ".join(f"{number}>&-" for number in closed)
+    pipe = subprocess.PIPE
+    run = subprocess.run(["sh", "-c", shell, "sh", *command], cwd=tmp_path, stdin=pipe, stdout=pipe, stderr=pipe)
+    assert (run.returncode, run.stderr) == (0, b"")
+    streams = (tmp_path / "streams").read_text().split()
+    assert [name == os.devnull for name in streams] == [number in closed for number in range(3)]
+
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("where", ["seggd_rt.cli.app", "seggd_rt.cli.bench", "seggd_rt.bundle"])
