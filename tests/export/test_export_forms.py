@@ -297,6 +297,7 @@ def test_broken_json_is_one_line(reference: Path, text: bytes) -> None:
         ({}, "holds a dict; it must be a state dict"),
         ([torch.zeros(1)], "holds a list"),
         ({"fc.weight": torch.zeros(2, 2)}, "there is no 'conv_in.weight'"),
+        ({"attentions": torch.zeros(2, 2)}, "there is no 'conv_in.weight'"),
     ],
 )
 def test_file_of_something_else_is_refused(tmp_path: Path, content: object, message: str) -> None:

@@ -71,6 +71,6 @@ def as_state_dict(content: object, path: Path) -> StateDict:
 
 def _modern(name: str) -> str:
     parts = name.split(".")
-    if "attentions" in parts and parts[-2] in _OLD_ATTENTION:
+    if "attentions" in parts[:-2] and parts[-2] in _OLD_ATTENTION:
         parts[-2] = _OLD_ATTENTION[parts[-2]]
     return ".".join(parts)
