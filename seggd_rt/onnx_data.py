@@ -23,6 +23,8 @@ _MAX_TAG = 0xFFFFFFFF
 _MAX_FIELDS = 1 << 18
 """In a whole file. A large network of this project has about 20,000."""
 _DOMAINS = (b"", b"ai.onnx")
+_MAX_OPSET = 1 << 10
+"""ONNX has 26 operator sets. OpenVINO counts down from an unknown one to those it knows, one by one, for hours."""
 _CONTROL_FLOW = (b"If", b"Loop", b"Scan", b"SequenceMap")
 _EXTERNAL = 1
 """`TensorProto.DataLocation`."""
@@ -283,8 +285,11 @@ class _Reader:
             raise ValueError("no version, graph or operator set")
         if message is _Message.GRAPH and 1 not in found:
             raise ValueError("no node")
-        if message is _Message.OPSET and self._bytes(found, 1) not in _DOMAINS:
-            raise self._refused(f"operators of {_shown(self._bytes(found, 1))}")
+        if message is _Message.OPSET:
+            if self._bytes(found, 1) not in _DOMAINS:
+                raise self._refused(f"operators of {_shown(self._bytes(found, 1))}")
+            if 2 in found and found[2].value > _MAX_OPSET:
+                raise self._refused(f"operator set {found[2].value}")
         if message is _Message.NODE:
             if 4 not in found:
                 raise ValueError("no operator")

@@ -15,6 +15,7 @@ namespace {
 constexpr int kMaxDepth = 32;
 constexpr int kMaxFields = 1 << 18;  // in a whole file; seggd_rt/onnx_data.py says how many there are
 constexpr uint64_t kMaxTag = 0xFFFFFFFF;
+constexpr uint64_t kMaxOpset = 1 << 10;  // seggd_rt/onnx_data.py says why
 constexpr uint64_t kExternal = 1;  // TensorProto.DataLocation
 constexpr size_t kMaxDigits = 19;  // of a count of bytes in external data
 constexpr size_t kShown = 40;      // bytes of a name in a message
@@ -311,7 +312,11 @@ class Reader {
   void check(Message message, const Found& found) const {
     if (message == Message::kModel && !(found.count(1) && found.count(7) && found.count(8))) throw Broken();
     if (message == Message::kGraph && !found.count(1)) throw Broken();
-    if (message == Message::kOpset && !is_default(bytes(found, 1))) refuse("operators of " + shown(bytes(found, 1)));
+    if (message == Message::kOpset) {
+      if (!is_default(bytes(found, 1))) refuse("operators of " + shown(bytes(found, 1)));
+      const uint64_t version = found.count(2) ? found.at(2).value : 0;
+      if (version > kMaxOpset) refuse("operator set " + std::to_string(version));
+    }
     if (message != Message::kNode) return;
     if (!found.count(4)) throw Broken();
     if (!is_default(bytes(found, 7))) refuse("operators of " + shown(bytes(found, 7)));

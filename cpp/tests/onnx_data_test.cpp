@@ -107,6 +107,8 @@ TEST(OnnxData, WhatIsNoPlainGraphIsRefused) {
         std::pair{model("", field(25, "")), "field 25 of ModelProto"},
         std::pair{model(field(15, "")), "field 15 of GraphProto"},
         std::pair{model("", field(8, field(1, "com.microsoft"))), "operators of 'com.microsoft'"},
+        std::pair{model("", field(8, "\x10" + varint(1025))), "operator set 1025"},
+        std::pair{model("", field(8, "\x10" + varint(UINT64_MAX))), "operator set 18446744073709551615"},
         std::pair{model(field(1, field(4, "EPContext") + field(7, "com.microsoft"))), "operators of 'com.microsoft'"},
         std::pair{model(field(1, field(4, "Neg") + field(5, field(21, "x")))), "field 21 of AttributeProto"},
         std::pair{model(field(1, field(4, "Loop"))), "control flow, 'Loop'"},

@@ -182,7 +182,10 @@ def ports(session: Any) -> dict[str, Port]:
 
 
 def failures(ort: Any) -> tuple[type[Exception], ...]:
-    """Return what ONNX Runtime raises: exceptions of its own without a common root."""
+    """Return what ONNX Runtime raises: exceptions of its own without a common root.
+
+    UnicodeDecodeError comes where a message quotes bytes of a graph that are no UTF-8.
+    """
     state = ort.capi.onnxruntime_pybind11_state
     names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented")
-    return (*(getattr(state, name) for name in names), state.RuntimeException, RuntimeError)
+    return (*(getattr(state, name) for name in names), state.RuntimeException, RuntimeError, UnicodeDecodeError)

@@ -41,6 +41,8 @@ from seggd_rt.precision import Precision
 
 _MAX_COMPILED = 4
 """How many compiled graphs to keep, one for each batch size: the most recently used stay."""
+_FAILURES = (RuntimeError, UnicodeDecodeError)
+"""What OpenVINO raises; the latter where its message quotes bytes of a graph that are no UTF-8."""
 _HINTS = {Precision.FP32: "f32", Precision.BF16: "bf16"}
 
 
@@ -81,7 +83,10 @@ class OpenVinoEngine:
             options["ENABLE_CPU_PINNING"] = "NO"
         model = _read(graph)
         check_signature(graph.name, {port.any_name: _port(port) for port in model.inputs + model.outputs}, shape)
-        rewrite(model)
+        try:
+            rewrite(model)
+        except _FAILURES as error:
+            raise EngineError(f"OpenVINO cannot rewrite {graph.name}: {error}") from error
         info = EngineInfo(self.name, there.version, device, there.device_name, precision, threads)
         network = OpenVinoNetwork(model, options, shape, info)
         computed = network.compiled(1).get_property("INFERENCE_PRECISION_HINT").to_string()
@@ -154,7 +159,7 @@ class OpenVinoNetwork:
         try:
             self._model.reshape(sizes)
             return _core().compile_model(self._model, "CPU", self._options | more)
-        except RuntimeError as error:
+        except _FAILURES as error:
             raise EngineError(f"OpenVINO cannot compile the network for a batch of {batch}: {error}") from error
 
 
@@ -174,7 +179,7 @@ def _read(graph: OnnxGraph) -> Any:
     frontends = require("openvino.frontend", extra="cpu", feature="the openvino engine")
     failures = (
         *(frontends.GeneralFailure, frontends.InitializationFailure, frontends.NotImplementedFailure),
-        *(frontends.OpConversionFailure, frontends.OpValidationFailure, RuntimeError),
+        *(frontends.OpConversionFailure, frontends.OpValidationFailure, *_FAILURES),
     )
     try:
         onnx = frontends.FrontEndManager().load_by_framework("onnx")
@@ -200,7 +205,7 @@ def _call(request: Any) -> Callable[[], None]:
     def call() -> None:
         try:
             request.infer(share_outputs=True)  # else the output is copied once more
-        except RuntimeError as error:
+        except _FAILURES as error:
             raise EngineError(f"OpenVINO failed: {error}") from error
 
     return call

@@ -64,11 +64,13 @@ def _rewrite_norm(ops: Any, norm: Any) -> bool:
     image, grouped = x.get_partial_shape(), norm.input(0).get_partial_shape()
     attributes = norm.get_attributes()
     plain = attributes["normalize_variance"] and attributes["eps_mode"] == "INSIDE_SQRT"
-    if image.rank.get_length() != 4 or grouped.rank.get_length() != 3 or not plain:
+    if not (image.rank.is_static and grouped.rank.is_static and len(image) == 4 and len(grouped) == 3 and plain):
         return False
     if not (image[1].is_static and grouped[1].is_static):
         return False
     channels, groups = image[1].get_length(), grouped[1].get_length()
+    if not groups or channels < groups or channels % groups:  # not groups of channels
+        return False
     pixels = _integers(ops, [2, 3])
     of_channel = _integers(ops, np.arange(channels) * groups // channels)
 
@@ -85,7 +87,8 @@ def _rewrite_norm(ops: Any, norm: Any) -> bool:
     variance = ops.add(mean(ops.multiply(d, d)), np.float32(attributes["eps"]))
     y = ops.multiply(d, ops.power(variance, np.float32(-0.5)))
     # What follows in the graph, the way back from the groups' shape among it, folds away when it is compiled.
-    _replace(norm, ops.reshape(y, reshape.input_value(1), special_zero=False))
+    special_zero = reshape.get_attributes()["special_zero"]
+    _replace(norm, ops.reshape(y, reshape.input_value(1), special_zero=special_zero))
     return True
 
 
@@ -94,6 +97,8 @@ def _rewrite_upsampling(ops: Any, convolution: Any) -> bool:
     upsampling = convolution.input_value(0).get_node()
     weight = _constant(convolution.input_value(1))
     if upsampling.get_type_name() != "Interpolate" or weight is None or weight.shape[2:] != (3, 3):
+        return False
+    if weight.dtype != np.float32:
         return False
     how, scales = upsampling.get_attributes(), _constant(upsampling.input_value(1))
     doubles = how["shape_calculation_mode"] == "scales" and scales is not None and scales.tolist() == [1, 1, 2, 2]

@@ -280,9 +280,20 @@ def test_onnxruntime_neither_tries_again_nor_prints(capfd: pytest.CaptureFixture
     model = (TINY / "unet.fp32.onnx").read_bytes()
     assert name in model
     graph = OnnxGraph("unet.fp32.onnx", "", model.replace(name, b"\xff\xfe\x80"))
-    with pytest.raises(UnicodeDecodeError):
+    with pytest.raises(EngineError, match="cannot open"):
         open_session(onnxruntime, graph, session_options(onnxruntime, 1), ["CPUExecutionProvider"])
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_a_message_that_quotes_bytes_that_are_no_text(name: str) -> None:
+    onnx = pytest.importorskip("onnx", reason="the export side is not installed")
+    open_graph(name, Precision.FP32).close()  # skips where the engine cannot run
+    model = onnx.load(TINY / "unet.fp32.onnx")
+    model.graph.node[0].attribute.append(onnx.helper.make_attribute("auto_pad", b"\xff\xfe"))
+    graph = OnnxGraph("unet.fp32.onnx", "", model.SerializeToString())
+    with pytest.raises(EngineError, match=r"cannot open unet\.fp32\.onnx"):
+        find_engine(name).open(graph, SHAPE, device="cpu", precision=Precision.FP32, threads=1)
 
 
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"])

@@ -30,9 +30,22 @@ def group_norm(x: Any, *, groups: int = 3, axis: int = 2, eps_mode: str = "insid
     return ops.reshape(norm, integers(-1, 6, 4, 8), special_zero=False)
 
 
-def upsample_and_convolve(x: Any, *, mode: str = "nearest", scale: float = 2, stride: int = 1) -> Any:
+def normalize(x: Any, *shape: int) -> Any:
+    """Normalize rows of some shape, in which 0 stands for a size of x."""
+    grouped = ops.reshape(x, integers(*shape), special_zero=True)
+    norm = ops.mvn(grouped, integers(2), normalize_variance=True, eps=1e-5, eps_mode="inside_sqrt")
+    return ops.reshape(norm, integers(-1, 6, 4, 8), special_zero=False)
+
+
+def of_unknown_rank(x: Any) -> Any:
+    return ops.reshape(x, ops.reshape(ops.non_zero(ops.shape_of(x)), integers(-1), False), special_zero=False)
+
+
+def upsample_and_convolve(
+    x: Any, *, mode: str = "nearest", scale: float = 2, stride: int = 1, dtype: Any = np.float32
+) -> Any:
     upsampled = ops.interpolate(
-        x,
+        x if dtype is np.float32 else ops.convert(x, np.dtype(dtype).name.replace("float", "f")),
         ops.constant(np.array([1, 1, scale, scale], np.float32)),
         mode,
         shape_calculation_mode="scales",
@@ -40,7 +53,7 @@ def upsample_and_convolve(x: Any, *, mode: str = "nearest", scale: float = 2, st
         nearest_mode="floor",
     )
     one = [1, 1]
-    return ops.convolution(upsampled, ops.constant(WEIGHT), [stride, stride], one, one, one)
+    return ops.convolution(upsampled, ops.constant(WEIGHT.astype(dtype)), [stride, stride], one, one, one)
 
 
 def build(network: Callable[[Any], Any]) -> Any:
@@ -69,6 +82,13 @@ def test_group_normalisation(groups: int, axis: int) -> None:
     flat = expected.reshape(2, groups, -1)
     np.testing.assert_allclose(flat.mean(2), 0, atol=1e-5)
     np.testing.assert_allclose(flat.std(2), 1, atol=1e-4)
+
+
+def test_a_grouping_that_copies_sizes() -> None:
+    model = build(lambda x: normalize(x, 0, 3, -1))
+    expected = evaluate(model)
+    assert rewrite(model) == (1, 0)
+    np.testing.assert_allclose(evaluate(model), expected, atol=2e-6)
 
 
 def test_upsampling() -> None:
@@ -100,8 +120,15 @@ def test_the_kernel_sums_the_taps_of_one_source_pixel() -> None:
         lambda x: upsample_and_convolve(x, mode="linear_onnx"),
         lambda x: upsample_and_convolve(x, scale=3),
         lambda x: upsample_and_convolve(x, stride=2),
+        lambda x: upsample_and_convolve(x, dtype=np.float16),
+        lambda x: normalize(x, -1, 4, 48),
+        lambda x: normalize(x, -1, 64, 3),
+        lambda x: normalize(of_unknown_rank(x), -1, 3, 64),
     ],
-    ids=["over the groups", "eps outside", "linear", "by three", "strided"],
+    ids=[
+        *("over the groups", "eps outside", "linear", "by three", "strided", "in half precision"),
+        *("groups of parts of channels", "groups of pixels", "of unknown rank"),
+    ],
 )
 def test_what_is_something_else_stays(network: Callable[[Any], Any]) -> None:
     model = build(network)
