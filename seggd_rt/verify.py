@@ -21,6 +21,7 @@ from seggd_rt.drawing import HowToDraw
 from seggd_rt.errors import DataError, EngineUnavailableError, OptionError, SeggdError
 from seggd_rt.generator import Generator
 from seggd_rt.imaging.contract import (
+    PLAIN,
     Format,
     ImageStack,
     ImageWriter,
@@ -34,9 +35,11 @@ from seggd_rt.imaging.dicom_file import IMAGES, SEGMENTATION
 from seggd_rt.imaging.fit import Fit
 from seggd_rt.imaging.folder import LabelMapSet
 from seggd_rt.imaging.formats import WRITERS, require_reader, writer_of
-from seggd_rt.imaging.geometry import Place
+from seggd_rt.imaging.geometry import Axis, Place
+from seggd_rt.imaging.mark import MARK
 from seggd_rt.imaging.npy import NpyArray
 from seggd_rt.imaging.real import ResizedImageWarning, find_real, find_region
+from seggd_rt.imaging.slices import plane_axis
 from seggd_rt.loading import AUTO, load_bundle
 from seggd_rt.mask_checks import checked, fitted
 from seggd_rt.precision import GRAY_LEVEL, Precision, pixel_limit, rms, rms_limit
@@ -58,8 +61,17 @@ _NEEDS = {
     "region_sha256": "real_sha256",
     "then_classes": "weight",
     "region_classes": "region_sha256",
+    "check": "min_dice",
+    "min_dice": "retries",
+    "retries": "min_dice",
+    "first_seed": "retries",
 }
 """Of a record what is there only beside something else."""
+_EXCLUDES = {
+    "real_sha256": ("noise_sha256",),
+    "region_sha256": ("at", "weight", "guidance", "against"),
+}
+"""Of a record what is never beside something else, as the image would not depend on it."""
 _ROUNDING = 1e-6
 """How far apart two equal numbers of a header may be, relative to them: files round them to so many digits."""
 
@@ -170,6 +182,13 @@ def read_making(path: Path) -> tuple[Provenance, ...]:
     for name, needed in _NEEDS.items():
         if any(getattr(each, name) is not None and getattr(each, needed) is None for each in made):
             raise DataError(f"{path} states {name} without {needed}: it was changed")
+    for name, others in _EXCLUDES.items():
+        for other in others:
+            unset = 0 if other == "guidance" else None
+            if any(getattr(each, name) is not None and getattr(each, other) != unset for each in made):
+                raise DataError(f"{path} states {other} beside {name}, which excludes it: it was changed")
+    if any(each.mark not in (None, MARK) for each in made):
+        raise DataError(f"{path} states another mark than '{MARK}', which is the only one: it was changed")
     if writer_of(path) is not WRITERS[Format.DICOM] and any(each.mark or each.keep_patient for each in made):
         raise DataError(f"{path} states a mark or a kept patient, which only DICOM has: it was changed")
     if strange := [each.batch for each in made if each.batch is not None and not 1 <= each.batch <= _MAX_BATCH]:
@@ -263,11 +282,11 @@ def compare(path: Path, generator: Generator, inputs: Inputs, *, batch: int | No
     writer = writer_of(path)
     if len(made) > 1 and not writer.holds_many:
         raise OptionError(f"{path} is a grid of {len(made)} images: it can be read, and not drawn again")
-    reading, manifest, image = Reading(axis=inputs.reading.axis), generator.manifest, generator.manifest.image
+    manifest, image = generator.manifest, generator.manifest.image
     if writer.holds_volume:
         _check_one_run(path, made, _OF_A_SLICE)
     else:
-        old = _pixels(path, reading)
+        old = _pixels(path, PLAIN)
         if not writer.holds_many and old.shape[1:3] != (image.height, image.width):
             raise OptionError(f"{path} is a grid or was resized, so it cannot be regenerated: leave --mask out")
         if len(old) != len(made):
@@ -290,7 +309,7 @@ def compare(path: Path, generator: Generator, inputs: Inputs, *, batch: int | No
     found = _Attempts(path, writer, made, stack, generator, inputs, batch).nearest(sources)
     if found.problems:
         return Comparison(len(made), found.problems)
-    old, new = _pixels(path, reading), found.pixels
+    old, new = _pixels(path, found.reading), found.pixels
     if old.shape != new.shape or old.dtype.newbyteorder("=") != new.dtype.newbyteorder("="):
         raise DataError(
             f"{path} holds {old.dtype} {old.shape}, and drawn again {new.dtype} {new.shape}: it was changed"
@@ -421,10 +440,11 @@ class _Source:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """What differs from a file drawn again from one source, and the pixels drawn."""
+    """What differs from a file drawn again from one source, the pixels drawn, and how both are cut into slices."""
 
     problems: tuple[str, ...]
     pixels: NDArray[Any]
+    reading: Reading
 
 
 @dataclass(frozen=True)
@@ -465,10 +485,8 @@ class _Attempts:
 
     def _written(self, source: _Source, images: Sequence[NDArray[np.float32]]) -> Iterator[_Attempt]:
         """Yield a file as it is drawn again; of one file of a volume each slice that it may be."""
-        reading, found = (
-            Reading(axis=self.inputs.reading.axis),
-            self.writer.stated(self.path, kept=self.stack.keep_patient),
-        )
+        reading = _as_written(self.writer, source.stack, self.inputs.reading.axis)
+        found = self.writer.stated(self.path, kept=self.stack.keep_patient)
         count = 1 if source.stack is None else len(source.stack)
         stack = replace(self.stack, source=source.stack, count=count if source.parts else self.stack.count)
         self.writer.check(stack)
@@ -483,7 +501,21 @@ class _Attempts:
                 problems = _differing(
                     self.path, found, self.writer.stated(part, kept=self.stack.keep_patient), len(self.made)
                 )
-                yield _Attempt(problems, _pixels(part, reading))
+                yield _Attempt(problems, _pixels(part, reading), reading)
+
+
+def _as_written(writer: ImageWriter, source: LabelMapFile | None, axis: Axis | None) -> Reading:
+    """Return how a file is cut into the slices of its label map, which were cut along `axis` or stored as slices.
+
+    DICOM keeps them as slices. NIfTI keeps the array: that of a NIfTI label map, or one of the slices of DICOM.
+    """
+    if source is None or writer is WRITERS[Format.DICOM]:
+        return PLAIN
+    if require_reader(source.path).format is Format.NIFTI:
+        return Reading(axis=axis)
+    if source.geometry is None or not source.geometry.is_known:
+        return PLAIN
+    return Reading(axis=Axis.THIRD if axis is Axis.FIRST else plane_axis(source.geometry.affine))
 
 
 def _check_one_run(path: Path, made: Sequence[Provenance], free: Sequence[str]) -> None:

@@ -21,6 +21,9 @@ from seggd_engines.cpu import this_cpu
 from seggd_rt import Generator
 
 STEPS = ("--steps", "3", "--engine", "onnxruntime")
+HASH = "0" * 64
+FROM_REAL = {"real_sha256": HASH, "at": 0.5}
+INPAINTED = {"real_sha256": HASH, "region_sha256": HASH}
 
 
 @pytest.fixture
@@ -412,6 +415,16 @@ def test_an_array_of_the_other_byte_order_is_the_same(kind: str, mask: Path, tmp
         ({"region_classes": ["cavity"]}, "states region_classes without region_sha256"),
         ({"mark": "SYNTHETIC"}, "states a mark or a kept patient, which only DICOM has"),
         ({"keep_patient": True}, "states a mark or a kept patient, which only DICOM has"),
+        ({"mark": "REAL"}, "states another mark than 'SYNTHETIC'"),
+        ({"first_seed": 5}, "states first_seed without retries"),
+        ({"retries": 3}, "states retries without min_dice"),
+        ({"min_dice": 0.99}, "states min_dice without retries"),
+        ({"check": {"dice": {}, "mean_dice": 0.9, "outside": []}}, "states check without min_dice"),
+        ({**FROM_REAL, "noise_sha256": HASH}, "states noise_sha256 beside real_sha256"),
+        ({**FROM_REAL, "region_sha256": HASH}, "states at beside region_sha256"),
+        ({**INPAINTED, "guidance": 7.5}, "states guidance beside region_sha256"),
+        ({**INPAINTED, "against": ["cavity"]}, "states against beside region_sha256"),
+        ({**INPAINTED, "weight": 0.0}, "states weight beside region_sha256"),
     ],
 )
 def test_a_record_that_contradicts_itself_is_refused(

@@ -584,3 +584,47 @@ def test_of_equal_label_maps_of_two_patients_the_right_one_is_taken(
                 data.save_as(path)
     found = verify(out, masks)
     assert (found.code, "equal in every pixel" in found.err) == (0, True), found.err
+
+
+@pytest.mark.parametrize("turn", [(0, 0, 0), (np.pi / 2, 0, 0), (np.pi / 2, 0, np.pi / 2), (0.4, 0.3, 0.2)])
+@pytest.mark.parametrize("options", [(), ("--axis", "0")])
+def test_nifti_of_slices_of_any_plane_is_verified(
+    turn: tuple[float, ...], options: tuple[str, ...], tmp_path: Path, slices: NDArray[np.uint8]
+) -> None:
+    for module in ("pydicom", "highdicom", "nibabel"):
+        pytest.importorskip(module, reason="DICOM and NIfTI need the extras dicom and nifti")
+    import nibabel as nib
+    from dicoms import series, turned
+
+    mask, out = tmp_path / "case", tmp_path / "out.nii.gz"
+    series(mask, slices[:3].astype(np.int16), turned(turn))
+    drawn = run_command("generate", TINY, "-m", mask, "-o", out, *options, *STEPS)
+    assert drawn.code == 0, drawn.err
+    found = run_command("verify", out, TINY, "-m", mask, *options)
+    assert (found.code, "3 images, equal in every pixel" in found.err) == (0, True), found.err
+    volume: Any = nib.load(out)
+    pixels = np.asarray(volume.dataobj).copy()
+    pixels[10, 10, 1] = 1 - pixels[10, 10, 1].round()
+    nib.save(type(volume)(pixels, None, volume.header), out)
+    found = run_command("verify", out, TINY, "-m", mask, *options)
+    assert (found.code, "in slice 1, and" in found.err) == (1, True), found.err
+
+
+@pytest.mark.parametrize("axis", ["coronal", "sagittal", "0", "1", "2"])
+def test_dicom_of_a_nifti_volume_cut_along_any_axis_is_verified(
+    axis: str, tmp_path: Path, slices: NDArray[np.uint8]
+) -> None:
+    for module in ("pydicom", "highdicom", "nibabel"):
+        pytest.importorskip(module, reason="DICOM and NIfTI need the extras dicom and nifti")
+    import nibabel as nib
+
+    mask = tmp_path / "mask.nii.gz"
+    volume = slices[:3].transpose(2, 1, 0)[:3] if axis in ("sagittal", "0") else slices[:3].transpose(2, 1, 0)[:, :3]
+    volume = slices[:3].transpose(2, 1, 0) if axis == "2" else volume
+    nib.save(nib.Nifti1Image(volume, np.diag([-1.0, -1.0, 2.0, 1.0])), mask)
+    options = ("--axis", axis)
+    drawn = run_command("generate", TINY, "-m", mask, "-o", tmp_path / "out", "--format", "dicom", *options, *STEPS)
+    assert drawn.code == 0, drawn.err
+    for part in ("", "images", "images/0002.dcm"):
+        found = run_command("verify", tmp_path / "out" / "mask_0" / part, TINY, "-m", mask, *options)
+        assert (found.code, "equal in every pixel" in found.err) == (0, True), found.err
