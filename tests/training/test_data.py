@@ -319,6 +319,12 @@ def test_float_mask_is_refused(folder: Path) -> None:
         ({"split": np.zeros(12)}, DataError, "holds no image of split 1, 'val'"),
         ({"image": np.zeros((12, 16, 16), np.int16)}, DataError, "holds int16"),
         ({"class_names": np.array(["background", "Ring", "ring"])}, OptionError, "differ by more than case"),
+        (
+            {"class_names": np.array([b"background", b"a", b"b"])},
+            DataError,
+            "class_names of type .*: give a list of texts",
+        ),
+        ({"class_names": np.zeros(3, "M8")}, DataError, "class_names of type .*: give a list of texts"),
         ({"class_names": np.array([{}, {}, {}])}, DataError, "cannot be read as an .npz of plain arrays"),
     ],
 )
