@@ -25,8 +25,11 @@ from seggd_rt.imaging.dicom_file import (
 if TYPE_CHECKING:
     from pydicom import DataElement, Dataset
 
-_FREE = ("SpecificCharacterSet", "PixelData", "DataSetTrailingPadding")
-"""Attributes that an archive may change when it stores a file in another encoding."""
+_CHARACTERS = "SpecificCharacterSet"
+"""An archive may change it when it stores a file in another encoding; texts are compared decoded."""
+_PIXELS = "PixelData"
+"""Compared as pixels, whatever the encoding; in a sequence, as an icon's, they are nobody's."""
+_PADDING = "DataSetTrailingPadding"
 _EXACT = "FrameOfReferenceUID"
 """It comes from the label map alone, and not from the pixels."""
 _OF_PATIENT = ("PatientID", "StudyInstanceUID")
@@ -99,13 +102,21 @@ def _walk(data: Dataset, skipped: Sequence[int] = (), within: str = "") -> Itera
     """Yield the elements that have a value, those of sequences too, by names of what they lie in."""
     for element in data:
         name = within + (element.keyword or str(element.tag))
-        if element.tag in skipped or element.tag.element == 0 or element.keyword in _FREE:
+        if element.tag in skipped or _is_free(element) or (element.keyword == _PIXELS and not within):
             continue
         if element.VR == "SQ":
             for index, item in enumerate(element.value):
                 yield from _walk(item, (), f"{name}[{index}].")
         elif not element.is_empty and str(element.value):
             yield name, element
+
+
+def _is_free(element: DataElement) -> bool:
+    """Say whether an element is of the encoding alone: character set, a group's length, or padding of zeros."""
+    if element.keyword == _PADDING:
+        return not bytes(element.value or b"").strip(b"\0")
+    is_length = bool(element.tag.element == 0 and element.VR == "UL")
+    return is_length or element.keyword == _CHARACTERS
 
 
 def _text(value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from seggd_rt.imaging.contract import ImageFile, ImageStack, LabelMapFile, Pixel
 from seggd_rt.imaging.dicom import DicomSlices, members
 from seggd_rt.imaging.dicom_file import (
     CREATOR,
+    DIRECTORY,
     GROUP,
     IMAGES,
     RECORD,
@@ -111,7 +112,11 @@ class DicomWriter:
         headers = [(kind in SEGMENTATIONS, each, read_header(each)) for each, kind in files]
         with damage(path):
             headers.sort(key=lambda found: (found[0], int(found[2].get("InstanceNumber") or 0)))
-        return dicom_stated.stated([(each, header) for _, each, header in headers], kept=kept)
+        read = dicom_stated.stated([(each, header) for _, each, header in headers], kept=kept)
+        return (
+            *read,
+            *(StatedFile(str(each.relative_to(path))) for each in _others(path, [each for each, _ in files])),
+        )
 
     def values(self, manifest: Manifest) -> PixelValues:
         """Return the modality's values: see `ImageWriter.values`."""
@@ -123,6 +128,12 @@ def _only(made: tuple[Provenance, ...], path: Path) -> Provenance:
     if len(made) != 1:
         raise DataError(f"{path} holds one image and states how {len(made)} were made: it was changed")
     return made[0]
+
+
+def _others(folder: Path, read: Sequence[Path]) -> list[Path]:
+    """Return the DICOM files anywhere below a folder that are not read as its volume's: an archive would take them."""
+    below = sorted(each for each in folder.rglob("*") if each not in read and each.is_file())
+    return [each for each in below if sop_class(each) not in (None, DIRECTORY)]
 
 
 def _is_ours(folder: Path, path: Path) -> bool:

@@ -628,3 +628,49 @@ def test_dicom_of_a_nifti_volume_cut_along_any_axis_is_verified(
     for part in ("", "images", "images/0002.dcm"):
         found = run_command("verify", tmp_path / "out" / "mask_0" / part, TINY, "-m", mask, *options)
         assert (found.code, "equal in every pixel" in found.err) == (0, True), found.err
+
+
+@pytest.mark.parametrize(
+    "name", ["extra.dcm", "images2/0001.dcm", "images/more/IM1", "images/.0001.dcm", "images/a.png"]
+)
+def test_a_file_of_dicom_beside_those_of_the_volume_is_found(
+    name: str, dicom: Callable[..., tuple[Path, Path]]
+) -> None:
+    mask, out = dicom()
+    (out / "readme.txt").write_text("no DICOM")
+    assert verify(out, mask).code == 0
+    (out / name).parent.mkdir(exist_ok=True)
+    shutil.copy(out / "images" / "0001.dcm", out / name)
+    found = verify(out, mask)
+    assert (found.code, "it has 14 files, but its record gives 13" in found.err) == (1, True), found.err
+
+
+def pad(data: Any) -> None:
+    data.add_new(0xFFFCFFFC, "OB", b"Roe^Richard ")
+
+
+def name_in_a_length(data: Any) -> None:
+    data.add_new(0x00110010, "LO", "Roe^Richard")  # pydicom writes no lengths of groups: the test renames it
+
+
+def add_pixels_to_a_sequence(data: Any) -> None:
+    data.ContributingEquipmentSequence[0].add_new(0x7FE00010, "OB", b"Roe^Richard ")
+
+
+@pytest.mark.parametrize("change", [pad, name_in_a_length, add_pixels_to_a_sequence])
+def test_what_encodings_may_change_holds_nothing_else(
+    change: Callable[[Any], None], dicom: Callable[..., tuple[Path, Path]]
+) -> None:
+    import pydicom
+
+    mask, out = dicom()
+    path = out / "images" / "0003.dcm"
+    data = pydicom.dcmread(path)
+    data.add_new(0xFFFCFFFC, "OB", bytes(12))
+    data.save_as(path)
+    assert verify(out, mask).code == 0
+    change(data)
+    data.save_as(path)
+    path.write_bytes(path.read_bytes().replace(b"\x11\0\x10\0LO", b"\x11\0\0\0LO"))
+    found = verify(out, mask)
+    assert (found.code, "0003.dcm has " in found.err) == (1, True), found.err
