@@ -360,7 +360,9 @@ def _unlike(made: Provenance, info: EngineInfo, batch: int | None) -> tuple[str,
     return tuple(unlike) if info.device == "cpu" else (*unlike, "GPU")
 
 
-def _differing(path: Path, found: Sequence[StatedFile], expected: Sequence[StatedFile], images: int) -> tuple[str, ...]:
+def _differing(
+    path: Path, found: Sequence[StatedFile], expected: Sequence[StatedFile], images: int, mask: Path
+) -> tuple[str, ...]:
     """Return what files state otherwise than those drawn again: a line for each file and attribute.
 
     A folder of images alone, as an archive keeps a series, need not have the segmentation beside them.
@@ -370,14 +372,32 @@ def _differing(path: Path, found: Sequence[StatedFile], expected: Sequence[State
     if len(found) != len(expected):
         return (f"it has {counted(len(found), 'file')}, but its record gives {len(expected)}",)
     pairs = list(zip(found, expected, strict=True))
-    return tuple(line for file, other in pairs for line in dict.fromkeys(_differing_elements(file, other)))
+    lines = [line for file, other in pairs for line in dict.fromkeys(_differing_elements(file, other))]
+    return (*_of_another_mask(pairs, mask), *lines)
+
+
+def _of_another_mask(pairs: Sequence[tuple[StatedFile, StatedFile]], mask: Path) -> Iterator[str]:
+    """Yield one line if files differ in what comes from the header of the label map's file."""
+    differing = [
+        (file.name, sorted(name for name in file.of_mask & other.of_mask if file.texts[name] != other.texts[name]))
+        for file, other in pairs
+    ]
+    differing = [(file, names) for file, names in differing if names]
+    if differing:
+        names = dict.fromkeys(name.rpartition(".")[2] for _, each in differing for name in each)
+        others = f" (and {counted(len(differing) - 1, 'other file')})" if differing[1:] else ""
+        yield (
+            f"{differing[0][0]}{others} has another {', '.join(names)} than the regenerated file: this comes from the "
+            f"header of the label map's file, so give the file that it was drawn from; if that is {mask}, "
+            "the image was changed"
+        )
 
 
 def _differing_elements(file: StatedFile, other: StatedFile) -> Iterator[str]:
-    """Yield a line for each thing that a file states otherwise than the file drawn again, naming no value."""
+    """Yield a line for each other thing that a file states otherwise than the file drawn again, naming no value."""
     some: dict[str, str | tuple[float, ...]] = {**file.texts, **file.numbers}
     others: dict[str, str | tuple[float, ...]] = {**other.texts, **other.numbers}
-    for name in sorted({*some, *others}):
+    for name in sorted({*some, *others} - (file.of_mask & other.of_mask)):
         short = name.rpartition(".")[2]
         if name not in others:
             yield f"{file.name} has {short}, which the regenerated file lacks"
@@ -499,7 +519,11 @@ class _Attempts:
             parts = [sorted((again / IMAGES).iterdir())[part] for part in source.parts] or [again]
             for part in parts:
                 problems = _differing(
-                    self.path, found, self.writer.stated(part, kept=self.stack.keep_patient), len(self.made)
+                    self.path,
+                    found,
+                    self.writer.stated(part, kept=self.stack.keep_patient),
+                    len(self.made),
+                    self.inputs.masks,
                 )
                 yield _Attempt(problems, _pixels(part, reading), reading)
 

@@ -273,12 +273,15 @@ class StatedFile:
         By what they are called in the format, after a point where they lie in something else.
     tolerances
         How far numbers of a place may be from those of a file of the same place; others must be equal.
+    of_mask
+        Names of the texts that come from the header of the label map's file, which differ in files of equal label maps.
     """
 
     name: str
     texts: Mapping[str, str] = field(default_factory=dict)
     numbers: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     tolerances: Mapping[str, float] = field(default_factory=dict)
+    of_mask: frozenset[str] = frozenset()
 
 
 class ImageWriter(Protocol):

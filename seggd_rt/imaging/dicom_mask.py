@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from seggd_rt.imaging.dicom_file import damage, read_header
 from seggd_rt.imaging.dicom_seg import DicomSegmentation
 from seggd_rt.imaging.dicom_study import MAKER, Study, equipment, has_form
 from seggd_rt.labels import LabelClass
+from seggd_rt.manifest import Manifest
 from seggd_rt.optional import require
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ _TEXT = 64
 _Code = tuple[str, str, str]
 Codes = dict[int, tuple[_Code, _Code]]
 """Category and type of classes, by id."""
+_LOOKED_UP = 1024
+"""Codes whose meanings are remembered."""
 _CATEGORIES = {
     ("123037004", "SCT"): "Anatomical Structure",
     ("91723000", "SCT"): "Anatomical Structure",
@@ -35,7 +39,7 @@ _CATEGORIES = {
 }
 """Code values and schemes of a segment's category, and what DICOM PS3.16 says they mean."""
 _PUBLIC = {"SCT": r"\d+", "FMA": r"\d+", "DCM": r"\d+", "SRT": r"[A-Z]\d?-[0-9A-F]+"}
-"""Schemes of types, and the form of their codes: what else is in a file's code may be anybody's."""
+"""Schemes of codes, and the form of their codes: what else is in a file's code may be anybody's."""
 _NEVER = r"(?!)"
 _TISSUE: _Code = ("85756007", "SCT", "Tissue")
 """Of a class whose code is not known: its label says what it is."""
@@ -57,15 +61,12 @@ def segmentation(
     classes
         The foreground classes that it has segments of.
     known
-        Codes of the source's segments: see `codes`. What they are said to mean may name a patient, and is kept only as
-        the patient is.
+        Codes of the source's segments: see `codes`.
     """
     highdicom = require("highdicom", extra="dicom", feature="DICOM")
     described = []
     for number, each in enumerate(classes, start=1):
         category, kind = known.get(each.id, (_TISSUE, _TISSUE))
-        if not study.patient and kind is not _TISSUE:
-            kind = (*kind[:2], _long(each.name))
         segment = highdicom.seg.SegmentDescription(
             number, _long(each.name), _code(category), _code(kind), algorithm_type="MANUAL"
         )
@@ -104,33 +105,60 @@ def segmentation(
     return data
 
 
-def codes(source: object, *, as_stated: bool) -> Codes:
+def codes(source: object, manifest: Manifest, *, as_stated: bool) -> Codes:
     """Return category and type of each class that is one segment of the source, where it states them well.
 
-    Unless they are to be `as_stated`, both must be codes of public schemes, and the category one that is known here.
+    Unless they are to be `as_stated`, a code is left out if its meaning, which is free text, could name a patient: the
+    category must be one that is known here. The type must be in DICOM's dictionary, or mean what the bundle calls one
+    of its classes or segments.
     """
     if not isinstance(source, DicomSegmentation):
         return {}
     header = read_header(source.path)
+    own = {} if manifest.dicom is None else manifest.dicom.segments
+    names = {name.casefold() for name in (*(each.name for each in manifest.classes), *own)}
     stated = dict[int, tuple[_Code, _Code]]()
     with damage(source.path):
         for item in header.SegmentSequence:
             category, kind = (
                 _stated_code(item.get(f"SegmentedProperty{name}CodeSequence")) for name in ("Category", "Type")
             )
-            if category is None or kind is None:
-                continue
-            if not as_stated:
+            if not (as_stated or category is None or kind is None):
                 meaning = _CATEGORIES.get(category[:2])
-                if meaning is None or not re.fullmatch(_PUBLIC.get(kind[1], _NEVER), kind[0]):
-                    continue
-                category = (*category[:2], meaning)
-            stated[int(item.SegmentNumber)] = (category, kind)
+                category = None if meaning is None else (*category[:2], meaning)
+                kind = _public(kind, names)
+            if category is not None and kind is not None:
+                stated[int(item.SegmentNumber)] = (category, kind)
     return {
         class_id: stated[numbers[0]]
         for class_id, numbers in source.segments.items()
         if len(numbers) == 1 and numbers[0] in stated
     }
+
+
+def _public(code: _Code, names: Set[str]) -> _Code | None:
+    """Return a type's code with its meaning if that cannot name a patient, else None.
+
+    The meaning of a code that DICOM's dictionary has is one of the dictionary's. Of others it must be one of `names`.
+    """
+    value, scheme, meaning = code
+    if re.fullmatch(_PUBLIC.get(scheme, _NEVER), value) is None:
+        return None
+    listed = _meanings(value, scheme)
+    if meaning.casefold() in (set(map(str.casefold, listed)) if listed else names):
+        return code
+    return (value, scheme, listed[0]) if listed else None
+
+
+@lru_cache(_LOOKED_UP)
+def _meanings(value: str, scheme: str) -> tuple[str, ...]:
+    """Return the meanings that DICOM's dictionary lists for a code of a public scheme."""
+    category = _CATEGORIES.get((value, scheme))
+    dictionary = require("pydicom.sr.codedict", extra="dicom", feature="DICOM").codes
+    wanted = _code((value, scheme, ""))
+    listed = getattr(dictionary, "SCT" if scheme == "SRT" else scheme).concepts.values()  # SRT is the older SCT
+    found = [str(each.meaning) for each in listed if each == wanted]
+    return tuple(found if category is None else [category, *found])
 
 
 def _stated_code(items: Any) -> _Code | None:

@@ -32,6 +32,8 @@ _PIXELS = "PixelData"
 _PADDING = "DataSetTrailingPadding"
 _EXACT = "FrameOfReferenceUID"
 """It comes from the label map alone, and not from the pixels."""
+_OF_CODES = re.compile(r"SegmentSequence\[\d+\]\.SegmentedProperty(Category|Type)CodeSequence\[")
+"""Codes of segments, which come from a segmentation that is the label map."""
 _OF_PATIENT = ("PatientID", "StudyInstanceUID")
 _MADE_UP = re.compile(r"SYNTHETIC-[0-9a-f]{24}|2\.25\.\d{1,39}")
 """IDs that are made up from the pixels, which engines round differently."""
@@ -86,7 +88,8 @@ def _stated(path: Path, header: Dataset, names: _Names) -> StatedFile:
                 texts[name] = "\\".join(names.neutral(element.keyword, _text(value)) for value in values)
     if str(header.get("SOPClassUID", "")) in SEGMENTATIONS:
         texts["PixelData"] = _pixels(path)
-    return StatedFile(path.name, texts, numbers, _tolerances(numbers))
+    of_mask = frozenset(name for name in texts if name == _EXACT or _OF_CODES.match(name))
+    return StatedFile(path.name, texts, numbers, _tolerances(numbers), of_mask)
 
 
 def _own(header: Dataset) -> tuple[int, ...]:

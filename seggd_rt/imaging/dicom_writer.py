@@ -239,7 +239,7 @@ class _DicomImages:
         patient, _ = _patient(self._source) if self._stack.keep_patient else ({}, ())
         frame = self._geometry.frame_of_reference or dicom_study.derive_uid("space", self._space.decode())
         about = dump([made for made in self._made if made is not None]) if any(self._made) else b""
-        codes = dicom_mask.codes(self._source, as_stated=bool(patient))
+        codes = dicom_mask.codes(self._source, self._manifest, as_stated=bool(patient))
         identity = dicom_study.digest(
             about,
             self._space,

@@ -247,6 +247,45 @@ def test_one_file_that_states_something_else_is_named(
     assert "Roe" not in found.err, "a patient's name is shown nowhere"
 
 
+def test_images_match_with_their_own_segmentation_as_label_map(nifti: tuple[Path, Path], tmp_path: Path) -> None:
+    """Also the images that are drawn from that segmentation, with the first label map."""
+    pytest.importorskip("highdicom", reason="DICOM needs the extra dicom")
+    mask, _ = nifti
+    for source, name in ((mask, "first"), (tmp_path / "first" / "mask_0" / "segmentation", "second")):
+        drawn = run_command("generate", TINY, "-m", source, "-o", tmp_path / name, "--format", "dicom", *STEPS)
+        assert drawn.code == 0, drawn.err
+    for out in (tmp_path / "first" / "mask_0", tmp_path / "second" / "segmentation_0"):
+        for again in (mask, tmp_path / "first" / "mask_0" / "segmentation", out / "segmentation"):
+            found = verify(out, again)
+            assert (found.code, "12 images, equal in every pixel" in found.err) == (0, True), found.err
+
+
+def test_what_comes_from_the_header_of_another_label_map_is_one_line(
+    nifti: tuple[Path, Path], dicom: Callable[..., tuple[Path, Path]], tmp_path: Path
+) -> None:
+    import pydicom
+
+    own, out = dicom()
+    assert verify(out, own).code == 0
+    (path,) = out.rglob("segmentation.dcm")
+    data = pydicom.dcmread(path)
+    code = data.SegmentSequence[0].SegmentedPropertyTypeCodeSequence[0]
+    code.CodeValue, code.CodeMeaning = "10200004", "Liver"
+    data.save_as(path)
+    mask = tmp_path / "other"
+    shutil.copytree(own, mask)
+    for each in mask.iterdir():
+        header = pydicom.dcmread(each)
+        header.FrameOfReferenceUID = "1.2.3"
+        header.save_as(each)
+    found = verify(out, mask)
+    lines = [line for line in found.err.splitlines() if "does not match" in line]
+    assert (found.code, len(lines)) == (1, 1), found.err
+    said = "0001.dcm (and 12 other files) has another FrameOfReferenceUID, CodeMeaning, CodeValue than the"
+    assert said in lines[0]
+    assert lines[0].endswith(f"give the file that it was drawn from; if that is {mask}, the image was changed")
+
+
 def test_a_file_that_is_gone_is_missed(dicom: Callable[..., tuple[Path, Path]]) -> None:
     mask, out = dicom()
     (out / "segmentation" / "segmentation.dcm").unlink()

@@ -389,17 +389,51 @@ def test_highdicom_finds_the_same(tmp_path: Path, affine: NDArray[np.float64]) -
 
 @pytest.mark.parametrize("keep_patient", [False, True])
 def test_segmentation_in_images_out_segmentation_out(tmp_path: Path, mask: Any, keep_patient: bool) -> None:
-    """Of its codes' meanings, which are free text, nothing is kept where the patient is not."""
+    """Codes whose meanings nobody knows, so that they may name a patient, are kept as the patient is."""
     folder = write(tmp_path / "out", mask, keep_patient=keep_patient)
     again = READER.open(folder / "segmentation" / "segmentation.dcm", READING)
     np.testing.assert_array_equal(volume_of(again), labels())
     np.testing.assert_allclose(again.geometry.affine, mask.geometry.affine, atol=1e-6)
-    codes = [
-        item.SegmentedPropertyTypeCodeSequence[0]
-        for item in pydicom.dcmread(folder / "segmentation" / "segmentation.dcm").SegmentSequence
-    ]
-    meanings = ["A", "B", "C"] if keep_patient else NAMES
-    assert [(c.CodeValue, c.CodeMeaning) for c in codes] == list(zip(("1000", "2000", "3000"), meanings, strict=True))
+    stated = [("1000", "SCT", "A"), ("2000", "SCT", "B"), ("3000", "SCT", "C")]
+    assert types_in(folder) == (stated if keep_patient else [TISSUE] * 3)
+
+
+TISSUE = ("85756007", "SCT", "Tissue")
+
+
+def types_in(folder: Path) -> list[tuple[str, str, str]]:
+    """Return the codes of the types of a volume's segments."""
+    found = pydicom.dcmread(folder / "segmentation" / "segmentation.dcm").SegmentSequence
+    codes = [item.SegmentedPropertyTypeCodeSequence[0] for item in found]
+    return [(code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning) for code in codes]
+
+
+@pytest.mark.parametrize(
+    ("stated", "written"),
+    [
+        (("10200004", "SCT", "Liver"), ("10200004", "SCT", "Liver")),
+        (("10200004", "SCT", "liver of Jane Doe"), ("10200004", "SCT", "Liver")),
+        (("T-62000", "SRT", "LIVER"), ("T-62000", "SRT", "LIVER")),
+        (("9462", "FMA", "Myocardium"), ("9462", "FMA", "Myocardium")),
+        (("9462", "FMA", "myocardium of Jane Doe"), TISSUE),
+        (TISSUE, TISSUE),
+        (("85756007", "SCT", NAMES[0]), TISSUE),
+    ],
+)
+def test_a_code_has_its_own_meaning_however_often_it_is_drawn_from(
+    stated: tuple[str, str, str], written: tuple[str, str, str], tmp_path: Path
+) -> None:
+    """It is never the name of the class, which is the label."""
+    path = segmentation(tmp_path / "mask.dcm", labels(), NAMES)
+    changed = pydicom.dcmread(path)
+    code = changed.SegmentSequence[0].SegmentedPropertyTypeCodeSequence[0]
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = stated
+    changed.save_as(path)
+    for name in ("first", "second"):
+        folder = write(tmp_path / name, READER.open(path, READING))
+        path = folder / "segmentation" / "segmentation.dcm"
+        assert types_in(folder)[0] == written
+        assert [item.SegmentLabel for item in pydicom.dcmread(path).SegmentSequence] == NAMES
 
 
 def test_codes_of_nobody_knows_what_are_not_kept(tmp_path: Path) -> None:
