@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from seggd_engines.cpu import check_threads
 from seggd_engines.network import require_usable
-from seggd_engines.onnxruntime import OnnxRuntimeEngine, failures, open_session, ports
+from seggd_engines.onnxruntime import OnnxRuntimeEngine, failures, open_session, ports, require_own_session
 from seggd_engines.signature import FLOAT32
 from seggd_rt.bundle import Bundle
 from seggd_rt.errors import DataError, EngineError
@@ -125,6 +125,7 @@ class OutputCheck:
 
     def _segmented(self, images: NDArray[np.float32]) -> Iterator[NDArray[np.int64]]:
         """Yield what the segmenter finds in each image: (H, W) class ids."""
+        require_own_session(self._session)
         for start in range(0, len(images), _BATCH):
             batch = np.ascontiguousarray(np.moveaxis(images[start : start + _BATCH], -1, 1))
             try:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from seggd_engines.cpu import this_cpu
+from seggd_engines.forks import bind_to_process, require_own
 from seggd_engines.host import HostSession
 from seggd_engines.network import (
     Availability,
@@ -145,6 +146,7 @@ class OnnxRuntimeNetwork:
         raised = failures(self._ort)
 
         def call() -> None:
+            require_own_session(session)
             try:
                 session.run_with_iobinding(binding)
             except raised as error:
@@ -168,9 +170,23 @@ def open_session(ort: Any, graph: OnnxGraph, options: Any, providers: list[Any])
         options.add_external_initializers_from_files_in_memory(names, data, [len(each) for each in data])
     try:
         # Without its fallback, which prints to stdout and tries other providers.
-        return ort.InferenceSession(graph.model, options, providers=providers, enable_fallback=0)
+        session = ort.InferenceSession(graph.model, options, providers=providers, enable_fallback=0)
     except failures(ort) as error:
         raise EngineError(f"ONNX Runtime cannot open {graph.name}: {error}") from error
+    if options.intra_op_num_threads != 1:  # with 1 the calling thread computes alone, and a fork loses nothing
+        bind_to_process(session)
+    return session
+
+
+def require_own_session(session: Any) -> None:
+    """Refuse a session of several threads that was opened before this process was forked.
+
+    Raises
+    ------
+    EngineError
+        The message says what to do.
+    """
+    require_own(session, "ONNX Runtime opened this graph", "load the bundle in each process, or with threads=1")
 
 
 def ports(session: Any) -> dict[str, Port]:

@@ -20,7 +20,7 @@ from seggd_engines.cuda import CudaSession
 from seggd_engines.cuda_stream import CudaStream
 from seggd_engines.gpus import find_gpu
 from seggd_engines.network import Availability, Buffer, DeviceKind, EngineInfo, NetworkShape, Session, require_usable
-from seggd_engines.onnxruntime import failures, installed_builds, open_session, ports
+from seggd_engines.onnxruntime import failures, installed_builds, open_session, ports, require_own_session
 from seggd_engines.onnxruntime_trace import trace
 from seggd_engines.profiling import Clock, LayerProfile, medians
 from seggd_engines.recording import ALLOCATING, nothing_collected
@@ -172,6 +172,7 @@ class OnnxRuntimeCudaNetwork:
         raised = failures(self._ort)
 
         def call() -> None:
+            require_own_session(session)
             try:
                 session.run_with_iobinding(binding, options)
             except raised as error:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seggd_engines.forks import bind_to_process, require_own
 from seggd_engines.host import HostSession
 from seggd_engines.network import (
     Availability,
@@ -123,6 +124,7 @@ class OpenVinoNetwork:
 
     def profile(self, sample: Buffer, timestep: Buffer, out: Buffer, runs: int) -> LayerProfile:
         """Time the layers of a graph compiled to count: see `ProfiledNetwork.profile`."""
+        _core()  # refuses before the lock, which another thread may have held while this process was forked
         with self._lock:
             compiled = self._compile(sample.shape[0], COUNTING)
         request = _request(compiled, sample, timestep, out)
@@ -134,8 +136,9 @@ class OpenVinoNetwork:
         Raises
         ------
         EngineError
-            It cannot be compiled.
+            It cannot be compiled, or this process was forked after OpenVINO was used.
         """
+        _core()  # refuses before the lock, which another thread may have held while this process was forked
         with self._lock:
             if batch not in self._by_batch:
                 self._by_batch[batch] = self._compile(batch, {})
@@ -156,15 +159,32 @@ class OpenVinoNetwork:
         """Compile for a batch size, with more options. The caller holds the lock: the model is reshaped."""
         shape = self._shape
         sizes = {"sample": [batch, shape.channels, shape.height, shape.width], "timestep": [batch]}
+        core = _core()
+        bind_to_process(core)  # the first graph starts the plugin's threads, which all graphs share
         try:
             self._model.reshape(sizes)
-            return _core().compile_model(self._model, "CPU", self._options | more)
+            compiled = core.compile_model(self._model, "CPU", self._options | more)
         except _FAILURES as error:
             raise EngineError(f"OpenVINO cannot compile the network for a batch of {batch}: {error}") from error
+        bind_to_process(compiled)
+        return compiled
+
+
+def _core() -> Any:
+    """Return OpenVINO's core.
+
+    Raises
+    ------
+    EngineError
+        This process was forked after OpenVINO was used.
+    """
+    core = _make_core()
+    require_own(core, "OpenVINO was used", "open no engine before the processes start")
+    return core
 
 
 @cache
-def _core() -> Any:
+def _make_core() -> Any:
     return require("openvino", extra="cpu", feature="the openvino engine").Core()
 
 
@@ -196,6 +216,7 @@ def _request(compiled: Any, sample: Buffer, timestep: Buffer, out: Buffer) -> An
     """Return an inference request on these buffers."""
     ov = require("openvino", extra="cpu", feature="the openvino engine")
     request = compiled.create_infer_request()
+    bind_to_process(request)
     for name, buffer in (("sample", sample), ("timestep", timestep), ("out", out)):
         request.set_tensor(name, ov.Tensor(_host_array(buffer), shared_memory=True))
     return request
@@ -203,6 +224,7 @@ def _request(compiled: Any, sample: Buffer, timestep: Buffer, out: Buffer) -> An
 
 def _call(request: Any) -> Callable[[], None]:
     def call() -> None:
+        _core()  # refuses a request of the process that this one was forked from
         try:
             request.infer(share_outputs=True)  # else the output is copied once more
         except _FAILURES as error:

@@ -33,6 +33,10 @@ class FakeError(RuntimeError):
     """What the stand-in raises."""
 
 
+class FakeSession(SimpleNamespace):
+    """A session; unlike a plain namespace it can be referenced weakly."""
+
+
 class FakeOrt:
     """The part of the package that the engine uses; it records what it is asked for."""
 
@@ -92,7 +96,7 @@ class FakeOrt:
             return str(self.traced_to)
 
         size = (SHAPE.height, SHAPE.width)
-        return SimpleNamespace(
+        return FakeSession(
             get_providers=lambda: self.loaded,
             get_inputs=lambda: [
                 SimpleNamespace(name="sample", type="tensor(float)", shape=[2, self.channels, *size]),

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 import seggd_rt
+from seggd_engines.catalog import find_engine
 from seggd_rt.bundle import Bundle
 from seggd_rt.drawing import HowToDraw
-from seggd_rt.errors import LabelMapError, OptionError, SignatureError
+from seggd_rt.errors import EngineError, LabelMapError, OptionError, SignatureError
 from seggd_rt.noise import derive_seed, draw_subset
 from seggd_training import SyntheticDataset, SyntheticDictDataset
 
@@ -121,6 +122,23 @@ def test_workers_draw_the_same_pairs(
     loader = DataLoader(pairs, batch_size=2, num_workers=2, multiprocessing_context=context)
     for found, one in zip(zip(*loader, strict=True), zip(*alone, strict=True), strict=True):
         torch.testing.assert_close(torch.cat(found), torch.stack(one), rtol=0, atol=0)
+
+
+def test_workers_refuse_an_engine_that_a_fork_would_hang(tiny_bundle: Path, masks: NDArray[np.uint8]) -> None:
+    pairs = _by_openvino(tiny_bundle, masks)
+    image = pairs[0][0]  # the parent has used OpenVINO by then
+    options = {"batch_size": 2, "num_workers": 1, "timeout": 60}
+    with pytest.raises(EngineError, match=r"OpenVINO was used before this process was forked.*context='spawn'"):
+        next(iter(DataLoader(pairs, multiprocessing_context="fork", **options)))
+    images, *_ = next(iter(DataLoader(pairs, multiprocessing_context="spawn", **options)))
+    np.testing.assert_allclose(images[0], image, atol=1e-4)
+
+
+def _by_openvino(bundle: Path, masks: NDArray[np.uint8]) -> SyntheticDataset:
+    there = find_engine("openvino").availability("cpu")
+    if not there.usable:
+        pytest.skip(f"openvino: {there.reason}")
+    return SyntheticDataset(bundle, masks, engine="openvino", precision="fp32", random_classes=True, how=HOW)
 
 
 def test_it_travels_without_its_engine(tiny_bundle: Path, masks: NDArray[np.uint8]) -> None:

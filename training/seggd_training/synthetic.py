@@ -36,9 +36,21 @@ class SyntheticDataset(Dataset[Pair]):
     of a class that was not kept say nothing of the image, so leave that class out of the loss.
 
     Pair i is the same in every epoch, process and order: its mask is number i modulo the masks, its seed is
-    `derive_seed(seed, i % masks, i // masks)`, as in `seggd-rt generate --count`. A worker process opens an engine of
-    its own at its first pair. A `DataLoader` draws each of its batches as one; the images are those drawn alone, as far
-    as the engine computes alike at every batch size.
+    `derive_seed(seed, i % masks, i // masks)`, as in `seggd-rt generate --count`. A `DataLoader` draws each of its
+    batches as one; the images are those drawn alone, as far as the engine computes alike at every batch size.
+
+    Each process opens an engine of its own at its first pair. Workers of a `DataLoader` work with
+    `multiprocessing_context="spawn"` or `"forkserver"`: put the code of a script under `if __name__ == "__main__":`.
+    With `"fork"`, the default on Linux before Python 3.14, they work while the parent process has not used OpenVINO. To
+    take a pair in the parent, or to load a generator, is such a use: workers forked later raise an `EngineError`.
+    With `engine="onnxruntime"` and `threads=1` they always work.
+
+    Examples
+    --------
+    >>> pairs = SyntheticDataset("cardiac.seggd", "masks", random_classes=True)
+    >>> loader = DataLoader(pairs, batch_size=8, num_workers=2, multiprocessing_context="spawn")
+    >>> for images, masks, kept in loader:  # (8, C, H, W), (8, H, W), (8, number of classes)
+    ...     train(images, masks, kept)
 
     Parameters
     ----------
@@ -65,6 +77,8 @@ class SyntheticDataset(Dataset[Pair]):
         A setting is outside its range.
     LabelMapError
         A mask has the wrong type or labels.
+    EngineError
+        While a pair is drawn: an engine failed, or cannot be used in this forked worker.
     """
 
     def __init__(
@@ -195,7 +209,7 @@ class _Engine:
 
     def open(self) -> seggd_rt.Generator:
         """Return this process's generator."""
-        # A forked worker inherits the parent's engine, whose threads did not come along.
+        # A forked worker has the parent's engine too, but not its threads: `load` refuses where that matters.
         if self._generator is None or self._owner != os.getpid():
             self._generator = seggd_rt.load(self._path, **self._options)
             self._owner = os.getpid()
