@@ -175,20 +175,15 @@ def _into_folder(
     make_folder(plan.output.path)
     for lines in (manifest, rejected):
         lines.forget(plan.output.file_name(target.name) for target in missing)
-    writing: deque[tuple[list[Record], Future[None]]] = deque()
+    writing: deque[Future[list[Record]]] = deque()
     write = partial(_write, plan, force=force)
     # A volume is large: no more of them wait than are written.
     waiting = 0 if plan.output.writer.holds_volume else 2 * _WRITERS
     refused = unusual = 0
 
-    def record(records: list[Record], written: Future[None]) -> None:
+    def record(records: list[Record], written: Future[None]) -> list[Record]:
         written.result()
-        manifest.append(records)
-
-    def first() -> list[Record]:
-        records, recorded = writing.popleft()
-        recorded.result()
-        return records
+        return manifest.append(records)
 
     # Lines are added by a thread of their own: an interrupt reaches the main thread, and never in the middle of that.
     with ThreadPoolExecutor(1, "seggd-record") as recording, ThreadPoolExecutor(_WRITERS, "seggd-write") as writers:
@@ -204,15 +199,15 @@ def _into_folder(
                     continue
                 pixels = [each.image for each in made]
                 written = writers.submit(write, target, records, pixels)
-                writing.append((records, recording.submit(record, records, written)))
-                while writing and (writing[0][1].done() or len(writing) > waiting):
-                    yield from first()
+                writing.append(recording.submit(record, records, written))
+                while writing and (writing[0].done() or len(writing) > waiting):
+                    yield from writing.popleft().result()
             while writing:
-                yield from first()
+                yield from writing.popleft().result()
         finally:
             images.close()
             while writing:  # what is written, or as good as, is finished
-                first()
+                writing.popleft().result()
     total = counted(sum(len(target.items) for target in missing), "image")
     if refused:
         warnings.warn(

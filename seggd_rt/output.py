@@ -115,7 +115,7 @@ def made_before(path: Path, writer: ImageWriter) -> tuple[Provenance, ...]:
         return writer.made(path)
     except DataError as error:
         raise OutputError(
-            f"{path} already exists and was not written by seggd-rt: delete it or choose another output"
+            f"{path} already exists and was not written by seggd-rt, or is damaged: delete it or choose another output"
         ) from error
 
 

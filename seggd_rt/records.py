@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TypedDict, TypeVar
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace as struct_replace
 from numpy.typing import NDArray
 
 import seggd_rt
@@ -43,6 +45,8 @@ class Record(Provenance, frozen=True, kw_only=True, forbid_unknown_fields=False)
     ----------
     file, file_index
         The image's file, and its index in there where it holds several.
+    file_sha256
+        The SHA-256 of that file, as `hash_of` returns it, once it is complete.
     mask, mask_index
         The name of the label map's file, and the map's index in there where it is a stack.
     noise, real
@@ -51,6 +55,7 @@ class Record(Provenance, frozen=True, kw_only=True, forbid_unknown_fields=False)
 
     file: str
     file_index: int | None
+    file_sha256: str | None = None
     mask: str
     mask_index: int | None
     noise: str | None
@@ -70,7 +75,7 @@ _WHERE_THEN_HOW = sorted(Record.__struct_fields__, key=lambda name: name in Prov
 _BEGINNING = f'{{"{_WHERE_THEN_HOW[0]}":"'.encode()
 """What every line of `to_json` begins with: a record's first key, and that a text follows."""
 _MACHINE = ("engine_version", "device", "threads", "cores", "batch")
-_FREE = ("file", "file_index", "version", "seed", "first_seed", "check", *_MACHINE)
+_FREE = ("file", "file_index", "file_sha256", "version", "seed", "first_seed", "check", *_MACHINE)
 """No settings: a run may be gone on with on another machine, or in other batches."""
 
 
@@ -242,6 +247,29 @@ def digest(array: NDArray[np.generic]) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
+def hash_of(path: Path) -> str:
+    """Return the SHA-256 of a file or, of a folder, that of the names and hashes of all files in it, sorted by name.
+
+    Raises
+    ------
+    OSError
+        It is missing, cannot be read, or is or holds what is no regular file.
+    """
+    if path.is_dir() and not path.is_symlink():
+        files = sorted(each for each in path.rglob("*") if each.is_symlink() or not each.is_dir())
+        listed = "".join(f"{hash_of(each)}  {each.relative_to(path).as_posix()}\n" for each in files)
+        return hashlib.sha256(listed.encode()).hexdigest()
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _hash_if_there(path: Path) -> str | None:
+    try:
+        return hash_of(path)
+    except OSError:  # missing, or no regular file
+        return None
+
+
 class ManifestFile:
     """A folder's `manifest.jsonl`, every line of which names a file that is complete; or its `rejected.jsonl`.
 
@@ -291,7 +319,9 @@ class ManifestFile:
             self._keep(lambda record: record.file not in again)
 
     def finished(self, records: Iterable[Record], *, force: bool = False) -> set[str]:
-        """Return which files are there and were made as these records say.
+        """Return which files are there, as they were written, and were made as these records say.
+
+        A file that was changed or damaged since it was written is not among them.
 
         Raises
         ------
@@ -303,9 +333,10 @@ class ManifestFile:
         """
         old = {(record.file, record.file_index): record for record in self.records()}
         there, lacking = set[str](), set[str]()
+        hash_there = cache(_hash_if_there)  # one file may hold many images
         for record in records:
             before, path = old.get((record.file, record.file_index)), self.path.with_name(record.file)
-            if before is None or (self._has_files and not path.exists()):
+            if before is None or (self._has_files and (before.file_sha256 or "") != hash_there(path)):
                 lacking.add(record.file)
                 continue
             if not force:
@@ -313,10 +344,11 @@ class ManifestFile:
                 there.add(record.file)
         return there - lacking
 
-    def append(self, records: Sequence[Record]) -> None:
-        """Add the records of a file, in one write, after it is complete.
+    def append(self, records: Sequence[Record]) -> list[Record]:
+        """Add the records of a file, in one write, after it is complete; return them with the file's SHA-256.
 
-        Each image is listed once: where another run has drawn it too and listed it, that line gives way.
+        Each image is listed once: where another run has drawn it too and listed it, that line gives way. A file that
+        has gone meanwhile has no SHA-256, so that the next run makes it again.
 
         Raises
         ------
@@ -325,13 +357,17 @@ class ManifestFile:
         OutputError
             The file cannot be written.
         """
-        lines = {(record.file, record.file_index): record.to_json().encode() + b"\n" for record in records}
-        with output_lock(self.path):
+        with output_lock(self.path):  # also for the hash: another run that replaces the file lists it after this one
+            if self._has_files:
+                hashes = {name: _hash_if_there(self.path.with_name(name)) for name in {each.file for each in records}}
+                records = [struct_replace(record, file_sha256=hashes[record.file]) for record in records]
+            lines = {(record.file, record.file_index): record.to_json().encode() + b"\n" for record in records}
             self._catch_up()
             new = {image: line for image, line in lines.items() if self._listed.get(image) != _digest(line)}
             if not new.keys().isdisjoint(self._listed):
                 self._keep(lambda record: (record.file, record.file_index) not in new)
             append(self.path, b"".join(new.values()))
+        return list(records)
 
     def _catch_up(self) -> None:
         """Take note of the lines that were added since the last call, and remove one that a killed process left."""

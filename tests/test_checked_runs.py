@@ -124,7 +124,10 @@ def test_a_checked_run_that_is_cut_short_comes_to_the_same(
     assert images_in(tmp_path / "parts") == images_in(tmp_path / "whole")
     for rejected in (False, True):
         lines = [
-            {r.file: replace(r, batch=None) for r in ManifestFile(tmp_path / folder, rejected=rejected).records()}
+            {
+                r.file: replace(r, batch=None, file_sha256=None)
+                for r in ManifestFile(tmp_path / folder, rejected=rejected).records()
+            }
             for folder in ("whole", "parts")
         ]
         assert lines[0] == lines[1], "all is the same but how many were drawn at a time"

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 from analytic import AnalyticNetwork
-from bundles import TINY, TINY_RGB
+from bundles import GOLDEN, TINY, TINY_RGB
 from commands import files_below
 from msgspec.structs import replace
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 import seggd_rt
 from seggd_engines.host import HostSession
@@ -138,9 +140,12 @@ def test_images_do_not_depend_on_batches(masks: Path, tmp_path: Path, generator:
 
 
 def without_batch(folder: Path) -> dict[str, tuple[bytes, Record]]:
-    """Return the pixels and the record of each image, but for how many were drawn at a time."""
+    """Return the pixels and the record of each image, without the batch size, on which the file's bytes depend too."""
     return {
-        record.file: (np.asarray(Image.open(folder / record.file)).tobytes(), replace(record, batch=None))
+        record.file: (
+            np.asarray(Image.open(folder / record.file)).tobytes(),
+            replace(record, batch=None, file_sha256=None),
+        )
         for record in ManifestFile(folder).records()
     }
 
@@ -332,6 +337,66 @@ def test_an_image_that_was_lost_is_drawn_again(masks: Path, tmp_path: Path, gene
     (tmp_path / "out" / first.file).unlink()
     with pytest.warns(FinishedImagesWarning, match="2 of 3"):
         assert [record.file for record in run(plan(masks, tmp_path / "out"), generator)] == [first.file]
+
+
+def spoiled_pixels(path: Path) -> bytes:
+    """Return another image with the file's own record."""
+    with Image.open(path) as image:
+        record, text = PngInfo(), image.text  # type: ignore[attr-defined]
+        for name, value in text.items():
+            record.add_text(name, value)
+        black = io.BytesIO()
+        Image.new("L", image.size).save(black, "PNG", pnginfo=record)
+    return black.getvalue()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: b"",
+        lambda path: path.read_bytes()[:300],
+        lambda path: b"a text",
+        lambda path: (GOLDEN / "mask.png").read_bytes(),
+    ],
+    ids=["empty", "cut", "text", "foreign"],
+)
+@pytest.mark.filterwarnings("ignore::seggd_rt.dataset.FinishedImagesWarning")
+def test_a_damaged_or_foreign_file_in_place_of_a_finished_one_is_refused(
+    spoil: Callable[[Path], bytes], masks: Path, tmp_path: Path, generator: seggd_rt.Generator
+) -> None:
+    first, *_ = run(plan(masks, tmp_path / "out"), generator)
+    path = tmp_path / "out" / first.file
+    path.write_bytes(spoiled := spoil(path))
+    for force in (False, True):
+        with pytest.raises(OutputError, match="not written by seggd-rt, or is damaged: delete it"):
+            list(run(plan(masks, tmp_path / "out"), generator, force=force))
+        assert path.read_bytes() == spoiled
+
+
+@pytest.mark.parametrize("spoil", [spoiled_pixels, lambda path: path.read_bytes() + b" "], ids=["black", "longer"])
+@pytest.mark.filterwarnings("ignore::seggd_rt.dataset.FinishedImagesWarning")
+def test_a_finished_file_that_was_edited_is_drawn_again(
+    spoil: Callable[[Path], bytes], masks: Path, tmp_path: Path, generator: seggd_rt.Generator
+) -> None:
+    first, *_ = run(plan(masks, tmp_path / "out"), generator)
+    path = tmp_path / "out" / first.file
+    whole = path.read_bytes()
+    path.write_bytes(spoil(path))
+    assert [record.file for record in run(plan(masks, tmp_path / "out"), generator)] == [first.file]
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.filterwarnings("ignore::seggd_rt.dataset.FinishedImagesWarning")
+def test_another_image_of_the_run_in_place_of_a_finished_one_is_refused(
+    masks: Path, tmp_path: Path, generator: seggd_rt.Generator
+) -> None:
+    first, second, *_ = run(plan(masks, tmp_path / "out"), generator)
+    (tmp_path / "out" / first.file).write_bytes((tmp_path / "out" / second.file).read_bytes())
+    with pytest.raises(OptionError, match=r"was made with mask sha256 .* seed"):
+        list(run(plan(masks, tmp_path / "out"), generator))
+    list(run(plan(masks, tmp_path / "out"), generator, force=True))
+    assert len(list(run(plan(masks, tmp_path / "again"), generator))) == 3
+    assert without_batch(tmp_path / "out") == without_batch(tmp_path / "again")
 
 
 def test_a_mask_that_changed_since_is_no_finished_one(

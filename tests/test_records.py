@@ -63,6 +63,7 @@ def test_a_line_is_json_with_these_keys() -> None:
     assert json.loads(line) == {
         "file": "a_7.png",
         "file_index": None,
+        "file_sha256": None,
         "mask": "ä.png",
         "mask_index": 2,
         "mask_sha256": "c" * 64,
@@ -141,8 +142,8 @@ def test_an_unfinished_line_is_left_out_and_then_removed(tmp_path: Path) -> None
 def test_a_run_may_be_gone_on_with_on_another_machine(tmp_path: Path) -> None:
     """Which CPU drew an image, and in what batch, is kept, and is no setting."""
     manifest = ManifestFile(tmp_path)
-    manifest.append([RECORD])
     (tmp_path / "a_7.png").touch()
+    manifest.append([RECORD])
     now = replace(RECORD, seed=7, engine_version="2", device="another", threads=None, cores=9, batch=None)
     assert manifest.finished([now]) == {"a_7.png"}
 

@@ -106,6 +106,18 @@ def test_slices_as_pictures_are_the_volumes_own(masks: Path, tmp_path: Path, gen
         np.testing.assert_array_equal(picture, np.rint(volume[:, :, index].T * np.float32(255)))
 
 
+@pytest.mark.filterwarnings("ignore::seggd_rt.dataset.FinishedImagesWarning")
+def test_a_volume_that_was_edited_is_drawn_again(masks: Path, tmp_path: Path, generator: seggd_rt.Generator) -> None:
+    first, *_ = run(plan(masks, tmp_path / "out"), generator)
+    path = tmp_path / "out" / first.file
+    whole, image = path.read_bytes(), nib.load(path)
+    pixels = np.asarray(image.dataobj).copy()
+    pixels[3, 4, 2] += 1
+    nib.save(nib.Nifti1Image(pixels, None, image.header), path)
+    assert {record.file for record in run(plan(masks, tmp_path / "out"), generator)} == {first.file}
+    assert path.read_bytes() == whole
+
+
 def test_a_run_that_is_started_again_and_shards_make_the_whole(
     masks: Path, tmp_path: Path, generator: seggd_rt.Generator
 ) -> None:

@@ -77,6 +77,7 @@ def test_a_folder_gets_an_image_a_mask_and_a_manifest(
                 {
                     "file": f"{name}_{seed}.png",
                     "file_index": None,
+                    "file_sha256": hashlib.sha256((out / f"{name}_{seed}.png").read_bytes()).hexdigest(),
                     "mask": mask,
                     "mask_index": index,
                     "mask_sha256": hashlib.sha256(drawn_from[name].tobytes()).hexdigest(),
