@@ -327,7 +327,7 @@ class Generator:
         Returns
         -------
         NDArray
-            As a call's; outside the region exactly the real image, in float32.
+            As a call's, in the bundle's size; outside the region exactly the real image, in float32.
         """
         inputs = self._inputs()
         drawing = Drawing.resolve(self.manifest, how)

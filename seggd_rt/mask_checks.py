@@ -29,6 +29,10 @@ class ResizedMaskWarning(UserWarning):
     """Label maps of another size than the bundle's are resized by nearest neighbour."""
 
 
+class CutMaskWarning(UserWarning):
+    """Label maps have labels outside the pixels that the network generates."""
+
+
 def check_label_maps(
     masks: LabelMapSet, manifest: Manifest, classes: tuple[str, ...] | None, fit: Fit = Fit.RESIZE
 ) -> None:
@@ -37,10 +41,18 @@ def check_label_maps(
     kept = [c.id for c in manifest.classes[1:] if classes is None or c.name in classes]
     sizes: Counter[tuple[int, int]] = Counter()
     empty: list[str] = []
+    cut: list[str] = []
+    labeled = outside = 0
     for file in masks.files:
         for index in range(len(file)):
             label_map = checked(file, index, manifest)
             sizes[label_map.shape[0], label_map.shape[1]] += 1
+            here = np.isin(label_map, kept)
+            window = Window.of(fit, (label_map.shape[0], label_map.shape[1]), size, file.geometry)
+            count, inside = int(np.count_nonzero(here)), int(np.count_nonzero(window.cut(here)))
+            labeled, outside = labeled + count, outside + count - inside
+            if inside < count:
+                cut.append(_place(file, index))
             if not np.isin(fitted(file, label_map, manifest, fit), kept).any():
                 empty.append(_place(file, index))
         if file.stacked and file.geometry is None and len(file) <= len(manifest.classes):
@@ -67,6 +79,15 @@ def check_label_maps(
                 AspectRatioWarning,
                 stacklevel=3,
             )
+    if cut:
+        which, verb = _of_all(len(cut), len(masks)), either(len(cut), "has", "have")
+        warnings.warn(
+            f"{which} {verb} labels outside the {size[0]}x{size[1]} pixels that this bundle generates ({outside} of "
+            f"{labeled} labeled pixels, {100 * outside / labeled:.2g} %), where images are black: use --fit resize, or "
+            f"crop the masks: {some_of(cut)}",
+            CutMaskWarning,
+            stacklevel=3,
+        )
     if empty:
         unseen = "" if manifest.mask.trained_with_empty_mask else ", which this network was not trained with"
         which, verb = _of_all(len(empty), len(masks)), either(len(empty), "has", "have")

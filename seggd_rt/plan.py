@@ -312,7 +312,7 @@ def plan_run(
 
     Warns
     -----
-    ResizedMaskWarning, AspectRatioWarning, OneHotWarning, EmptyMaskWarning, SkippedFilesWarning
+    ResizedMaskWarning, AspectRatioWarning, CutMaskWarning, OneHotWarning, EmptyMaskWarning, SkippedFilesWarning
         Once each, with counts.
     """
     manifest = bundle.manifest

@@ -27,10 +27,11 @@ from seggd_rt.bundle import Bundle
 from seggd_rt.dataset import FinishedImagesWarning, run
 from seggd_rt.errors import DataError, EngineError, LabelMapError, OptionError, OutputError
 from seggd_rt.imaging.contract import Reading
+from seggd_rt.imaging.fit import Fit
 from seggd_rt.imaging.folder import SkippedFilesWarning
 from seggd_rt.imaging.npy import NpyWriter
 from seggd_rt.labels import AspectRatioWarning, OneHotWarning, resize_nearest
-from seggd_rt.mask_checks import ResizedMaskWarning
+from seggd_rt.mask_checks import CutMaskWarning, ResizedMaskWarning
 from seggd_rt.noise import derive_seed
 from seggd_rt.plan import Plan, Shard, plan_run
 from seggd_rt.records import ManifestFile, Record
@@ -212,6 +213,17 @@ def test_other_sizes_are_resized_and_that_is_said_once(
     np.testing.assert_array_equal(images[3], exact)
     fitted = generator(resize_nearest(large[:40, :53], 24, 32), seed=derive_seed(1, 5), steps=STEPS)
     np.testing.assert_array_equal(images[5], fitted)
+
+
+def test_labels_outside_of_a_crop_are_said_once(masks: Path, tmp_path: Path) -> None:
+    large = np.zeros((2, 48, 64), np.uint8)
+    large[:, 20:28, 0:20] = 1  # columns 16 to 47 are taken
+    np.save(masks / "c.npy", large)
+    message = r"2 of 5 masks have labels outside the 24x32 pixels .*: use --fit resize, or crop the masks: .*c.npy\[0\]"
+    with pytest.warns(CutMaskWarning, match=message) as caught:
+        plan(masks, tmp_path / "out.npy", reading=Reading(fit=Fit.CROP_PAD))
+    assert len(caught) == 1
+    assert "256 of " in str(caught[0].message)
 
 
 def test_another_aspect_ratio_is_said_once(masks: Path, tmp_path: Path, golden_mask: NDArray[np.uint8]) -> None:

@@ -25,7 +25,7 @@ from seggd_rt.imaging.fit import Fit
 from seggd_rt.imaging.geometry import Axis
 from seggd_rt.imaging.nifti import NiftiWriter
 from seggd_rt.labels import AspectRatioWarning
-from seggd_rt.mask_checks import ResizedMaskWarning
+from seggd_rt.mask_checks import CutMaskWarning, ResizedMaskWarning
 from seggd_rt.noise import derive_seed
 from seggd_rt.plan import Plan, Shard, SliceNoise, plan_run
 from seggd_rt.records import ManifestFile
@@ -155,6 +155,8 @@ def test_off_size_slices_go_back_to_their_own_grid(
             if fit is Fit.RESIZE:
                 warnings.simplefilter("ignore", ResizedMaskWarning)
                 warnings.simplefilter("ignore", AspectRatioWarning)
+            elif fit is Fit.CROP_PAD:
+                warnings.simplefilter("ignore", CutMaskWarning)
             planned = plan(tmp_path / "wide.nii.gz", tmp_path / f"{fit}.nii.gz", reading=Reading(fit=fit))
         (record,) = run(planned, generator)
         assert record.fit == fit

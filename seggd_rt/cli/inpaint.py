@@ -45,7 +45,10 @@ def inpaint(
     require_signature: options.RequireSignature = None,
     force: options.Force = False,
 ) -> None:
-    """Draw a region of a real image anew, so that the whole follows a label map; outside it nothing changes."""
+    """Regenerate a region of a real image under a new mask.
+
+    Outside the region nothing changes, unless the image is resized to the bundle's size.
+    """
     from seggd_rt.atomic import make_folder, write_file
     from seggd_rt.bundle import Bundle
     from seggd_rt.cli.generate import describe
