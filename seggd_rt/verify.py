@@ -45,7 +45,7 @@ from seggd_rt.mask_checks import checked, fitted
 from seggd_rt.precision import GRAY_LEVEL, Precision, pixel_limit, rms, rms_limit
 from seggd_rt.provenance import Provenance
 from seggd_rt.records import computed_by, digest
-from seggd_rt.wording import counted, printable
+from seggd_rt.wording import counted, printable, some_of
 
 _MAX_BATCH = 1024
 """Of a record, which may be anybody's: a batch takes memory."""
@@ -72,6 +72,8 @@ _EXCLUDES = {
     "region_sha256": ("at", "weight", "guidance", "against"),
 }
 """Of a record what is never beside something else, as the image would not depend on it."""
+_COMPARED = 4096
+"""Pixels by which the nearest of many images is found, before all of its pixels are compared."""
 _ROUNDING = 1e-6
 """How far apart two equal numbers of a header may be, relative to them: files round them to so many digits."""
 
@@ -139,6 +141,11 @@ class Comparison:
         """Whether only a machine like the one that drew them can tell."""
         explained = self.max_error <= self.possible and self.rms_error <= self.possible_rms
         return not self.problems and not self.alike and explained
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether they may be the same images."""
+        return self.alike or self.is_undecided
 
 
 @dataclass(frozen=True)
@@ -289,7 +296,7 @@ def compare(path: Path, generator: Generator, inputs: Inputs, *, batch: int | No
         old = _pixels(path, PLAIN)
         if not writer.holds_many and old.shape[1:3] != (image.height, image.width):
             raise OptionError(f"{path} is a grid or was resized, so it cannot be regenerated: leave --mask out")
-        if len(old) != len(made):
+        if len(old) != len(made) and not writer.holds_many:
             raise DataError(f"{path} was changed: it holds {len(old)} images, but {len(made)} records")
     sources = _sources(path, made, generator, inputs)
     if not isinstance(sources, str) and writer.holds_volume and _repeats_some_seeds(made):
@@ -309,18 +316,10 @@ def compare(path: Path, generator: Generator, inputs: Inputs, *, batch: int | No
     found = _Attempts(path, writer, made, stack, generator, inputs, batch).nearest(sources)
     if found.problems:
         return Comparison(len(made), found.problems)
-    old, new = _pixels(path, found.reading), found.pixels
-    if old.shape != new.shape or old.dtype.newbyteorder("=") != new.dtype.newbyteorder("="):
-        raise DataError(
-            f"{path} holds {old.dtype} {old.shape}, and drawn again {new.dtype} {new.shape}: it was changed"
-        )
-    if not np.isfinite(old).all():
-        raise DataError(f"{path} holds infinities or NaNs: it was changed")
-    values, info = writer.values(manifest), generator.engine
-    compared = [
-        _compared(index, each, one.astype(np.float64) - other, values, info, batch)
-        for index, (each, one, other) in enumerate(zip(made, old, new, strict=True))
-    ]
+    pixels = found.pixels
+    compared = [pixels.compared(index, index) for index in range(len(made))]
+    if misplaced := pixels.misplaced([index for index, each in enumerate(compared) if not each.is_possible]):
+        return Comparison(len(made), misplaced)
     worst = max(compared, key=lambda one: (not one.alike, not (one.alike or one.is_undecided), one.max_error))
     return replace(worst, images=len(made))
 
@@ -347,6 +346,56 @@ def _compared(
     return Comparison(
         1, (), index, float(np.abs(difference).max()), rms(difference), allowed, possible, possible_rms, unlike
     )
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    """The images of a file, `old`, and those drawn again, `new`, both (N, H, W[, C]) in the file's own values.
+
+    Attributes
+    ----------
+    noun
+        What an image is called: "slice" in a volume.
+    """
+
+    old: NDArray[Any]
+    new: NDArray[Any]
+    made: Sequence[Provenance]
+    values: PixelValues
+    info: EngineInfo
+    batch: int | None
+    noun: str
+
+    def compared(self, index: int, other: int) -> Comparison:
+        """Compare an image of the file with one that is drawn again, by that one's record."""
+        difference = self.old[index].astype(np.float64) - self.new[other]
+        return _compared(index, self.made[other], difference, self.values, self.info, self.batch)
+
+    def miscounted(self) -> tuple[str, ...]:
+        """Return a line if images are missing or added: from which on."""
+        count, expected = len(self.old), len(self.new)
+        if count == expected:
+            return ()
+        both = range(min(count, expected))
+        first = next((index for index in both if not self.compared(index, index).is_possible), len(both))
+        return (_miscounted(self.noun, count, expected, first),)
+
+    def misplaced(self, differing: Sequence[int]) -> tuple[str, ...]:
+        """Return a line if some of the images that differ are other ones of the file, moved or repeated."""
+        step = -(-self.new[0].size // _COMPARED)
+        thin = self.new.reshape(len(self.new), -1)[:, ::step].astype(np.float64)
+        found = dict[int, int]()
+        for index in differing:
+            one = self.old[index].reshape(-1)[::step]
+            nearest = int(np.square(thin - one).mean(axis=1).argmin())
+            if self.compared(index, nearest).is_possible:
+                found[index] = nearest
+        if not found:
+            return ()
+        shown = some_of([f"{self.noun} {index} holds {self.noun} {other}" for index, other in found.items()])
+        edited = [str(index) for index in differing if index not in found]
+        more = f"; {counted(len(edited), f'other {self.noun}')} changed ({some_of(edited)})" if edited else ""
+        return (f"{self.noun}s were moved or repeated: {shown}{more}",)
 
 
 def _unlike(made: Provenance, info: EngineInfo, batch: int | None) -> tuple[str, ...]:
@@ -460,11 +509,10 @@ class _Source:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """What differs from a file drawn again from one source, the pixels drawn, and how both are cut into slices."""
+    """What differs from a file drawn again from one source, beside its pixels, and those."""
 
     problems: tuple[str, ...]
-    pixels: NDArray[Any]
-    reading: Reading
+    pixels: _Pixels
 
 
 @dataclass(frozen=True)
@@ -518,14 +566,20 @@ class _Attempts:
                     file.append(pixels, each)
             parts = [sorted((again / IMAGES).iterdir())[part] for part in source.parts] or [again]
             for part in parts:
-                problems = _differing(
-                    self.path,
-                    found,
-                    self.writer.stated(part, kept=self.stack.keep_patient),
-                    len(self.made),
-                    self.inputs.masks,
-                )
-                yield _Attempt(problems, _pixels(part, reading), reading)
+                both = self._compared(_pixels(self.path, reading), _pixels(part, reading))
+                stated = self.writer.stated(part, kept=self.stack.keep_patient)
+                problems = both.miscounted() or _differing(self.path, found, stated, len(self.made), self.inputs.masks)
+                yield _Attempt(problems, both)
+
+    def _compared(self, old: NDArray[Any], new: NDArray[Any]) -> _Pixels:
+        if old.shape[1:] != new.shape[1:] or old.dtype.newbyteorder("=") != new.dtype.newbyteorder("="):
+            raise DataError(
+                f"{self.path} holds {old.dtype} {old.shape}, and drawn again {new.dtype} {new.shape}: it was changed"
+            )
+        if not np.isfinite(old).all():
+            raise DataError(f"{self.path} holds infinities or NaNs: it was changed")
+        values, noun = self.writer.values(self.generator.manifest), "slice" if self.writer.holds_volume else "image"
+        return _Pixels(old, new, self.made, values, self.generator.engine, self.batch, noun)
 
 
 def _as_written(writer: ImageWriter, source: LabelMapFile | None, axis: Axis | None) -> Reading:
@@ -597,11 +651,17 @@ def _why_none(wanted: Sequence[str], volumes: Sequence[Sequence[str]]) -> str:
     whole = [hashes for hashes in volumes if set(wanted) <= set(hashes)]
     if not whole:
         return "its slices are of several label maps"
-    count = len(whole[0])
-    if len(wanted) != count:
-        return f"slices are {'missing' if len(wanted) < count else 'added'}: {len(wanted)}, not {count}"
-    place = next(index for index, (one, other) in enumerate(zip(wanted, whole[0], strict=True)) if one != other)
+    pairs = enumerate(zip(wanted, whole[0], strict=False))
+    count, expected = len(wanted), len(whole[0])
+    place = next((index for index, (one, other) in pairs if one != other), min(count, expected))
+    if count != expected:
+        return _miscounted("slice", count, expected, place)
     return f"its slices are not in its label map's order, from slice {place} on: give the --axis that it was drawn with"
+
+
+def _miscounted(noun: str, count: int, expected: int, first: int) -> str:
+    """Say that a file has too few or too many images, and which is the first that is not its own."""
+    return f"{noun}s are {'missing' if count < expected else 'added'}: {count}, not {expected}, from {noun} {first} on"
 
 
 def _draw(generator: Generator, group: list[_Wanted], inputs: Inputs, batch: int) -> NDArray[np.float32]:

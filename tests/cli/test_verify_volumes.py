@@ -428,8 +428,8 @@ def add_a_slice(out: Path) -> None:
     ("edit", "message"),
     [
         (reverse, "its slices are not in its label map's order, from slice 0 on"),
-        (remove_a_slice, "slices are missing: 11, not 12"),
-        (add_a_slice, "slices are added: 13, not 12"),
+        (remove_a_slice, "slices are missing: 11, not 12, from slice 3 on"),
+        (add_a_slice, "slices are added: 13, not 12, from slice 4 on"),
     ],
 )
 def test_slices_of_a_dicom_folder_that_were_moved(
@@ -471,6 +471,96 @@ def test_slices_of_a_nifti_volume_that_were_moved_with_their_records(
     edit_volume(out, edit)
     found = verify(out, mask)
     assert (found.code, "not in its label map's order, from slice 2 on" in found.err) == (1, True), found.err
+
+
+def moved(slices: NDArray[Any]) -> NDArray[Any]:
+    return slices[[0, 1, 7, 3, 4, 5, 6, 2, *range(8, SLICES)]]
+
+
+def repeated(slices: NDArray[Any]) -> NDArray[Any]:
+    return slices[[0, 1, 1, *range(3, SLICES)]]
+
+
+def repeated_and_edited(slices: NDArray[Any]) -> NDArray[Any]:
+    changed = repeated(slices).copy()
+    changed[9, 5:10, 5:10] = 1 - changed[9, 5:10, 5:10].round()
+    return changed
+
+
+def without_the_last(slices: NDArray[Any]) -> NDArray[Any]:
+    return slices[:-1]
+
+
+def without_one(slices: NDArray[Any]) -> NDArray[Any]:
+    return np.delete(slices, 4, axis=0)
+
+
+def with_one_twice(slices: NDArray[Any]) -> NDArray[Any]:
+    return np.insert(slices, 4, slices[6], axis=0)
+
+
+@pytest.mark.parametrize("kind", ["NIfTI", "NPY"])
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (moved, "%s were moved or repeated: % 2 holds % 7, % 7 holds % 2"),
+        (repeated, "%s were moved or repeated: % 2 holds % 1"),
+        (repeated_and_edited, "%s were moved or repeated: % 2 holds % 1; 1 other % changed (9)"),
+        (without_the_last, "%s are missing: 11, not 12, from % 11 on"),
+        (without_one, "%s are missing: 11, not 12, from % 4 on"),
+        (with_one_twice, "%s are added: 13, not 12, from % 4 on"),
+    ],
+)
+def test_pixels_that_were_moved_without_their_records(
+    edit: Callable[[NDArray[Any]], NDArray[Any]],
+    message: str,
+    kind: str,
+    slices: NDArray[np.uint8],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    """The header stays, and is not reported as another one because the shape is."""
+    if kind == "NIfTI":
+        import nibabel as nib
+
+        mask, out = request.getfixturevalue("nifti")
+        volume: Any = nib.load(out)
+        pixels = edit(np.asarray(volume.dataobj).transpose(2, 1, 0)).transpose(2, 1, 0)
+        nib.save(type(volume)(pixels, None, volume.header), out)
+    else:
+        mask, out = tmp_path / "mask.npy", tmp_path / "out.npy"
+        np.save(mask, slices)
+        assert run_command("generate", TINY, "-m", mask, "-o", out, *STEPS).code == 0
+        np.save(out, edit(np.load(out)))
+    found = verify(out, mask)
+    said = f"{out} does not match its record: {message.replace('%', 'slice' if kind == 'NIfTI' else 'image')}"
+    assert found.code == 1, found.err
+    assert [line for line in found.err.splitlines() if "does not match" in line] == [said]
+
+
+def test_pixels_that_were_moved_in_a_dicom_folder(dicom: Callable[..., tuple[Path, Path]]) -> None:
+    import pydicom
+
+    mask, out = dicom()
+    paths = [out / "images" / name for name in ("0003.dcm", "0008.dcm")]
+    files = [pydicom.dcmread(path) for path in paths]
+    files[0].PixelData, files[1].PixelData = files[1].PixelData, files[0].PixelData
+    for path, data in zip(paths, files, strict=True):
+        data.save_as(path)
+    found = verify(out, mask)
+    said = "slices were moved or repeated: slice 2 holds slice 7, slice 7 holds slice 2"
+    assert (found.code, said in found.err) == (1, True), found.err
+
+
+def test_a_volume_of_another_shape_is_said_to_be_one(nifti: tuple[Path, Path]) -> None:
+    import nibabel as nib
+
+    mask, out = nifti
+    volume: Any = nib.load(out)
+    nib.save(type(volume)(np.asarray(volume.dataobj)[:-1], None, volume.header), out)
+    found = verify(out, mask)
+    said = "out.nii.gz holds float32 (12, 24, 31), and drawn again float32 (12, 24, 32): it was changed"
+    assert (found.code, said in found.err) == (2, True), found.err
 
 
 def test_a_slice_that_took_the_place_of_an_equal_mask_is_found(tmp_path: Path, golden_mask: NDArray[np.uint8]) -> None:
