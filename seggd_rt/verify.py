@@ -226,8 +226,8 @@ def load_as_recorded(
     device
         See `seggd_rt.load`.
     on_unavailable
-        Called with the reason where the recorded engine, precision or threads cannot be had here, before others are
-        tried.
+        Called with a message where the recorded engine, precision or threads cannot be had here, or do not go with
+        those given, before others are tried.
 
     Raises
     ------
@@ -246,14 +246,31 @@ def load_as_recorded(
         cores = this_cpu().usable_cores
         threads = made.threads if made.threads <= cores else None
         if threads is None and on_unavailable is not None:
-            on_unavailable(f"{made.threads} threads are recorded, and this machine has {counted(cores, 'core')}")
+            on_unavailable(
+                f"recorded settings are not available: {made.threads} threads are recorded, and this machine has "
+                f"{counted(cores, 'core')}"
+            )
     for name, computed in first:
         try:
             return load_bundle(bundle, engine=name, precision=computed, device=device, threads=threads)
         except EngineUnavailableError as error:
             if on_unavailable is not None:
-                on_unavailable(str(error))
+                on_unavailable(_why_unavailable(made, engine, precision, error))
     return load_bundle(bundle, engine=last[0], precision=last[1], device=device, threads=threads)
+
+
+def _why_unavailable(made: Provenance, engine: str | None, precision: str | None, error: EngineUnavailableError) -> str:
+    """Say why the recorded settings cannot be had here, or which given ones do not go with them."""
+    pairs = (("engine", engine, made.engine), ("precision", precision, made.precision))
+    given = [name for name, value, recorded in pairs if value not in (None, recorded)]
+    if not given:
+        return f"recorded settings are not available: {error}"
+    options = " ".join(f"--{name} {value}" for name, value, _ in pairs if name in given)
+    names = " and ".join(f"--{name}" for name in given)
+    return (
+        f"{options} cannot run with the recorded settings, {made.engine} in {made.precision} ({error}), and others "
+        f"are used: leave {names} out to verify with the recorded ones"
+    )
 
 
 def compare(path: Path, generator: Generator, inputs: Inputs, *, batch: int | None = None) -> Comparison:
@@ -314,7 +331,7 @@ def compare(path: Path, generator: Generator, inputs: Inputs, *, batch: int | No
         mark=made[0].mark is not None,
     )
     found = _Attempts(path, writer, made, stack, generator, inputs, batch).nearest(sources)
-    if found.problems:
+    if found.problems or found.pixels is None:
         return Comparison(len(made), found.problems)
     pixels = found.pixels
     compared = [pixels.compared(index, index) for index in range(len(made))]
@@ -512,7 +529,7 @@ class _Attempt:
     """What differs from a file drawn again from one source, beside its pixels, and those."""
 
     problems: tuple[str, ...]
-    pixels: _Pixels
+    pixels: _Pixels | None
 
 
 @dataclass(frozen=True)
@@ -566,10 +583,13 @@ class _Attempts:
                     file.append(pixels, each)
             parts = [sorted((again / IMAGES).iterdir())[part] for part in source.parts] or [again]
             for part in parts:
-                both = self._compared(_pixels(self.path, reading), _pixels(part, reading))
                 stated = self.writer.stated(part, kept=self.stack.keep_patient)
-                problems = both.miscounted() or _differing(self.path, found, stated, len(self.made), self.inputs.masks)
-                yield _Attempt(problems, both)
+                problems = _differing(self.path, found, stated, len(self.made), self.inputs.masks)
+                if problems and self.writer is WRITERS[Format.DICOM]:  # its headers say how pixels are read
+                    yield _Attempt(problems, None)
+                    continue
+                both = self._compared(_pixels(self.path, reading), _pixels(part, reading))
+                yield _Attempt(both.miscounted() or problems, both)
 
     def _compared(self, old: NDArray[Any], new: NDArray[Any]) -> _Pixels:
         if old.shape[1:] != new.shape[1:] or old.dtype.newbyteorder("=") != new.dtype.newbyteorder("="):

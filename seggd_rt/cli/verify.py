@@ -96,7 +96,7 @@ def verify(
             precision=precision,
             device=device,
             threads=threads,
-            on_unavailable=lambda reason: terminal.say(f"recorded settings are not available: {reason}"),
+            on_unavailable=terminal.say,
         ) as generator:
             terminal.say(f"{describe(generator.engine)}, {batch or made[0].batch or 1} at a time")
             found = compare(file, generator, Inputs(mask, reading, real, region, noise), batch=batch)

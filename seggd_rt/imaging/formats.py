@@ -8,6 +8,7 @@ from pathlib import Path
 from seggd_rt.errors import DataError, OptionError
 from seggd_rt.imaging.contract import Format, ImageWriter, LabelMapFile, Reader
 from seggd_rt.imaging.dicom import DicomReader
+from seggd_rt.imaging.dicom_file import SEGMENTATION
 from seggd_rt.imaging.dicom_writer import DicomWriter
 from seggd_rt.imaging.nifti import NiftiReader, NiftiWriter
 from seggd_rt.imaging.npy import NpyReader, NpyWriter
@@ -93,9 +94,21 @@ def writer_of(path: Path) -> ImageWriter:
     reader = find_reader(path) if path.is_dir() else None
     writer = _find_writer(path) if reader is None else WRITERS[reader.format]
     if writer is None:
-        hint = ": give one of the files in it" if path.is_dir() else f", which writes {_listed(WRITERS.values())}"
-        raise OptionError(f"{path} is no image of seggd-rt{hint}")
+        if not path.is_dir():
+            raise OptionError(f"{path} is no image of seggd-rt, which writes {_listed(WRITERS.values())}")
+        inside = _image_in(path)
+        hint = "there is no image in it" if inside is None else f"give an image in it, such as {inside}"
+        raise OptionError(f"{path} is a folder, and no image of seggd-rt: {hint}")
     return writer
+
+
+def _image_in(folder: Path) -> Path | None:
+    """Return the first file, or folder that is one, of a format that seggd-rt writes; hidden ones are passed over."""
+    entries = sorted(each for each in folder.iterdir() if not each.name.startswith(".") and each.name != SEGMENTATION)
+    for entry in entries:
+        if find_reader(entry) is not None if entry.is_dir() else _find_writer(entry) is not None:
+            return entry
+    return next((found for each in entries if each.is_dir() and (found := _image_in(each)) is not None), None)
 
 
 def _find_writer(path: Path) -> ImageWriter | None:

@@ -234,6 +234,19 @@ def test_an_engine_that_cannot_run_here_is_replaced_and_named(mask: Path, tmp_pa
     assert "in a lower precision than fp32 another CPU may differ by" in found.err
 
 
+@pytest.mark.parametrize("engine", ["onnxruntime", "auto"])
+def test_an_engine_that_was_given_is_not_said_to_be_recorded(engine: str, mask: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.png"
+    run_command("generate", TINY, "-m", mask, "-o", out, *STEPS)
+    edit_png(out, engine="elsewhere", precision="fp16")
+    found = run_command("verify", out, TINY, "-m", mask, "--engine", engine, "--device", "cpu")
+    assert found.code == 0, found.err
+    said = f"--engine {engine} cannot run with the recorded settings, elsewhere in fp16 ("
+    assert said in found.err
+    assert "others are used: leave --engine out to verify with the recorded ones" in found.err
+    assert "recorded settings are not available" not in found.err
+
+
 def test_another_bundle_or_label_map_is_found(mask: Path, tmp_path: Path, golden_mask: NDArray[np.uint8]) -> None:
     out = tmp_path / "a.png"
     run_command("generate", TINY, "-m", mask, "-o", out, *STEPS)
@@ -264,7 +277,7 @@ def test_a_mask_is_found_in_its_folder(mask: Path, tmp_path: Path, golden_mask: 
         (["mask.png", "--mask", "mask.png"], "--mask has no effect without BUNDLE"),
         (["mask.png", str(TINY), "--real", "real.npy"], "--real has no effect without --mask"),
         (["mask.png", "--require-signature", "key.pub"], "--require-signature has no effect without BUNDLE"),
-        (["."], "is no image of seggd-rt: give one of the files in it"),
+        (["."], "is a folder, and no image of seggd-rt: give an image in it, such as mask.png"),
     ],
 )
 def test_what_cannot_be_verified(

@@ -293,6 +293,21 @@ def test_a_file_that_is_gone_is_missed(dicom: Callable[..., tuple[Path, Path]]) 
     assert (found.code, "it has 12 files, but its record gives 13" in found.err) == (1, True), found.err
 
 
+def test_a_folder_of_images_says_which_image_to_give(dicom: Callable[..., tuple[Path, Path]]) -> None:
+    mask, out = dicom()
+    found = verify(out.parent, mask)
+    assert (found.code, f"give an image in it, such as {out}" in found.err) == (2, True), found.err
+    shutil.rmtree(out / "segmentation")
+    found = verify(out, mask)
+    assert (found.code, f"give an image in it, such as {out / 'images'}" in found.err) == (2, True), found.err
+    assert verify(out / "images", mask).code == 0
+    found = verify(out.parent, mask)
+    assert (found.code, f"give an image in it, such as {out / 'images'}" in found.err) == (2, True), found.err
+    shutil.rmtree(out / "images")
+    found = verify(out, mask)
+    assert (found.code, "there is no image in it" in found.err) == (2, True), found.err
+
+
 def test_a_patient_that_was_kept_is_the_masks(dicom: Callable[..., tuple[Path, Path]], tmp_path: Path) -> None:
     import pydicom
 
