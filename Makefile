@@ -52,7 +52,7 @@ cpp: .venv/ready
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[cpu,export,train,eval,tensorrt-rtx,nifti,dicom,sign,card]" --group dev
 	touch $@
 
-.venv-core/ready: .venv/ready $(shell find seggd_rt engines export training -name '*.py' -o -name py.typed)
+.venv-core/ready: .venv/ready $(shell find seggd_rt engines export training cli -name '*.py' -o -name py.typed)
 	rm -rf dist/core
 	$(BIN)/python -m build --quiet --wheel --outdir dist/core .
 	test -x $(CORE)/pip || $(PYTHON) -m venv .venv-core

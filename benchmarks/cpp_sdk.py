@@ -16,15 +16,14 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from seggd_rt.bench import bench
-from seggd_rt.bench_report import Settings
+from seggd_rt.bench import Settings, bench
 from seggd_rt.telemetry import opt_out
 
 ENGINE = "onnxruntime"
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """What one turn found; see `seggd_rt.bench_report.Overhead`."""
+    """What one turn found; see `seggd_rt.bench.report.Overhead`."""
 
     image_ms: float
     calls_ms: float

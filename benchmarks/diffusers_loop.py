@@ -11,7 +11,7 @@ import torch
 from diffusers import DDIMScheduler, UNet2DModel
 from numpy.typing import NDArray
 
-from seggd_rt.schedule import BetaCurve, NoiseSchedule, Prediction
+from seggd_rt.diffusion import BetaCurve, NoiseSchedule, Prediction
 
 _CURVES: Mapping[BetaCurve, str] = {
     BetaCurve.LINEAR: "linear",

@@ -3,7 +3,7 @@
     python -m benchmarks.engine_differences BUNDLE MASKS OUT.json
 
 draws every mask of a folder from several seeds, with each engine and precision of this CPU, one image at a time and in
-batches, and compares all of them. `seggd_rt.precision` has the limits that follow, PIXEL_LIMIT and RMS_LIMIT.
+batches, and compares all of them. `seggd_rt.diffusion.precision` has the limits that follow, PIXEL_LIMIT and RMS_LIMIT.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ from numpy.typing import NDArray
 
 import seggd_rt
 from seggd_engines.catalog import find_engine
-from seggd_engines.cpu import this_cpu
+from seggd_rt.diffusion import Precision, rms
+from seggd_rt.engine import this_cpu
 from seggd_rt.errors import SeggdError
-from seggd_rt.imaging.contract import PLAIN
-from seggd_rt.imaging.folder import LabelMapSet
-from seggd_rt.mask_checks import checked, fitted
-from seggd_rt.precision import Precision, rms
+from seggd_rt.imaging import PLAIN, LabelMapSet
+from seggd_rt.runs import checked, fitted
 
 _ENGINES = ("onnxruntime", "openvino")
 _BATCHES = (1, 4)

@@ -17,12 +17,11 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.gpu.checkout import ROOT
+from benchmarks.gpu.machine.checkout import ROOT
 from benchmarks.marked_page import replace_measured
 from seggd_rt.errors import DataError, SeggdError
-from seggd_training.evaluation.bootstrap import Estimate
-from seggd_training.evaluation.record import Report, parse_report
-from seggd_training.evaluation.tables import TextTable, cost_table, markdown, tables
+from seggd_training.evaluation.measures import Estimate
+from seggd_training.evaluation.report import Report, TextTable, cost_table, markdown, parse_report, tables
 
 SCRIPT = "benchmarks/evaluation.py"
 PAGE = ROOT / "docs" / "results.md"

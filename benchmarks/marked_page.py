@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seggd_rt.atomic import write_file
 from seggd_rt.errors import DataError
+from seggd_rt.files import write_file
 
 
 def replace_measured(page: Path, script: str, measured: str) -> None:

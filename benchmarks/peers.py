@@ -27,16 +27,14 @@ import seggd_rt
 from benchmarks.diffusers_loop import DiffusersLoop
 from benchmarks.reference_network import reference_network
 from seggd_engines.catalog import ENGINES
-from seggd_engines.cpu import this_cpu
 from seggd_export.forms import read_checkpoint
 from seggd_export.unet import build_unet
-from seggd_rt.atomic import NewFile
-from seggd_rt.bench_report import Machine, this_machine
+from seggd_rt.bench import Machine, this_machine
 from seggd_rt.bundle import Bundle
+from seggd_rt.diffusion import encode, encode_table, psnr_db
+from seggd_rt.engine import Spread, interleaved, spread, this_cpu
 from seggd_rt.errors import EngineError, OptionError, SeggdError
-from seggd_rt.labels import encode, encode_table
-from seggd_rt.precision import psnr_db
-from seggd_rt.timing import Spread, interleaved, spread
+from seggd_rt.files import NewFile
 
 SCHEMA = "seggd-peers/1"
 EAGER = "diffusers eager fp32"

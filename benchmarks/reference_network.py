@@ -14,10 +14,8 @@ import seggd_export
 from seggd_export import ExportWarning, export_bundle
 from seggd_export.checkpoint import Checkpoint, CheckpointConfig
 from seggd_export.export import Progress
-from seggd_rt.labels import MaskEncoding, name_classes
-from seggd_rt.precision import Precision
-from seggd_rt.schedule import NoiseSchedule
-from seggd_training.networks import build_unet, unet_config
+from seggd_rt.diffusion import MaskEncoding, NoiseSchedule, Precision, name_classes
+from seggd_training.loop import build_unet, unet_config
 
 _CLASSES = ("background", "class 1", "class 2", "class 3")
 _SEED = 0

@@ -13,8 +13,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from benchmarks.gpu.checkout import ROOT
-from benchmarks.gpu.floor import floor_of
+from benchmarks.gpu.machine.checkout import ROOT
+from benchmarks.gpu.machine.floor import floor_of
 from benchmarks.gpu.record import Record, is_bad, read_document
 from benchmarks.gpu.results import (
     SCHEMA,
@@ -32,9 +32,9 @@ from benchmarks.gpu.results import (
 from benchmarks.marked_page import replace_measured
 from benchmarks.report_plot import plot
 from benchmarks.report_targets import COMPILED, targets
+from seggd_rt.diffusion import Precision
 from seggd_rt.errors import SeggdError
-from seggd_rt.precision import Precision
-from seggd_rt.strict_json import decode
+from seggd_rt.files import decode
 
 PAGE = ROOT / "docs" / "performance.md"
 RESULTS = ROOT / "benchmarks" / "results"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from benchmarks.gpu.floor import Floor, floor_of
+from benchmarks.gpu.machine.floor import Floor, floor_of
 from benchmarks.gpu.record import Record
 from benchmarks.gpu.results import Group, Timed
-from seggd_rt.atomic import make_folder, write_file
-from seggd_rt.precision import Precision
+from seggd_rt.diffusion import Precision
+from seggd_rt.files import make_folder, write_file
 
 _COLOURS = ("#4c78a8", "#f58518", "#54a24b", "#b279a2", "#e45756", "#72b7b2", "#9d755d")
 

@@ -19,13 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import seggd_rt
+from seggd_rt.diffusion import derive_seed
 from seggd_rt.errors import SeggdError
-from seggd_rt.noise import derive_seed
-from seggd_rt.plan import SliceNoise
-from seggd_training.data import Split, load_dataset
-from seggd_training.evaluation.bootstrap import Estimate, estimate_images
-from seggd_training.evaluation.similarity import ssim
-from seggd_training.intensity import to_unit
+from seggd_rt.runs import SliceNoise
+from seggd_training.data import Split, load_dataset, to_unit
+from seggd_training.evaluation.measures import Estimate, estimate_images, ssim
 
 _BATCH = 8
 

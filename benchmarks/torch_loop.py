@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.torch_network import allow_tf32
-from seggd_rt.rows import Column, RowTable
+from seggd_rt.diffusion import Column, RowTable
 
 
 class TorchLoop:

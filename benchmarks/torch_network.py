@@ -15,11 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seggd_engines.cuda import CudaSession
-from seggd_engines.cuda_stream import CudaStream
-from seggd_engines.network import Buffer, EngineInfo, NetworkShape
+from seggd_engines.cuda import CudaSession, CudaStream
+from seggd_rt.diffusion import Precision
+from seggd_rt.engine import Buffer, EngineInfo, NetworkShape
 from seggd_rt.errors import EngineError
-from seggd_rt.precision import Precision
 
 PRECISIONS: Mapping[torch.dtype, Precision] = {
     torch.float32: Precision.FP32,

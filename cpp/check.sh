@@ -76,8 +76,9 @@ tests static --tests-regex installed
 mkdir -p build/windows
 ln -sfn /usr/include/nlohmann build/windows/nlohmann
 x86_64-w64-mingw32-g++-posix -std=c++17 -Wall -Wextra -Werror -ffp-contract=off -DSEGGD_BUILDING -DSEGGD_VERSION='""' \
-  -D_stdcall=__stdcall -Icpp/include -Iengines/seggd_engines/kernels -isystem build/onnxruntime/include \
-  -isystem build/windows -isystem cpp/tests/fake_tensorrt cpp/src/*.cpp -shared -static -lbcrypt -o build/windows/seggd.dll
+  -D_stdcall=__stdcall -Icpp/include -Icpp/src -Iengines/seggd_engines/cuda/kernels \
+  -isystem build/onnxruntime/include -isystem build/windows -isystem cpp/tests/engines/fake_tensorrt \
+  cpp/src/*/*.cpp -shared -static -lbcrypt -o build/windows/seggd.dll
 
 # For a GPU: it is loaded and draws on the CPU where there is none.
 if command -v nvcc >/dev/null; then

@@ -16,24 +16,22 @@ from typing import TYPE_CHECKING
 from seggd_rt.version import __version__
 
 if TYPE_CHECKING:
-    from seggd_engines.network import EngineInfo, Step
-    from seggd_rt.bundle import Bundle
+    from seggd_rt.bundle import Bundle, Manifest
+    from seggd_rt.engine import EngineInfo, Step
     from seggd_rt.errors import SeggdError
-    from seggd_rt.generator import EmptyMaskWarning, Generator, Preview
-    from seggd_rt.loading import load
-    from seggd_rt.manifest import Manifest
+    from seggd_rt.inference import EmptyMaskWarning, Generator, Preview, load
 
 
 _HOMES = {
-    "Bundle": "seggd_rt.bundle",
-    "EmptyMaskWarning": "seggd_rt.generator",
-    "EngineInfo": "seggd_engines.network",
-    "Generator": "seggd_rt.generator",
-    "Manifest": "seggd_rt.manifest",
-    "Preview": "seggd_rt.generator",
+    "Bundle": "seggd_rt.bundle.bundle",
+    "EmptyMaskWarning": "seggd_rt.inference.generator",
+    "EngineInfo": "seggd_rt.engine.contract",
+    "Generator": "seggd_rt.inference.generator",
+    "Manifest": "seggd_rt.bundle.manifest",
+    "Preview": "seggd_rt.inference.generator",
     "SeggdError": "seggd_rt.errors",
-    "Step": "seggd_engines.network",
-    "load": "seggd_rt.loading",
+    "Step": "seggd_rt.engine.contract",
+    "load": "seggd_rt.inference.loading",
 }
 
 __all__ = [

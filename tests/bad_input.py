@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from commands import Outcome, files_below, run_command
 from PIL import Image
+
+from tests.commands import Outcome, files_below, run_command
 
 Arrange = Callable[[Path], None]
 """Puts files into a folder of good ones."""

@@ -9,10 +9,9 @@ from typing import Any
 
 from safetensors.numpy import load_file, save_file
 
-from seggd_rt.bundle import Bundle, file_ref
-from seggd_rt.manifest import MANIFEST
+from seggd_rt.bundle import MANIFEST, Bundle, file_ref
+from tests.paths import GOLDEN
 
-GOLDEN = Path(__file__).parent / "golden"
 TINY = GOLDEN / "tiny.seggd"
 """1x24x32, three foreground classes one-hot, epsilon."""
 TINY_RGB = GOLDEN / "tiny-rgb.seggd"

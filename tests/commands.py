@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
-COMMAND = (sys.executable, "-m", "seggd_rt.cli")
+COMMAND = (sys.executable, "-m", "seggd_cli")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Outcome:
 
 def run_command(*arguments: str | Path) -> Outcome:
     """Run `seggd-rt` in this process, with the warnings a user has."""
-    from seggd_rt.cli import main
+    from seggd_cli import main
 
     out, err, code = io.StringIO(), io.StringIO(), 0
     argv = ["seggd-rt", *map(str, arguments)]

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from bundles import TINY, TINY_RGB
 from numpy.typing import NDArray
 
 import seggd_rt
 from seggd_engines.onnxruntime import OnnxRuntimeEngine
 from seggd_rt.bundle import Bundle
 from seggd_rt.telemetry import opt_out
+from tests.bundles import TINY, TINY_RGB
 
 opt_out()  # also for tests that import ONNX Runtime themselves, and for processes that they start
-
-# These serve the tests of every folder: `from analytic import AnalyticNetwork`, `from dicoms import series`.
-sys.path += [str(Path(__file__).parent / folder) for folder in ("engines", "imaging")]
 
 
 @pytest.fixture(scope="session", autouse=True)

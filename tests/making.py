@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seggd_rt.provenance import Provenance
+from seggd_rt.imaging import Provenance
 
 MADE = Provenance(
     seed=(1 << 53) - 1,

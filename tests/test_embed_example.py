@@ -2,12 +2,13 @@
 
 import runpy
 import sys
-from pathlib import Path
 
 import pytest
-from bundles import TINY
 
-EXAMPLE = Path(__file__).parents[1] / "examples/python/embed.py"
+from tests.bundles import TINY
+from tests.paths import EXAMPLES
+
+EXAMPLE = EXAMPLES / "python" / "embed.py"
 
 
 def test_embed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

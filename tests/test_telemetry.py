@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from bundles import TINY
 
 from seggd_engines.catalog import find_engine
 from seggd_rt.telemetry import opt_out, silenced
+from tests.bundles import TINY
 
 DRAW = """
 import sys, seggd_rt
@@ -23,7 +23,7 @@ with seggd_rt.load(sys.argv[1], engine=sys.argv[2], precision="fp32", threads=1)
     generator(generator.bundle.golden.label_map, steps=1)
 """
 EXPORT = """
-import seggd_export.parity, onnxruntime
+import seggd_export.parity.network_parity, onnxruntime
 onnxruntime.InferenceSession(sys.argv[1] + "/unet.fp32.onnx")
 """
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks.gpu.checkout import missing_packages, use_checkout
+from benchmarks.gpu.machine.checkout import missing_packages, use_checkout
 
 if __name__ == "__main__":
     use_checkout()
     if sys.argv[1:2] == ["--smoke"]:  # which tells itself what is missing
-        from benchmarks.gpu.smoke import main as smoke
+        from benchmarks.gpu.checks.smoke import main as smoke
 
         sys.exit(smoke(only=sys.argv[2:]))
     missing = missing_packages()

@@ -13,18 +13,18 @@ import diffusers
 import platformdirs
 import torch
 
-from benchmarks.gpu.device import Gpu
-from benchmarks.gpu.floor import FLOOR
-from benchmarks.gpu.host import this_run, why_not_here
+from benchmarks.gpu.checks.sanitizer import SANITIZER
+from benchmarks.gpu.checks.suites import SUITES
+from benchmarks.gpu.contenders.subjects import BUNDLES
+from benchmarks.gpu.contenders.train import TRAIN
 from benchmarks.gpu.latency import LATENCY
+from benchmarks.gpu.machine.device import Gpu
+from benchmarks.gpu.machine.floor import FLOOR
+from benchmarks.gpu.machine.host import this_run, why_not_here
+from benchmarks.gpu.machine.supervise import DEVICE_LOST, supervise
 from benchmarks.gpu.profile import PROFILE
 from benchmarks.gpu.record import Record
 from benchmarks.gpu.run import Context, Deadline, DeviceLostError, Outcome, Part, say, work_through
-from benchmarks.gpu.sanitizer import SANITIZER
-from benchmarks.gpu.subjects import BUNDLES
-from benchmarks.gpu.suites import SUITES
-from benchmarks.gpu.supervise import DEVICE_LOST, supervise
-from benchmarks.gpu.train import TRAIN
 from seggd_rt.errors import SeggdError
 
 PARTS: tuple[Part, ...] = (FLOOR, SUITES, SANITIZER, BUNDLES, LATENCY, PROFILE, TRAIN)

@@ -8,10 +8,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from benchmarks.gpu.contenders import Contender, Task
+from benchmarks.gpu.contenders.networks import Contender, Task
 from benchmarks.gpu.results import Failed, Group, Image, Timed
 from benchmarks.gpu.run import Context, DeviceLostError, attempt
-from seggd_rt.timing import spread
+from seggd_rt.engine import spread
 
 T = TypeVar("T")
 PART = "latency"

@@ -13,15 +13,15 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 import numpy as np
 import torch
 
-from benchmarks.gpu.contenders import Contender, Drawn, LoopContender, Pixels, Task
-from benchmarks.gpu.floor import floor_of
+from benchmarks.gpu.contenders.lineup import COMPILE, makers
+from benchmarks.gpu.contenders.networks import Contender, Drawn, LoopContender, Pixels, Task
+from benchmarks.gpu.contenders.subjects import DEMO, REFERENCE, SMALL, Subject
 from benchmarks.gpu.group import FEWEST_ROUNDS, PART, GroupInHand, Turns, group_name
-from benchmarks.gpu.lineup import COMPILE, makers
+from benchmarks.gpu.machine.floor import floor_of
 from benchmarks.gpu.results import Failed, Group, Timed
 from benchmarks.gpu.run import Context, OutOfTime, Part, Piece, attempt
-from benchmarks.gpu.subjects import DEMO, REFERENCE, SMALL, Subject
+from seggd_rt.diffusion import Precision, psnr_db
 from seggd_rt.errors import EngineError
-from seggd_rt.precision import Precision, psnr_db
 
 STEPS = (50, 15)
 _FEWER_STEPS = (15,)

@@ -13,14 +13,14 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from benchmarks.gpu.contenders import CALLS, Contender, LoopContender, Task
+from benchmarks.gpu.contenders.lineup import makers
+from benchmarks.gpu.contenders.networks import CALLS, Contender, LoopContender, Task
+from benchmarks.gpu.contenders.subjects import DEMO, REFERENCE
 from benchmarks.gpu.group import group_name
 from benchmarks.gpu.latency import STEPS
-from benchmarks.gpu.lineup import makers
 from benchmarks.gpu.results import Failed, Layer, Profile
 from benchmarks.gpu.run import Context, Part, Piece, attempt
-from benchmarks.gpu.subjects import DEMO, REFERENCE
-from seggd_rt.precision import Precision
+from seggd_rt.diffusion import Precision
 
 _MOST = 40
 _LAYER = "layer "

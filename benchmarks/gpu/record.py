@@ -19,9 +19,8 @@ from benchmarks.gpu.results import (
     Sanitized,
     Suite,
 )
-from seggd_rt.atomic import write_file
 from seggd_rt.errors import DataError
-from seggd_rt.strict_json import decode
+from seggd_rt.files import decode, write_file
 
 
 class Record:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from seggd_rt.timing import Spread
+from seggd_rt.engine import Spread
 
 SCHEMA = "seggd-gpu/1"
 

@@ -13,8 +13,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TypeVar
 
-from benchmarks.gpu.checkout import portable
-from benchmarks.gpu.device import DeviceUnderTest
+from benchmarks.gpu.machine.checkout import portable
+from benchmarks.gpu.machine.device import DeviceUnderTest
 from benchmarks.gpu.record import Record
 from benchmarks.gpu.results import Failed, Result
 

@@ -9,9 +9,9 @@
 #include <cstdlib>
 #include <memory>
 
-#include "generator.h"
-#include "host.h"
-#include "loading.h"
+#include "api/generator.h"
+#include "api/loading.h"
+#include "engines/host.h"
 
 namespace {
 

@@ -11,13 +11,13 @@
 #include <string>
 #include <string_view>
 
-#include "error.h"
-#include "labels.h"
-#include "manifest.h"
-#include "meaning.h"
-#include "onnx_data.h"
-#include "printable.h"
-#include "safetensors.h"
+#include "bundle/manifest.h"
+#include "bundle/meaning.h"
+#include "bundle/onnx_data.h"
+#include "bundle/safetensors.h"
+#include "core/error.h"
+#include "core/labels.h"
+#include "core/printable.h"
 
 namespace {
 

@@ -1,4 +1,4 @@
-#include "golden.h"
+#include "tests/golden.h"
 
 #include <atomic>
 #include <fstream>
@@ -6,8 +6,8 @@
 #include <limits>
 #include <random>
 
-#include "names.h"
-#include "sha256.h"
+#include "bundle/sha256.h"
+#include "core/names.h"
 
 namespace golden {
 

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "error.h"
-#include "samplers.h"
+#include "core/error.h"
+#include "core/samplers.h"
 
 namespace golden {
 

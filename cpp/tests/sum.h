@@ -4,7 +4,7 @@
 #include <limits>
 #include <utility>
 
-#include "host.h"
+#include "engines/host.h"
 
 namespace sum {
 

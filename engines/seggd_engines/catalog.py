@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import difflib
 
-from seggd_engines.network import Engine
-from seggd_engines.onnxruntime import OnnxRuntimeEngine
-from seggd_engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
+from seggd_engines.onnxruntime import OnnxRuntimeCudaEngine, OnnxRuntimeEngine
 from seggd_engines.openvino import OpenVinoEngine
-from seggd_engines.tensorrt import TensorRTEngine
-from seggd_engines.tensorrt_flavour import Flavour
+from seggd_engines.tensorrt import Flavour, TensorRTEngine
+from seggd_rt.engine import Engine
 from seggd_rt.errors import OptionError
 
 ENGINES: tuple[Engine, ...] = (

@@ -7,13 +7,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from seggd_engines.network import Buffer, DeviceArray, Latents, Network, OnStep, Pixels, Run, Step
-from seggd_engines.profiling import LayerProfile, ProfiledNetwork, no_profile
+from seggd_rt.diffusion import Blend, Precision, Stream, advance, encode, guide, mix, normal
+from seggd_rt.engine import (
+    Buffer,
+    DeviceArray,
+    Latents,
+    LayerProfile,
+    Network,
+    OnStep,
+    Pixels,
+    ProfiledNetwork,
+    Run,
+    Step,
+    no_profile,
+)
 from seggd_rt.errors import EngineError
-from seggd_rt.labels import encode
-from seggd_rt.noise import Stream, normal
-from seggd_rt.precision import Precision
-from seggd_rt.rows import Blend, advance, guide, mix
 
 
 class HostSession:

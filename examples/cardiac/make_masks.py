@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from seggd_rt.labels import name_classes, resize_nearest
+from seggd_rt.diffusion import name_classes, resize_nearest
 
 COUNT = 12
 

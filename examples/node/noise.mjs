@@ -1,4 +1,4 @@
-// The normal noise of seggd-rt: the same numbers for the same seed as in Python (`seggd_rt.noise`).
+// The normal noise of seggd-rt: the same numbers for the same seed as in Python (`seggd_rt.diffusion.noise`).
 
 const low = (n) => n & 0xffffffffn;
 const high = (n) => n >> 32n;

@@ -23,12 +23,10 @@ from typing import IO, Any, cast
 import msgspec
 import torch
 
-from seggd_rt.atomic import NewFile, make_folder
+from seggd_rt.bundle import MAX_PIXELS
+from seggd_rt.diffusion import LabelClass, MaskEncoding, NoiseSchedule, check_classes, mask_channels
 from seggd_rt.errors import CheckpointError, OutputError
-from seggd_rt.labels import LabelClass, MaskEncoding, check_classes, mask_channels
-from seggd_rt.limits import open_regular
-from seggd_rt.manifest import MAX_PIXELS
-from seggd_rt.schedule import NoiseSchedule
+from seggd_rt.files import NewFile, make_folder, open_regular
 
 FORMAT = "seggd-checkpoint/1"
 _FAMILY = FORMAT.partition("/")[0]

@@ -23,21 +23,13 @@ import torch
 from safetensors.numpy import save
 
 import seggd_rt
-from seggd_export import golden, parity
 from seggd_export.forms import Source, read_checkpoint
-from seggd_export.half import OPSETS, to_half
-from seggd_export.network import Network
-from seggd_export.sampler_graph import sampler_graph
-from seggd_export.sampler_parity import IMAGE_LIMIT, prove_sampler
-from seggd_export.segmenter_graph import MakeSegmenter, write_segmenter
+from seggd_export.graphs import OPSETS, MakeSegmenter, Network, sampler_graph, to_half, trace, write_segmenter
+from seggd_export.parity import IMAGE_LIMIT, golden, prove_sampler
+from seggd_export.parity import network_parity as parity
 from seggd_export.spec import ScheduleOptions, Spec, settle
-from seggd_export.trace import trace
 from seggd_export.unet import build_unet
-from seggd_rt.atomic import NewFolder, unwritable
-from seggd_rt.bundle import file_ref
-from seggd_rt.errors import ExportError, OptionError, OutputError
-from seggd_rt.labels import MaskEncoding, encode_table
-from seggd_rt.manifest import (
+from seggd_rt.bundle import (
     MANIFEST,
     SAMPLER_EXTENSION,
     SCHEMA,
@@ -53,11 +45,12 @@ from seggd_rt.manifest import (
     Provenance,
     SamplerGraph,
     SegmenterGraph,
+    file_ref,
 )
-from seggd_rt.output import check_apart
-from seggd_rt.precision import IMAGE_PSNR_DB, Precision
-from seggd_rt.rows import RowTable
-from seggd_rt.samplers import Sampler, sampler_rows
+from seggd_rt.diffusion import IMAGE_PSNR_DB, MaskEncoding, Precision, RowTable, Sampler, encode_table, sampler_rows
+from seggd_rt.errors import ExportError, OptionError, OutputError
+from seggd_rt.files import NewFolder, unwritable
+from seggd_rt.runs import check_apart
 from seggd_rt.wording import either
 
 CHECK_FILE = "check.safetensors"

@@ -8,10 +8,18 @@ from dataclasses import dataclass
 
 import msgspec
 
-from seggd_export.forms.source import Source
+from seggd_export.forms import Source
+from seggd_rt.diffusion import (
+    BetaCurve,
+    LabelClass,
+    MaskEncoding,
+    NoiseSchedule,
+    Prediction,
+    check_classes,
+    mask_channels,
+    name_classes,
+)
 from seggd_rt.errors import CheckpointError, OptionError
-from seggd_rt.labels import LabelClass, MaskEncoding, check_classes, mask_channels, name_classes
-from seggd_rt.schedule import BetaCurve, NoiseSchedule, Prediction
 
 
 @dataclass(frozen=True, kw_only=True)

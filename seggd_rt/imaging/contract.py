@@ -17,13 +17,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from seggd_rt.atomic import MayReplace
+from seggd_rt.bundle import MAX_PIXELS, Manifest
+from seggd_rt.diffusion import LabelClass
 from seggd_rt.errors import DataError, LabelMapError
+from seggd_rt.files import MayReplace
 from seggd_rt.imaging.fit import Fit, Window
 from seggd_rt.imaging.geometry import Axis, Geometry
-from seggd_rt.labels import LabelClass
-from seggd_rt.manifest import MAX_PIXELS, Manifest
-from seggd_rt.provenance import Provenance
+from seggd_rt.imaging.provenance import Provenance
 
 MAX_VOXELS = 1 << 28
 """Largest volume that is read or written: 1 GiB as float32."""
@@ -193,7 +193,7 @@ class Reader(Protocol):
         """
 
     def open_region(self, path: Path, reading: Reading) -> LabelMapFile:
-        """Open a file of regions by its header: maps of values that `seggd_rt.labels.check_region` takes or refuses.
+        """Open a file of regions by its header: maps of values that `check_region` takes or refuses.
 
         Segments of a segmentation are all 1, whatever their names.
 
@@ -310,7 +310,7 @@ class ImageWriter(Protocol):
     ) -> AbstractContextManager[ImageFile]:
         """Start a file that appears at `path` when the context ends, and not at all if an error ends it.
 
-        Where there is a file then, `may_replace` is called: see `seggd_rt.atomic.MayReplace`.
+        Where there is a file then, `may_replace` is called: see `seggd_rt.files.atomic.MayReplace`.
         """
 
     def made(self, path: Path) -> tuple[Provenance, ...]:

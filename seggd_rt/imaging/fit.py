@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from seggd_rt.bundle import MAX_PIXELS
+from seggd_rt.diffusion import resize_nearest
 from seggd_rt.errors import DataError
 from seggd_rt.imaging.geometry import Geometry
-from seggd_rt.labels import resize_nearest
-from seggd_rt.manifest import MAX_PIXELS
 
 Pixel = TypeVar("Pixel", bound=np.generic)
 Size = tuple[int, int]

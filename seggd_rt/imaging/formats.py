@@ -7,9 +7,7 @@ from pathlib import Path
 
 from seggd_rt.errors import DataError, OptionError
 from seggd_rt.imaging.contract import Format, ImageWriter, LabelMapFile, Reader
-from seggd_rt.imaging.dicom import DicomReader
-from seggd_rt.imaging.dicom_file import SEGMENTATION
-from seggd_rt.imaging.dicom_writer import DicomWriter
+from seggd_rt.imaging.dicom import SEGMENTATION, DicomReader, DicomWriter
 from seggd_rt.imaging.nifti import NiftiReader, NiftiWriter
 from seggd_rt.imaging.npy import NpyReader, NpyWriter
 from seggd_rt.imaging.png import PngReader, PngWriter

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from seggd_rt.diffusion import LabelClass
 from seggd_rt.imaging.png import png_texts
-from seggd_rt.labels import LabelClass
-from seggd_rt.provenance import Provenance
+from seggd_rt.imaging.provenance import Provenance
 
 _CELL = 128
 """Smallest side of a picture in the grid, in pixels: smaller ones are enlarged by a whole factor."""

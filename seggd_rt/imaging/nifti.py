@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seggd_rt.atomic import MayReplace, NewFile
+from seggd_rt.bundle import Manifest
 from seggd_rt.errors import DataError, LabelMapError, OptionError
+from seggd_rt.files import MayReplace, NewFile, open_regular
 from seggd_rt.imaging.contract import (
     MAX_VOXELS,
     PLAIN,
@@ -38,12 +39,10 @@ from seggd_rt.imaging.contract import (
     check_size,
     unmarked,
 )
+from seggd_rt.imaging.file_stamp import Stamp
 from seggd_rt.imaging.geometry import AS_STORED, PLANES, Axis, Cut, Geometry, nearest_axes
-from seggd_rt.imaging.stamp import Stamp
-from seggd_rt.limits import open_regular
-from seggd_rt.manifest import Manifest
+from seggd_rt.imaging.provenance import KEY, MAX_BYTES, Provenance, dump, parse
 from seggd_rt.optional import require
-from seggd_rt.provenance import KEY, MAX_BYTES, Provenance, dump, parse
 
 if TYPE_CHECKING:
     import nibabel

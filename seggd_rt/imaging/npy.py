@@ -19,8 +19,10 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from seggd_rt.atomic import MayReplace, NewFile, check_regular
+from seggd_rt.bundle import Manifest
+from seggd_rt.diffusion import check_axes
 from seggd_rt.errors import DataError, LabelMapError, OutputError
+from seggd_rt.files import MayReplace, NewFile, check_regular, open_regular, read_file
 from seggd_rt.imaging.contract import (
     PLAIN,
     Format,
@@ -33,10 +35,7 @@ from seggd_rt.imaging.contract import (
     check_size,
     unmarked,
 )
-from seggd_rt.labels import check_axes
-from seggd_rt.limits import open_regular, read_file
-from seggd_rt.manifest import Manifest
-from seggd_rt.provenance import MAX_BYTES, Provenance, dump, parse
+from seggd_rt.imaging.provenance import MAX_BYTES, Provenance, dump, parse
 
 _HEADERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
 _DAMAGE = (ValueError, SyntaxError, TypeError, LookupError, RecursionError, MemoryError, tokenize.TokenError)

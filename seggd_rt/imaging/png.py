@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seggd_rt.atomic import MayReplace, NewFile
+from seggd_rt.bundle import MAX_PIXELS, Manifest
 from seggd_rt.errors import DataError, LabelMapError, OptionError
+from seggd_rt.files import MayReplace, NewFile, open_regular
 from seggd_rt.imaging.contract import (
     PLAIN,
     Format,
@@ -29,9 +30,7 @@ from seggd_rt.imaging.contract import (
     check_size,
     unmarked,
 )
-from seggd_rt.limits import open_regular
-from seggd_rt.manifest import MAX_PIXELS, Manifest
-from seggd_rt.provenance import KEY, Provenance, dump, note, parse
+from seggd_rt.imaging.provenance import KEY, Provenance, dump, note, parse
 from seggd_rt.wording import printable
 
 if TYPE_CHECKING:

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from seggd_rt.bundle import Manifest
+from seggd_rt.diffusion import aspect_change, check_label_map, check_region, find_classes
 from seggd_rt.errors import DataError, OptionError
 from seggd_rt.imaging.contract import PLAIN, LabelMapFile, Reading, RealFile
 from seggd_rt.imaging.fit import Fit, Window
 from seggd_rt.imaging.formats import require_input, require_reader
 from seggd_rt.imaging.geometry import Geometry, Place
-from seggd_rt.labels import aspect_change, check_label_map, check_region, find_classes
-from seggd_rt.manifest import Manifest
 
 _WANTED = "an image, or a folder with a DICOM series"
 
@@ -86,7 +86,7 @@ def read_region(
     Parameters
     ----------
     path
-        A file of any format that label maps are read from, of values that `seggd_rt.labels.check_region` takes; all
+        A file of any format that label maps are read from, of values that `check_region` takes; all
         segments of a DICOM segmentation are inside. With `classes` a label map.
     manifest, reading, beside
         As for `read_real`; a region of another size is resized as label maps are, by nearest neighbor.

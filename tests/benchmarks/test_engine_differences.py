@@ -6,14 +6,16 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from bundles import TINY
 from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.engine_differences import Report, main
-from seggd_rt.precision import PIXEL_LIMIT, RMS_LIMIT, Precision
+from seggd_rt.diffusion import Precision
+from seggd_rt.diffusion.precision import PIXEL_LIMIT, RMS_LIMIT
+from tests.bundles import TINY
+from tests.paths import REPOSITORY
 
-SHIPPED = Path(__file__).parents[2] / "benchmarks" / "results" / "engine-differences-cardiac64.json"
+SHIPPED = REPOSITORY / "benchmarks" / "results" / "engine-differences-cardiac64.json"
 
 
 def test_every_pair_is_compared(tmp_path: Path, golden_mask: NDArray[np.uint8]) -> None:

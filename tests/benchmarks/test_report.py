@@ -29,8 +29,8 @@ from benchmarks.gpu.results import (
 from benchmarks.marked_page import marks
 from benchmarks.report import NOTHING, PAGE, RESULTS, SCRIPT, files_of_figures, main, write_page
 from benchmarks.report_targets import COMPILED, EAGER_LOOP, TARGETS, WHOLE_LOOP, targets
+from seggd_rt.engine import Spread
 from seggd_rt.errors import DataError
-from seggd_rt.timing import Spread
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 BEGIN, END = marks(SCRIPT)

@@ -7,18 +7,24 @@ import copy
 import numpy as np
 import pytest
 import torch
-from emulated import EmulatedStream
-from late import LateTorchNetwork, tiny_unet
 
 from benchmarks.torch_loop import TorchLoop
 from benchmarks.torch_network import DTYPES, TorchNetwork, tensor_at
-from seggd_engines.network import Buffer, NetworkShape, Run
+from seggd_rt.diffusion import (
+    MaskEncoding,
+    NoiseSchedule,
+    Precision,
+    Prediction,
+    Sampler,
+    encode,
+    encode_table,
+    normal,
+    sampler_rows,
+)
+from seggd_rt.engine import Buffer, NetworkShape, Run
 from seggd_rt.errors import EngineError
-from seggd_rt.labels import MaskEncoding, encode, encode_table
-from seggd_rt.noise import normal
-from seggd_rt.precision import Precision
-from seggd_rt.samplers import Sampler, sampler_rows
-from seggd_rt.schedule import NoiseSchedule, Prediction
+from tests.benchmarks.gpu.late import LateTorchNetwork, tiny_unet
+from tests.engines.cuda.emulated import EmulatedStream
 
 TABLE = encode_table(MaskEncoding.ONE_HOT, 4)
 SCHEDULE = NoiseSchedule(prediction=Prediction.V)

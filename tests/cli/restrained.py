@@ -41,7 +41,7 @@ elif _restraint == "disk":
 else:
     sys.addaudithook(_count)
 
-from seggd_rt.cli import main  # noqa: E402
+from seggd_cli import main  # noqa: E402
 
 try:
     main()

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bad_input import Arrange, Bad, changed, data, half, one_bit, picture, refused, save
-from bundles import TINY, TINY_CHECKED, copy_bundle, edit_manifest
-from commands import run_command
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+
+from tests.bad_input import Arrange, Bad, changed, data, half, one_bit, picture, refused, save
+from tests.bundles import TINY, TINY_CHECKED, copy_bundle, edit_manifest
+from tests.commands import run_command
 
 nib: Any = pytest.importorskip("nibabel", reason="NIfTI needs the extra nifti")
 pytest.importorskip("cryptography", reason="cryptography is not installed: pip install 'seggd-rt[sign]'")
@@ -480,7 +481,7 @@ CASES = {
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory, golden_mask: np.ndarray, needs_onnxruntime: None) -> Path:
     """A folder of good files: bundles, one signed, masks, a real image, images that were made, keys and a report."""
-    from test_card import a_report
+    from tests.reports.test_card import a_report
 
     folder = tmp_path_factory.mktemp("good")
     copy_bundle(TINY, folder)

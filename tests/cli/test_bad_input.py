@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bad_input import Arrange, Bad, changed, data, one_bit, picture, refused, save
-from bundles import TINY, copy_bundle, edit_manifest, reseal_graph
-from commands import files_below, run_command
 from PIL import Image
+
+from tests.bad_input import Arrange, Bad, changed, data, one_bit, picture, refused, save
+from tests.bundles import TINY, copy_bundle, edit_manifest, reseal_graph
+from tests.commands import files_below, run_command
 
 pytestmark = pytest.mark.usefixtures("needs_onnxruntime")
 

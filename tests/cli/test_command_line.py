@@ -4,10 +4,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from commands import COMMAND, run_command
 
 import seggd_rt
-from seggd_rt.cli.command_line import portable_command
+from seggd_cli.command_line import portable_command
+from tests.commands import COMMAND, run_command
 
 
 @pytest.mark.parametrize(

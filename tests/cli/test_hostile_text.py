@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bundles import TINY, copy_bundle, edit_manifest, reseal_graph, reseal_meaning
-from commands import Outcome, run_command
 from PIL import Image
+
+from tests.bundles import TINY, copy_bundle, edit_manifest, reseal_graph, reseal_meaning
+from tests.commands import Outcome, run_command
 
 pytestmark = pytest.mark.usefixtures("needs_onnxruntime")
 

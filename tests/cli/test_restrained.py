@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bundles import TINY
-from commands import run_command
 from PIL import Image
-from test_bad_files import VOLUME, inflating_text, nifti, png, stated
+
+from tests.bundles import TINY
+from tests.cli.test_bad_files import VOLUME, inflating_text, nifti, png, stated
+from tests.commands import run_command
 
 pytestmark = pytest.mark.usefixtures("needs_onnxruntime")
 

@@ -9,15 +9,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import run_command
+
+from tests.commands import run_command
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="only POSIX delivers these signals to a process")
 
 NATIVE = """
 import hashlib, signal, sys
 from pathlib import Path
-from seggd_rt.atomic import NewFile
-from seggd_rt.cli.signals import ending_on_signals
+from seggd_rt.files.atomic import NewFile
+from seggd_cli.signals import ending_on_signals
 
 with ending_on_signals(), NewFile(Path(sys.argv[1])) as file:
     file.write(b"half")
@@ -56,7 +57,7 @@ def test_a_signal_ends_native_code_and_leaves_nothing_half_written(
 
 HOLDING = """
 import functools, itertools
-from seggd_rt.cli.signals import ending_on_signals
+from seggd_cli.signals import ending_on_signals
 
 # One call in C, which says that it began, never ends, and holds Python's interpreter.
 say = map(functools.partial(print, flush=True), ["ready"])
@@ -65,7 +66,7 @@ with ending_on_signals():
 """
 TWICE = """
 import signal, sys, time
-from seggd_rt.cli.signals import ending_on_signals
+from seggd_cli.signals import ending_on_signals
 
 try:
     with ending_on_signals():
@@ -94,14 +95,14 @@ class Slow(MetaPathFinder):
 
 sys.meta_path.insert(0, Slow())
 sys.argv = ["seggd-rt", "inspect", "none"]
-from seggd_rt.cli import run_process
+from seggd_cli import run_process
 run_process()
 """
 
 CLOSED = """
 import os, sys
 from pathlib import Path
-from seggd_rt.cli import run_process
+from seggd_cli import run_process
 
 try:
     run_process()
@@ -123,7 +124,7 @@ def test_streams_that_a_caller_closed_stay_streams(closed: tuple[int, ...], tmp_
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("where", ["seggd_rt.cli.app", "seggd_rt.cli.bench", "seggd_rt.bundle"])
+@pytest.mark.parametrize("where", ["seggd_cli.app", "seggd_cli.engines.bench", "seggd_rt.bundle.bundle"])
 def test_a_signal_while_modules_load(number: signal.Signals, code: int, where: str) -> None:
     program = BETWEEN.replace("WHERE", repr(where))
     pipe = subprocess.PIPE

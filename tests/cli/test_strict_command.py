@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import typer
-from commands import run_command
 
-from seggd_rt.cli.app import app
+from seggd_cli.app import app
+from tests.commands import run_command
 
 
 def commands() -> dict[str, typer.core.TyperCommand]:

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seggd_engines.host import HostSession
-from seggd_engines.network import Buffer, EngineInfo, NetworkShape
-from seggd_rt.precision import Precision
-from seggd_rt.schedule import NoiseSchedule
+from seggd_rt.diffusion import NoiseSchedule, Precision
+from seggd_rt.engine import Buffer, EngineInfo, NetworkShape
 
 SHAPE = NetworkShape(1, 3, 5, 7)
 INFO = EngineInfo("analytic", "1", "cpu", "NumPy", Precision.FP32)

@@ -7,9 +7,9 @@ import subprocess
 import sys
 
 import pytest
-from bundles import TINY
 
 from seggd_engines.catalog import find_engine
+from tests.bundles import TINY
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from analytic import AnalyticNetwork
 from numpy.typing import NDArray
 
 from seggd_engines.host import HostSession
-from seggd_engines.network import Run, Step
+from seggd_rt.diffusion import (
+    Column,
+    MaskEncoding,
+    RowTable,
+    Sampler,
+    ablate,
+    encode,
+    encode_table,
+    normal,
+    sampler_rows,
+)
+from seggd_rt.engine import Run, Step
 from seggd_rt.errors import EngineError
-from seggd_rt.labels import MaskEncoding, ablate, encode, encode_table
-from seggd_rt.noise import normal
-from seggd_rt.rows import Column, RowTable
-from seggd_rt.samplers import Sampler, sampler_rows
+from tests.engines.analytic import AnalyticNetwork
 
 TABLE = encode_table(MaskEncoding.ONE_HOT, 4)
 MAPS: NDArray[np.uint8] = np.random.default_rng(0).integers(0, 4, (3, 5, 7)).astype(np.uint8)

@@ -14,19 +14,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from analytic import AnalyticNetwork
-from bundles import TINY, TINY_RGB
 from numpy.typing import NDArray
 
 from seggd_engines.catalog import ENGINES, find_engine
-from seggd_engines.network import Buffer, DeviceKind, Network, NetworkShape
 from seggd_engines.onnxruntime import open_session
-from seggd_rt.bundle import Bundle
+from seggd_rt.bundle import Bundle, OnnxGraph
+from seggd_rt.diffusion import PARITY_LIMIT, Precision, encode, encode_table, relative_errors
+from seggd_rt.engine import Buffer, DeviceKind, Network, NetworkShape, session_options
 from seggd_rt.errors import EngineError, EngineUnavailableError
-from seggd_rt.labels import encode, encode_table
-from seggd_rt.onnx_graph import OnnxGraph
-from seggd_rt.precision import PARITY_LIMIT, Precision, relative_errors
-from seggd_rt.quiet_onnxruntime import session_options
+from tests.bundles import TINY, TINY_RGB
+from tests.engines.analytic import AnalyticNetwork
 
 SHAPE = NetworkShape(1, 3, 24, 32)
 GRAPHS = [("onnxruntime", Precision.FP32), ("openvino", Precision.FP32), ("openvino", Precision.BF16)]

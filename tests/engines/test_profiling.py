@@ -12,19 +12,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from analytic import SHAPE as ANALYTIC_SHAPE
-from analytic import AnalyticNetwork
-from emulated import EmulatedNetwork
-from test_network_contract import GRAPHS, SHAPE, draw, open_graph
 
 from seggd_engines.cuda import CudaSession
 from seggd_engines.host import HostSession
-from seggd_engines.network import Buffer
-from seggd_engines.onnxruntime_trace import Trace, trace
-from seggd_engines.openvino_counters import profile_request
-from seggd_engines.profiling import WARM_UPS, Average, Clock, LayerCall, LayerProfile, ProfiledNetwork, medians
+from seggd_engines.onnxruntime.trace import Trace, trace
+from seggd_engines.openvino.counters import profile_request
+from seggd_rt.diffusion import Precision
+from seggd_rt.engine import WARM_UPS, Average, Buffer, Clock, LayerCall, LayerProfile, ProfiledNetwork, medians
 from seggd_rt.errors import EngineError, EngineUnavailableError
-from seggd_rt.precision import Precision
+from tests.engines.analytic import SHAPE as ANALYTIC_SHAPE
+from tests.engines.analytic import AnalyticNetwork
+from tests.engines.cuda.emulated import EmulatedNetwork
+from tests.engines.test_network_contract import GRAPHS, SHAPE, draw, open_graph
 
 IN_GRAPH = {"Conv", "Tanh", "Slice", "Reshape", "Add", "Mul", "Neg", "Exp", "Sqrt", "Sub", "Div"}
 """The operators of the tiny bundle's graph."""

@@ -9,12 +9,11 @@ import onnx_ir as ir
 import pytest
 import torch
 from diffusers import UNet2DModel
-from tiny_networks import WIDE, disc_checkpoint, random_unet, train_on_discs, wide_checkpoint
 
 from seggd_export import export_bundle
-from seggd_export.network import Network
-from seggd_export.trace import trace
-from seggd_rt.precision import Precision
+from seggd_export.graphs import Network, trace
+from seggd_rt.diffusion import Precision
+from tests.export.tiny_networks import WIDE, disc_checkpoint, random_unet, train_on_discs, wide_checkpoint
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,19 +14,16 @@ import onnx
 import onnx_ir as ir
 import pytest
 from diffusers import UNet2DModel
-from tiny_networks import CLASSES
 
 import seggd_rt
 from seggd_export import ExportWarning, Progress, export_bundle
 from seggd_export.export import default_output
-from seggd_export.golden import example_label_map
-from seggd_rt.atomic import remove_partial_files
+from seggd_export.parity import example_label_map
 from seggd_rt.bundle import Bundle
+from seggd_rt.diffusion import PARITY_LIMIT, Precision, Prediction, encode, encode_table, normal
 from seggd_rt.errors import ExportError, OptionError, OutputError
-from seggd_rt.labels import encode, encode_table
-from seggd_rt.noise import normal
-from seggd_rt.precision import PARITY_LIMIT, Precision
-from seggd_rt.schedule import Prediction
+from seggd_rt.files import remove_partial_files
+from tests.export.tiny_networks import CLASSES
 
 UseTrace = Callable[[ir.Model], None]
 
@@ -95,7 +92,7 @@ def test_same_checkpoint_gives_the_same_bytes(wide_bundle: Path, wide_pt: Path, 
     code = (
         "import sys\n"
         "from seggd_export import export_bundle\n"
-        "from seggd_rt.precision import Precision\n"
+        "from seggd_rt.diffusion.precision import Precision\n"
         "export_bundle(sys.argv[1], sys.argv[2], precisions=tuple(Precision), loop=10)"
     )
     copy = tmp_path / "elsewhere" / "wide.seggd"

@@ -14,14 +14,14 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
-from tiny_networks import DISCS, random_unet
 from typer.testing import CliRunner
 
+from seggd_cli.app import app
 from seggd_export import ScheduleOptions
 from seggd_rt.bundle import Bundle
-from seggd_rt.cli.app import app
+from seggd_rt.diffusion import BetaCurve, Prediction
 from seggd_rt.errors import IntegrityError, OptionError, SeggdError
-from seggd_rt.schedule import BetaCurve, Prediction
+from tests.export.tiny_networks import DISCS, random_unet
 
 UseTrace = Callable[[ir.Model], None]
 
@@ -84,9 +84,8 @@ def test_bad_options_are_refused(wide_pt: Path, tmp_path: Path, arguments: list[
 def test_a_segmenter_is_shipped_and_shown(trace_once: UseTrace, wide_pt: Path, tmp_path: Path) -> None:
     pytest.importorskip("monai", reason="needs the extra `eval`")
     from seggd_training.data import Split, load_dataset
-    from seggd_training.evaluation.origin import PoorSegmenterWarning
-    from seggd_training.evaluation.segmenter import SegmenterConfig
-    from seggd_training.evaluation.segmenter_training import train_segmenter
+    from seggd_training.evaluation.segmenter import PoorSegmenterWarning, SegmenterConfig
+    from seggd_training.evaluation.segmenter.training import train_segmenter
 
     names = ("background", "ring", "disc")
     rng = np.random.default_rng(0)
@@ -137,7 +136,7 @@ def test_configuration_must_be_an_object(wide_pt: Path, tmp_path: Path, text: st
 def test_refusal_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     (tmp_path / "broken.pt").write_bytes(b"PK\x03\x04 and then nothing")
     done = subprocess.run(
-        [sys.executable, "-m", "seggd_rt.cli", "export", str(tmp_path / "broken.pt")],
+        [sys.executable, "-m", "seggd_cli", "export", str(tmp_path / "broken.pt")],
         capture_output=True,
         text=True,
         check=False,

@@ -10,12 +10,12 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DModel
 from numpy.typing import NDArray
-from tiny_networks import CLASSES, disc_label_maps
 
 import seggd_rt
 from seggd_export import export_bundle
 from seggd_rt.bundle import Bundle
-from seggd_rt.precision import IMAGE_PSNR_DB, Precision
+from seggd_rt.diffusion import IMAGE_PSNR_DB, Precision
+from tests.export.tiny_networks import CLASSES, disc_label_maps
 
 TOLERANCE = 1e-4
 """Largest difference of a pixel in [0, 1]: what the project promises for fp32."""

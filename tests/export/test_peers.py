@@ -12,8 +12,8 @@ from rich.console import Console
 from benchmarks import peers, reference_network
 from benchmarks.diffusers_loop import ddim_scheduler
 from seggd_export.checkpoint import Checkpoint
+from seggd_rt.diffusion import BetaCurve, NoiseSchedule, Prediction, Spacing
 from seggd_rt.errors import OptionError
-from seggd_rt.schedule import BetaCurve, NoiseSchedule, Prediction, Spacing
 
 SCHEDULES = {
     "reference": NoiseSchedule(),

@@ -9,8 +9,7 @@ import torch
 from diffusers import DDPMScheduler, UNet2DModel
 
 from seggd_export.checkpoint import Checkpoint, CheckpointConfig, Provenance
-from seggd_rt.labels import MaskEncoding, name_classes
-from seggd_rt.schedule import NoiseSchedule, Prediction
+from seggd_rt.diffusion import MaskEncoding, NoiseSchedule, Prediction, name_classes
 
 CLASSES = ("background", "ring", "disc")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import json
 import struct
-import sys
 import tempfile
 import warnings
 import zlib
@@ -22,23 +21,19 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from seggd_rt.bundle import Bundle
+from seggd_rt.bundle import Bundle, SigningKey
+from seggd_rt.bundle.manifest import parse_manifest
+from seggd_rt.bundle.onnx_data import external_data
+from seggd_rt.bundle.signing import PublicKey, read_signature
 from seggd_rt.errors import SeggdError
-from seggd_rt.evaluation_report import read_evaluation
-from seggd_rt.imaging.contract import ImageStack, Reading
-from seggd_rt.imaging.fit import Fit
-from seggd_rt.imaging.formats import require_reader, writer_of
+from seggd_rt.imaging import Fit, ImageStack, Provenance, Reading, dump, parse, read_real, require_reader, writer_of
 from seggd_rt.imaging.npy import NpyWriter
 from seggd_rt.imaging.png import PngWriter
-from seggd_rt.imaging.real import read_real
-from seggd_rt.manifest import parse_manifest
-from seggd_rt.mask_checks import checked, fitted
-from seggd_rt.onnx_data import external_data
-from seggd_rt.provenance import Provenance, dump, parse
-from seggd_rt.records import MANIFEST, ManifestFile, Record
-from seggd_rt.signing import PublicKey, SigningKey, read_signature
+from seggd_rt.reports.evaluation_report import read_evaluation
+from seggd_rt.runs import Record, checked, fitted
+from seggd_rt.runs.records import MANIFEST, ManifestFile
+from tests.paths import GOLDEN
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 TINY = Bundle.open(GOLDEN / "tiny.seggd").manifest
 SEEN = msgspec.structs.replace(TINY, intensity_range=(-1000.0, 1000.0))
 LABELS = np.random.default_rng(0).integers(0, 4, (6, 5)).astype(np.uint8)
@@ -227,8 +222,7 @@ def _niftis(suffix: str) -> list[bytes]:
 
 def _dicoms(*kinds: str) -> list[bytes]:
     """Return DICOM as the tests of its reader write it, and as its writer does."""
-    sys.path.append(str(Path(__file__).parents[1] / "imaging"))
-    from dicoms import AXIAL, MR, save, segmentation, slice_object
+    from tests.imaging.dicom.dicoms import AXIAL, MR, save, segmentation, slice_object
 
     names = [each.name for each in TINY.classes[1:]]
     volume = np.stack([LABELS, LABELS[::-1]])

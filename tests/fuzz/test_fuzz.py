@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from mutations import mutated
-from targets import TARGETS, Target
+
+from tests.fuzz.mutations import mutated
+from tests.fuzz.targets import TARGETS, Target
 
 COUNT = 300
 MEMORY = 3 << 30

@@ -26,9 +26,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
-from seggd_rt.bundle import file_ref
-from seggd_rt.labels import MaskEncoding, encode, encode_table, mask_channels, name_classes
-from seggd_rt.manifest import (
+from seggd_rt.bundle import (
     MANIFEST,
     Check,
     ClassIntensity,
@@ -42,12 +40,25 @@ from seggd_rt.manifest import (
     Provenance,
     SegmenterGraph,
     SegmenterParity,
+    file_ref,
 )
-from seggd_rt.noise import normal
-from seggd_rt.precision import PARITY_LIMIT, Precision, psnr_db, relative_errors
-from seggd_rt.rows import advance
-from seggd_rt.samplers import Sampler, sampler_rows
-from seggd_rt.schedule import NoiseSchedule, Prediction
+from seggd_rt.diffusion import (
+    PARITY_LIMIT,
+    MaskEncoding,
+    NoiseSchedule,
+    Precision,
+    Prediction,
+    Sampler,
+    advance,
+    encode,
+    encode_table,
+    mask_channels,
+    name_classes,
+    normal,
+    psnr_db,
+    relative_errors,
+    sampler_rows,
+)
 
 HERE = Path(__file__).parent
 NAMES = ("background", "cavity", "myocardium", "right ventricle")

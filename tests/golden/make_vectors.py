@@ -20,11 +20,26 @@ from safetensors.numpy import save_file
 
 import seggd_rt
 from seggd_rt.bundle import Bundle
-from seggd_rt.labels import MaskEncoding, ablate, encode, encode_table
-from seggd_rt.noise import Stream, derive_seed, normal, philox4x32
-from seggd_rt.rows import RowTable
-from seggd_rt.samplers import Sampler, entry_rows, entry_step, sampler_rows, usual_steps
-from seggd_rt.schedule import BetaCurve, NoiseSchedule, Prediction, Spacing
+from seggd_rt.diffusion import (
+    BetaCurve,
+    MaskEncoding,
+    NoiseSchedule,
+    Prediction,
+    RowTable,
+    Sampler,
+    Spacing,
+    Stream,
+    ablate,
+    derive_seed,
+    encode,
+    encode_table,
+    entry_rows,
+    entry_step,
+    normal,
+    sampler_rows,
+    usual_steps,
+)
+from seggd_rt.diffusion.noise import philox4x32
 
 HERE = Path(__file__).parent
 VECTORS, IMAGES, MASK = HERE / "vectors.json", HERE / "images.safetensors", HERE / "mask.png"

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seggd_rt.imaging.fit import Fit, Window
+from seggd_rt.diffusion import resize_nearest
+from seggd_rt.imaging import Fit, Window
 from seggd_rt.imaging.geometry import Geometry
-from seggd_rt.labels import resize_nearest
 
 SIDES = st.integers(1, 40)
 SIZES = st.tuples(SIDES, SIDES)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from seggd_rt.imaging.grid import fit_label, png_bytes, render_grid, render_titled, rgb
-from seggd_rt.labels import name_classes
+from seggd_rt.diffusion import name_classes
+from seggd_rt.imaging import png_bytes, render_grid, render_titled, rgb
+from seggd_rt.imaging.grid import fit_label
 
 RED, BLUE = np.zeros((24, 32, 3), np.uint8), np.zeros((24, 32, 3), np.uint8)
 RED[..., 0], BLUE[..., 2] = 255, 255

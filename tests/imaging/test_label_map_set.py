@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from seggd_rt.errors import DataError, OptionError
-from seggd_rt.imaging.folder import LabelMapSet, SkippedFilesWarning
-from seggd_rt.imaging.formats import require_writer, stem
+from seggd_rt.imaging import LabelMapSet, require_writer, stem
+from seggd_rt.imaging.folder import SkippedFilesWarning
 
 MASK = np.zeros((2, 3), np.uint8)
 

@@ -13,18 +13,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from making import MADE
 from numpy.typing import NDArray
 
-from seggd_rt.bundle import Bundle
+from seggd_rt.bundle import Bundle, Manifest
 from seggd_rt.errors import DataError, LabelMapError, OptionError
-from seggd_rt.imaging.contract import ImageStack, Reading, Slice
-from seggd_rt.imaging.geometry import Axis, nearest_axes
+from seggd_rt.imaging import Axis, ImageStack, Reading, Slice, dump, read_real
+from seggd_rt.imaging.geometry import nearest_axes
 from seggd_rt.imaging.nifti import AffineMismatchWarning, MissingAffineWarning, NiftiReader, NiftiWriter
 from seggd_rt.imaging.npy import NpyReader
-from seggd_rt.imaging.real import read_real
-from seggd_rt.manifest import Manifest
-from seggd_rt.provenance import dump
+from tests.making import MADE
 
 nib: Any = pytest.importorskip("nibabel", reason="NIfTI needs the extra nifti")
 PLANES = (Axis.AXIAL, Axis.CORONAL, Axis.SAGITTAL)

@@ -13,9 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seggd_rt.errors import DataError, LabelMapError, OutputError, SeggdError
-from seggd_rt.imaging import npy
-from seggd_rt.imaging.contract import ImageStack
-from seggd_rt.imaging.npy import NpyArray, NpyReader, NpyWriter
+from seggd_rt.imaging import ImageStack, NpyArray, npy
+from seggd_rt.imaging.npy import NpyReader, NpyWriter
 
 LABELS = np.array([[0, 1, 2], [3, 2, 1]])
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from seggd_rt.errors import DataError, LabelMapError, OptionError, SeggdError
-from seggd_rt.imaging.contract import ImageStack
+from seggd_rt.imaging import ImageStack
 from seggd_rt.imaging.png import PngReader, PngWriter
 
 LABELS = np.array([[0, 1, 2], [3, 2, 1]], np.uint8)

@@ -12,11 +12,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from seggd_rt.bundle import Bundle
+from seggd_rt.bundle import Bundle, Manifest
+from seggd_rt.diffusion import check_region
 from seggd_rt.errors import DataError, LabelMapError, OptionError
-from seggd_rt.imaging.real import ResizedImageWarning, read_real, read_region
-from seggd_rt.labels import check_region
-from seggd_rt.manifest import Manifest
+from seggd_rt.imaging import ResizedImageWarning, read_real, read_region
 
 GREY: NDArray[np.float32] = np.random.default_rng(0).uniform(0, 1, (24, 32)).astype(np.float32)
 

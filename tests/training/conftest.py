@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from PIL import Image
-from scenes import draw_scenes, npz_arrays
+
+from tests.training.scenes import draw_scenes, npz_arrays
 
 if TYPE_CHECKING:
-    from seggd_training.config import TrainOptions
+    from seggd_training.loop import TrainOptions
 
 if any(find_spec(module) is None for module in ("torch", "diffusers", "accelerate", "tensorboard")):
     collect_ignore_glob = ["test_*.py"]  # the core is also tested without the extra `train`
@@ -56,7 +57,7 @@ def folder(tmp_path: Path) -> Path:
 def options(npz: Path, tmp_path: Path) -> Callable[..., TrainOptions]:
     """Make options of a tiny run, with changes."""
 
-    from seggd_training.config import TrainOptions
+    from seggd_training.loop import TrainOptions
 
     def make(**changes: Any) -> TrainOptions:
         defaults: dict[str, Any] = {

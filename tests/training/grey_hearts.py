@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from bundles import TINY
 from numpy.typing import NDArray
 
 from seggd_rt.bundle import Bundle
+from tests.bundles import TINY
 
 if TYPE_CHECKING:
     from seggd_training.data import Dataset
@@ -32,7 +32,7 @@ def draw_hearts(count: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[n
 
 def heart_dataset(count: int, seed: int = 0) -> Dataset:
     """Return such images as a data set."""
-    from seggd_rt.labels import name_classes
+    from seggd_rt.diffusion import name_classes
     from seggd_training.data import Dataset
 
     images, labels = draw_hearts(count, seed)
@@ -51,7 +51,7 @@ def small_config(steps: int = 3, **changes: Any) -> SegmenterConfig:
 @cache
 def trained_segmenter() -> tuple[Segmenter, tuple[float, ...]]:
     """Return a small segmenter that works, trained once for all tests on `heart_dataset(24)`, and its losses."""
-    from seggd_training.evaluation.segmenter_training import train_segmenter
+    from seggd_training.evaluation.segmenter.training import train_segmenter
 
     losses: list[float] = []
     segmenter = train_segmenter(heart_dataset(24), small_config(80), on_step=lambda step, loss: losses.append(loss))

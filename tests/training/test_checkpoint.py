@@ -11,12 +11,11 @@ from typing import Any
 import msgspec
 import pytest
 import torch
-from scenes import CLASSES
 
 from seggd_export.checkpoint import Checkpoint, CheckpointConfig, Provenance, load_weights_only, save_atomically
+from seggd_rt.diffusion import MaskEncoding, NoiseSchedule, Prediction, name_classes
 from seggd_rt.errors import CheckpointError, OutputError
-from seggd_rt.labels import MaskEncoding, name_classes
-from seggd_rt.schedule import NoiseSchedule, Prediction
+from tests.training.scenes import CLASSES
 
 
 @pytest.fixture

@@ -15,13 +15,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from seggd_cli.bundles.slim import slim
+from seggd_cli.training.train import train
 from seggd_export.checkpoint import Checkpoint
-from seggd_rt.cli.slim import slim
-from seggd_rt.cli.train import train
 from seggd_rt.errors import CheckpointError, OptionError, OutputError
-from seggd_training import trainer
-from seggd_training.config import TrainOptions
-from seggd_training.trainer import Outcome
+from seggd_training.loop import TrainOptions, trainer
+from seggd_training.loop.trainer import Outcome
 
 runner = CliRunner()
 
@@ -147,5 +146,5 @@ def test_slim_replaces_nothing_unasked(npz: Path, tmp_path: Path) -> None:
 
 
 def test_the_commands_alone_load_no_torch() -> None:
-    code = "import sys, seggd_rt.cli.train, seggd_rt.cli.slim; sys.exit('torch' in sys.modules)"
+    code = "import sys, seggd_cli.training.train, seggd_cli.bundles.slim; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -3,6 +3,6 @@
 `SyntheticDataset` and `SyntheticDictDataset` give the pairs that a finished model draws to PyTorch and MONAI.
 """
 
-from seggd_training.synthetic import SyntheticDataset, SyntheticDictDataset
+from seggd_training.data import SyntheticDataset, SyntheticDictDataset
 
 __all__ = ["SyntheticDataset", "SyntheticDictDataset"]

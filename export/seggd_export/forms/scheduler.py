@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from seggd_export.forms.unet_folder import read_json
+from seggd_rt.diffusion import BetaCurve, NoiseSchedule, Prediction, Spacing
 from seggd_rt.errors import CheckpointError
-from seggd_rt.schedule import BetaCurve, NoiseSchedule, Prediction, Spacing
 
 _T = TypeVar("_T")
 

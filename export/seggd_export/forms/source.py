@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 
-from seggd_rt.labels import LabelClass, MaskEncoding
-from seggd_rt.schedule import NoiseSchedule
+from seggd_rt.diffusion import LabelClass, MaskEncoding, NoiseSchedule
 
 StateDict = Mapping[str, torch.Tensor]
 

@@ -11,10 +11,9 @@ import msgspec
 from seggd_export.forms.source import Source
 from seggd_export.forms.weights import as_state_dict, read_weights
 from seggd_rt.bundle import sha256_of
+from seggd_rt.diffusion import MaskEncoding
 from seggd_rt.errors import CheckpointError
-from seggd_rt.labels import MaskEncoding
-from seggd_rt.limits import MAX_JSON_BYTES, read_file
-from seggd_rt.strict_json import decode
+from seggd_rt.files import MAX_JSON_BYTES, decode, read_file
 
 CONFIG = "config.json"
 _WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")

@@ -12,7 +12,7 @@ from safetensors.torch import load
 from seggd_export.checkpoint import check_plain, load_weights_only
 from seggd_export.forms.source import StateDict
 from seggd_rt.errors import CheckpointError
-from seggd_rt.limits import open_regular
+from seggd_rt.files import open_regular
 
 _WRAPPERS = ("module.", "_orig_mod.")
 """Prefixes of DataParallel and of torch.compile."""

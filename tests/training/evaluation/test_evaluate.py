@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bundles import TINY, copy_bundle, edit_manifest, reseal_meaning
-from grey_hearts import CLASSES, draw_hearts, trained_segmenter, write_npz
 from numpy.typing import NDArray
 from PIL import Image
+
+from tests.bundles import TINY, copy_bundle, edit_manifest, reseal_meaning
+from tests.training.grey_hearts import CLASSES, draw_hearts, trained_segmenter, write_npz
 
 pytest.importorskip("monai", reason="needs the extra `eval`")
 
@@ -25,24 +26,19 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import seggd_rt
+from seggd_cli.training.evaluate import evaluate as command
 from seggd_rt.bundle import sha256_of
-from seggd_rt.cli.evaluate import evaluate as command
+from seggd_rt.diffusion import derive_seed
 from seggd_rt.errors import CheckpointError, DataError, OptionError, OutputError
-from seggd_rt.noise import derive_seed
 from seggd_training.data import Split, load_dataset
-from seggd_training.evaluation import parts
-from seggd_training.evaluation.cases import choose_cases, draw_images
-from seggd_training.evaluation.cost import CostRow
-from seggd_training.evaluation.faithfulness import measure_faithfulness
-from seggd_training.evaluation.options import EvaluateOptions, Part
-from seggd_training.evaluation.origin import PoorSegmenterWarning
-from seggd_training.evaluation.page import render_page
+from seggd_training.data.leakage import LeakageWarning
+from seggd_training.evaluation import EvaluateOptions, Part, evaluate, parts
+from seggd_training.evaluation.measures import CostRow, choose_cases, draw_images, measure_faithfulness
 from seggd_training.evaluation.parts import CopiesWarning
-from seggd_training.evaluation.record import Report, parse_report
-from seggd_training.evaluation.run import evaluate
-from seggd_training.evaluation.sheet import spread_cases
-from seggd_training.evaluation.tables import faithfulness_table, for_terminal, markdown
-from seggd_training.leakage import LeakageWarning
+from seggd_training.evaluation.report import Report, for_terminal, markdown, parse_report, spread_cases
+from seggd_training.evaluation.report.page import render_page
+from seggd_training.evaluation.report.tabulation import faithfulness_table
+from seggd_training.evaluation.segmenter import PoorSegmenterWarning
 
 pytestmark = pytest.mark.usefixtures("needs_onnxruntime")
 
@@ -140,7 +136,7 @@ def test_each_mask_is_drawn_once_by_its_own_seed_whatever_the_batch(hearts: Path
     assert np.array_equal(images[..., 0], cases.label_maps.astype(np.float32) / 3)
 
 
-@pytest.mark.filterwarnings("ignore::seggd_training.evaluation.origin.PoorSegmenterWarning")
+@pytest.mark.filterwarnings("ignore::seggd_training.evaluation.segmenter.origin.PoorSegmenterWarning")
 def test_the_segmenter_is_trained_kept_and_trained_again_where_it_does_not_fit(
     options: Make, hearts: Path, tmp_path: Path
 ) -> None:
@@ -317,7 +313,7 @@ def whole(options: Make, monkeypatch: pytest.MonkeyPatch) -> tuple[Report, list[
     return evaluate(options(**QUICK, parts=PARTS), command="seggd-rt evaluate --all"), order
 
 
-@pytest.mark.filterwarnings("ignore::seggd_training.evaluation.origin.PoorSegmenterWarning")
+@pytest.mark.filterwarnings("ignore::seggd_training.evaluation.segmenter.origin.PoorSegmenterWarning")
 def test_every_part_is_measured_and_written_as_soon_as_it_is_there(
     whole: tuple[Report, list[str]], tmp_path: Path
 ) -> None:
@@ -364,7 +360,7 @@ def test_every_part_is_measured_and_written_as_soon_as_it_is_there(
         assert heading in page
 
 
-@pytest.mark.filterwarnings("ignore::seggd_training.evaluation.origin.PoorSegmenterWarning")
+@pytest.mark.filterwarnings("ignore::seggd_training.evaluation.segmenter.origin.PoorSegmenterWarning")
 def test_a_run_into_the_same_folder_measures_what_is_missing(
     whole: tuple[Report, list[str]], options: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -432,7 +428,7 @@ def test_a_grid_that_cannot_be_is_refused_before_any_work(options: Make, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.filterwarnings("ignore::seggd_training.evaluation.origin.PoorSegmenterWarning")
+@pytest.mark.filterwarnings("ignore::seggd_training.evaluation.segmenter.origin.PoorSegmenterWarning")
 def test_what_costs_compare_with_is_drawn_first_whenever_it_is_asked_for(options: Make, tmp_path: Path) -> None:
     def rows(grid: str, **changes: Any) -> dict[str, CostRow]:
         cost = evaluate(options(**QUICK | {"grid": grid, "parts": frozenset({Part.COST})} | changes)).cost
@@ -459,7 +455,7 @@ def test_images_of_other_patients_are_no_earlier_run(options: Make, tmp_path: Pa
         evaluate(options(steps=2, limit=4, data=regrouped))
 
 
-@pytest.mark.filterwarnings("ignore::seggd_training.evaluation.origin.PoorSegmenterWarning")
+@pytest.mark.filterwarnings("ignore::seggd_training.evaluation.segmenter.origin.PoorSegmenterWarning")
 def test_one_mask_has_figures_without_intervals(options: Make) -> None:
     report = evaluate(options(**QUICK | {"limit": 1, "parts": PARTS - {Part.USE}}))
     assert report.realism is None and report.generated.dice.count == 1

@@ -9,23 +9,24 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from bundles import TINY, copy_bundle, edit_manifest
-from grey_hearts import draw_hearts, heart_dataset, trained_segmenter, write_npz
+
+from tests.bundles import TINY, copy_bundle, edit_manifest
+from tests.training.grey_hearts import draw_hearts, heart_dataset, trained_segmenter, write_npz
 
 pytest.importorskip("monai", reason="needs the extra `eval`")
 pytest.importorskip("onnx_ir", reason="needs the extra `export`")
 
 import torch
 
-from seggd_export.segmenter_graph import write_segmenter
-from seggd_rt.bundle import Bundle
+from seggd_export.graphs import write_segmenter
+from seggd_rt.bundle import Bundle, Meaning
+from seggd_rt.diffusion import name_classes
 from seggd_rt.errors import DataError, OptionError
-from seggd_rt.labels import name_classes
-from seggd_rt.manifest import Meaning
-from seggd_rt.output_check import OutputCheck
+from seggd_rt.runs import OutputCheck
 from seggd_training.data import Dataset
+from seggd_training.evaluation import segmenter_to_ship
 from seggd_training.evaluation.segmenter import standardize
-from seggd_training.evaluation.shipped import UnknownDiceWarning, class_intensities, real_dice, segmenter_to_ship
+from seggd_training.evaluation.shipped import UnknownDiceWarning, class_intensities, real_dice
 
 pytestmark = pytest.mark.usefixtures("needs_onnxruntime")
 

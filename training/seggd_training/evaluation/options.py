@@ -7,12 +7,12 @@ from pathlib import Path
 
 import msgspec
 
-from seggd_engines.cpu import check_threads
+from seggd_rt.diffusion import check_seed
+from seggd_rt.engine import check_threads
 from seggd_rt.errors import OptionError
-from seggd_rt.imaging.geometry import Axis
-from seggd_rt.noise import check_seed
+from seggd_rt.imaging import Axis
 from seggd_training.data import Split
-from seggd_training.evaluation.cost import parse_grid
+from seggd_training.evaluation.measures import parse_grid
 
 
 class Part(StrEnum):

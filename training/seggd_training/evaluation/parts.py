@@ -16,43 +16,69 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seggd_engines.catalog import ENGINES
-from seggd_engines.network import EngineInfo
-from seggd_rt.atomic import write_file
 from seggd_rt.bundle import Bundle, sha256_of
-from seggd_rt.drawing import Drawing, HowToDraw
-from seggd_rt.generator import Generator
-from seggd_rt.imaging.grid import png_bytes
-from seggd_rt.loading import load_bundle
-from seggd_rt.samplers import Sampler
+from seggd_rt.diffusion import Sampler
+from seggd_rt.engine import EngineInfo
+from seggd_rt.files import write_file
+from seggd_rt.imaging import png_bytes
+from seggd_rt.inference import Drawing, Generator, HowToDraw, load_bundle
 from seggd_rt.wording import counted
-from seggd_training.data import Dataset
-from seggd_training.evaluation.cases import Cases, choose_cases, draw_images
-from seggd_training.evaluation.cost import Contender, Cost, CostStudy, Setting, default_grid, parse_grid
-from seggd_training.evaluation.earlier import Settings, settings_of
-from seggd_training.evaluation.faithfulness import measure_faithfulness
-from seggd_training.evaluation.features import FeatureGraph
-from seggd_training.evaluation.interpolation import AT, WEIGHTS, InterpolationScores, measure_interpolation
-from seggd_training.evaluation.kept import keep_images, kept_images, kept_or_drawn
-from seggd_training.evaluation.memorisation import Memorisation, measure_memorisation
+from seggd_training.data import Dataset, Levels
+from seggd_training.evaluation.measures import (
+    AT,
+    WEIGHTS,
+    Cases,
+    Contender,
+    Cost,
+    CostStudy,
+    InterpolationScores,
+    Memorisation,
+    RealImages,
+    Realism,
+    Setting,
+    SubsetScores,
+    UseScores,
+    choose_cases,
+    default_grid,
+    draw_images,
+    measure_ablation,
+    measure_faithfulness,
+    measure_interpolation,
+    measure_memorisation,
+    measure_realism,
+    measure_use,
+    parse_grid,
+)
 from seggd_training.evaluation.options import EvaluateOptions, Part
-from seggd_training.evaluation.origin import POOR_DICE, Origin, PoorSegmenterWarning, Say, own_segmenter
 from seggd_training.evaluation.progress import progress
-from seggd_training.evaluation.realism import RealImages, Realism, measure_realism
-from seggd_training.evaluation.record import (
+from seggd_training.evaluation.report import (
     SCHEMA,
     BundleRecord,
     DataRecord,
     GenerationRecord,
     Report,
     SegmenterRecord,
+    Settings,
+    keep_images,
+    kept_images,
+    kept_or_drawn,
+    render_closest,
+    render_interpolation,
+    render_sheet,
+    settings_of,
+    spread_cases,
+    write_report,
 )
-from seggd_training.evaluation.segmenter import Segmenter
-from seggd_training.evaluation.sheet import render_closest, render_interpolation, render_sheet, spread_cases
-from seggd_training.evaluation.subsets import SubsetScores, measure_ablation
-from seggd_training.evaluation.use import UseScores, measure_use
-from seggd_training.evaluation.written import write_report
-from seggd_training.intensity import Levels
-from seggd_training.resume import fingerprint
+from seggd_training.evaluation.segmenter import (
+    POOR_DICE,
+    FeatureGraph,
+    Origin,
+    PoorSegmenterWarning,
+    Say,
+    Segmenter,
+    own_segmenter,
+)
+from seggd_training.loop import fingerprint
 
 SHEET_CASES = 12
 _INTERPOLATED_CASES = 3

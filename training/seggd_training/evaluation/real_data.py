@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from seggd_rt.bundle import Meaning
 from seggd_rt.errors import DataError
-from seggd_rt.imaging.contract import PLAIN, Reading
-from seggd_rt.manifest import Meaning
+from seggd_rt.imaging import PLAIN, Reading
 from seggd_rt.wording import counted
 from seggd_training.data import Dataset, Split, load_dataset, names_classes
 

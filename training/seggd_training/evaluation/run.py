@@ -11,21 +11,16 @@ import tempfile
 import torch
 
 from seggd_rt.bundle import Bundle
-from seggd_rt.drawing import Drawing, HowToDraw
 from seggd_rt.errors import DataError, OptionError, OutputError
-from seggd_rt.imaging.contract import Reading
-from seggd_training.data import Split
-from seggd_training.evaluation.cases import choose_cases
-from seggd_training.evaluation.cost import parse_grid
-from seggd_training.evaluation.earlier import earlier_report, require_same
-from seggd_training.evaluation.features import FeatureGraph
+from seggd_rt.imaging import Reading
+from seggd_rt.inference import Drawing, HowToDraw
+from seggd_training.data import Split, check_apart
+from seggd_training.evaluation.measures import choose_cases, parse_grid
 from seggd_training.evaluation.options import EvaluateOptions, Part
-from seggd_training.evaluation.origin import Say, given_segmenter, own_segmenter, segmenter_config
 from seggd_training.evaluation.parts import Evaluation, open_generator
 from seggd_training.evaluation.real_data import load_split
-from seggd_training.evaluation.record import Report
-from seggd_training.evaluation.written import check_files
-from seggd_training.leakage import check_apart
+from seggd_training.evaluation.report import Report, check_files, earlier_report, require_same
+from seggd_training.evaluation.segmenter import FeatureGraph, Say, given_segmenter, own_segmenter, segmenter_config
 
 
 def evaluate(options: EvaluateOptions, *, command: str = "", say: Say = lambda line: None) -> Report:

@@ -14,19 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seggd_export.segmenter_graph import MakeSegmenter, ShippedSegmenter
-from seggd_rt.imaging.contract import PLAIN, Reading
-from seggd_rt.manifest import ClassIntensity, Meaning, RealDice
-from seggd_rt.output_check import shown_dice, shown_medians
-from seggd_training.data import Dataset, Split, has_split
-from seggd_training.evaluation.bootstrap import column_means
-from seggd_training.evaluation.cases import choose_cases
-from seggd_training.evaluation.origin import POOR_DICE, PoorSegmenterWarning, given_segmenter
+from seggd_export.graphs import MakeSegmenter, ShippedSegmenter
+from seggd_rt.bundle import ClassIntensity, Meaning, RealDice
+from seggd_rt.imaging import PLAIN, Reading
+from seggd_rt.runs import shown_dice, shown_medians
+from seggd_training.data import Dataset, Split, check_apart, has_split, to_unit
+from seggd_training.evaluation.measures import choose_cases, column_means, patient_dice
 from seggd_training.evaluation.real_data import load_split
-from seggd_training.evaluation.scores import patient_dice
-from seggd_training.evaluation.segmenter import Segmenter, standardize
-from seggd_training.intensity import to_unit
-from seggd_training.leakage import check_apart
+from seggd_training.evaluation.segmenter import POOR_DICE, PoorSegmenterWarning, Segmenter, given_segmenter, standardize
 
 PERCENTILES = (1.0, 99.0)
 """Of the training images' medians: one image in fifty lies outside for each class."""

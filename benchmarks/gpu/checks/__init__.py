@@ -1,0 +1,1 @@
+"""The smoke test of a GPU: test suites, the sanitizer, every engine once."""

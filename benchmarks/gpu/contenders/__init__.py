@@ -1,0 +1,1 @@
+"""The programs that are compared on a GPU, and the networks they run."""

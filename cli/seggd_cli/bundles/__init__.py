@@ -1,0 +1,1 @@
+"""Commands that make, show, sign and describe bundles."""

@@ -1,0 +1,1 @@
+"""Commands that make images, and `verify`, which makes them again."""

@@ -1,0 +1,5 @@
+"""OpenVINO on the CPU."""
+
+from seggd_engines.openvino.engine import OpenVinoEngine
+
+__all__ = ["OpenVinoEngine"]

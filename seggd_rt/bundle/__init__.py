@@ -1,0 +1,55 @@
+"""The bundle: a folder with a network as ONNX graphs, its manifest, its golden run, and a signature."""
+
+from seggd_rt.bundle.bundle import Bundle, Golden, file_ref, sha256_of
+from seggd_rt.bundle.manifest import (
+    MANIFEST,
+    MAX_PIXELS,
+    SAMPLER_EXTENSION,
+    SCHEMA,
+    Check,
+    ClassIntensity,
+    Defaults,
+    Dicom,
+    Graph,
+    ImageSpec,
+    Manifest,
+    MaskSpec,
+    Meaning,
+    Parity,
+    Provenance,
+    RealDice,
+    SamplerGraph,
+    SegmenterGraph,
+    SegmenterParity,
+)
+from seggd_rt.bundle.onnx_graph import OnnxGraph
+from seggd_rt.bundle.signing import SigningKey, Standing
+
+__all__ = [
+    "MANIFEST",
+    "MAX_PIXELS",
+    "SAMPLER_EXTENSION",
+    "SCHEMA",
+    "Bundle",
+    "Check",
+    "ClassIntensity",
+    "Defaults",
+    "Dicom",
+    "Golden",
+    "Graph",
+    "ImageSpec",
+    "Manifest",
+    "MaskSpec",
+    "Meaning",
+    "OnnxGraph",
+    "Parity",
+    "Provenance",
+    "RealDice",
+    "SamplerGraph",
+    "SegmenterGraph",
+    "SegmenterParity",
+    "SigningKey",
+    "Standing",
+    "file_ref",
+    "sha256_of",
+]
