@@ -19,9 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import seggd_rt
-from seggd_engines.catalog import find_engine
 from seggd_rt.diffusion import Precision, rms
-from seggd_rt.engine import this_cpu
+from seggd_rt.engine import registry, this_cpu
 from seggd_rt.errors import SeggdError
 from seggd_rt.imaging import PLAIN, LabelMapSet
 from seggd_rt.runs import checked, fitted
@@ -128,7 +127,7 @@ def measure(
     variants: list[Variant] = []
     drawn: list[NDArray[np.float32]] = []
     for name in _ENGINES:
-        for precision in sorted(find_engine(name).availability("cpu").precisions, reverse=True):
+        for precision in sorted(registry.find_engine(name).availability("cpu").precisions, reverse=True):
             with seggd_rt.load(bundle, engine=name, precision=precision, threads=threads) as generator:
                 for batch in _BATCHES:
                     variants.append(Variant(engine=generator.engine, batch=batch))

@@ -26,13 +26,12 @@ from rich.table import Table
 import seggd_rt
 from benchmarks.diffusers_loop import DiffusersLoop
 from benchmarks.reference_network import reference_network
-from seggd_engines.catalog import ENGINES
 from seggd_export.forms import read_checkpoint
 from seggd_export.unet import build_unet
 from seggd_rt.bench import Machine, this_machine
 from seggd_rt.bundle import Bundle
 from seggd_rt.diffusion import encode, encode_table, psnr_db
-from seggd_rt.engine import Spread, interleaved, spread, this_cpu
+from seggd_rt.engine import Spread, interleaved, registry, spread, this_cpu
 from seggd_rt.errors import EngineError, OptionError, SeggdError
 from seggd_rt.files import NewFile
 
@@ -233,7 +232,7 @@ def _engines(bundle: Bundle, steps: int, threads: int, stack: ExitStack, skipped
         return lambda: np.moveaxis(generator(golden.label_map, noise=golden.noise, steps=steps).reshape(shape), -1, 0)
 
     draws: dict[str, Draw] = {}
-    for engine in ENGINES:
+    for engine in registry.engines():
         there = engine.availability("cpu")
         if not there.usable:
             skipped[engine.name] = there.reason

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +41,10 @@ def test_the_error_tree_is_drawn_whole() -> None:
     assert len(tree) > 10
     for error in tree:
         assert error.__name__ in drawn
+
+
+def test_the_runtime_imports_no_other_package_of_ours() -> None:
+    rooms = [path.parent.name for path in Path(seggd_rt.__path__[0]).glob("*/__init__.py")]
+    code = f"import sys, {', '.join(f'seggd_rt.{room}' for room in rooms)}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert {name.partition(".")[0] for name in loaded if name.startswith("seggd")} == {"seggd_rt"}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from seggd_engines.catalog import find_engine
+from seggd_rt.engine import registry
 from seggd_rt.telemetry import opt_out, silenced
 from tests.bundles import TINY
 
@@ -45,7 +45,7 @@ def run(home: Path, script: str, *arguments: str | Path) -> list[str]:
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 def test_drawing_leaves_nothing_of_theirs(engine: str, tmp_path: Path) -> None:
-    there = find_engine(engine).availability("cpu")
+    there = registry.find_engine(engine).availability("cpu")
     if not there.usable:
         pytest.skip(f"{engine}: {there.reason}")
     found = run(tmp_path, DRAW, TINY, engine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,7 @@ class HostSession:
     """One run's buffers in host memory.
 
     The network's input holds [x | mask]: the mask is written once, x is updated in place, so no step copies or
-    concatenates. With two lanes, an image's second lies a batch behind its first. `call` is the network bound to the
-    buffers, for those who time it alone.
+    concatenates. With two lanes, an image's second lies a batch behind its first.
     """
 
     def __init__(self, network: Network, batch: int, lanes: int = 1) -> None:
@@ -48,7 +48,8 @@ class HostSession:
         self._blend: Blend | None = None
         self._next = 0
         self._buffers = (Buffer.of(self._input), Buffer.of(self._t), Buffer.of(self._o))
-        self.call = network.bind(*self._buffers)
+        self._network_call = network.bind(*self._buffers)
+        self._waited_s = 0.0
 
     @property
     def batch(self) -> int:
@@ -125,26 +126,46 @@ class HostSession:
         self.call()
         return self._o.copy()
 
-    def profile(self, runs: int) -> LayerProfile:
-        """Time the network's layers on the session's buffers, in the state that they are in.
+    def wait_for(self, stream: int) -> None:
+        """Refuse: nothing here is in a GPU's memory. See `Session.wait_for`."""
+        raise self._only_host_memory()
 
-        Raises
-        ------
-        EngineUnavailableError
-            The engine cannot tell them here.
-        """
+    def enqueue(self, run: Run, out: DeviceArray, stream: int) -> None:
+        """Refuse: nothing here is in a GPU's memory. See `Session.enqueue`."""
+        raise self._only_host_memory()
+
+    def synchronize(self) -> None:
+        """Return at once: a run on the CPU is done when it returns."""
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds in the network's calls so far: see `Session.waited_s`."""
+        return self._waited_s
+
+    def call(self, times: int = 1) -> None:
+        """Evaluate the network on the session's buffers: see `Session.call`."""
+        started = time.perf_counter()
+        for _ in range(times):
+            self._network_call()
+        self._waited_s += time.perf_counter() - started
+
+    def profile(self, runs: int) -> LayerProfile:
+        """Time the network's layers: see `Session.profile`."""
         if not isinstance(self._network, ProfiledNetwork):
             raise no_profile(self._info)
         return self._network.profile(*self._buffers, runs)
 
     def close(self) -> None:
         """Drop the binding; the buffers go with the session."""
-        del self.call
+        del self._network_call
 
     def _in_host_memory(self, array: NDArray[Any] | DeviceArray) -> NDArray[Any]:
         if isinstance(array, DeviceArray):
-            raise EngineError(f"{self._info.engine} runs on the CPU: give it arrays in host memory")
+            raise self._only_host_memory()
         return array
+
+    def _only_host_memory(self) -> EngineError:
+        return EngineError(f"{self._info.engine} runs on the CPU: give it arrays in host memory")
 
     def _update(self, rows: NDArray[np.float32]) -> None:
         """Update x by one row, or by one row an image."""

@@ -17,14 +17,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from seggd_engines.catalog import ENGINES
-from seggd_engines.cuda import CudaSession
-from seggd_engines.host import HostSession
 from seggd_rt.bench.cold_start import ColdRequest, ColdStart, cold_start
 from seggd_rt.bench.profile import step_profile
 from seggd_rt.bench.report import ALL, EngineFigures, Overhead, Report, Settings, this_machine
 from seggd_rt.bundle import Bundle
-from seggd_rt.engine import EngineInfo, LayerProfile, Step, host_seconds, interleaved, spread
+from seggd_rt.engine import DeviceKind, EngineInfo, LayerProfile, Session, Step, interleaved, registry, spread
 from seggd_rt.errors import EngineError, EngineUnavailableError
 from seggd_rt.inference import Generator, load_bundle
 
@@ -61,7 +58,7 @@ def bench(
     steps = bundle.manifest.defaults.steps if settings.steps is None else settings.steps
     with ExitStack() as opened:
         subjects, skipped = {}, {}
-        for name in [engine.name for engine in ENGINES] if settings.engine == ALL else [settings.engine]:
+        for name in [engine.name for engine in registry.engines()] if settings.engine == ALL else [settings.engine]:
             say(f"{name}: loading and checking")
             try:
                 generator = opened.enter_context(
@@ -116,21 +113,18 @@ def bench(
 
 
 def subject_of(generator: Generator, steps: int, batch: int) -> Subject:
-    """Return what is timed of a generator, on the device it draws on."""
-    # The generator lends this very session for every batch of this size, as nobody else uses it meanwhile.
-    with generator._pool.lend(batch) as session:
-        if isinstance(session, CudaSession):
-            return DeviceSubject(generator, steps, batch, session)
-        if isinstance(session, HostSession):
-            return HostSubject(generator, steps, batch, session)
-        raise EngineError(f"network calls of a {type(session).__name__} cannot be timed")
+    """Return what is timed of a generator, on the device that it uses."""
+    # The generator takes this very session for every batch of this size, as nobody else uses it meanwhile.
+    with generator.acquire(batch) as session:
+        of_device = HostSubject if generator.engine.device == DeviceKind.CPU else DeviceSubject
+        return of_device(generator, steps, batch, session)
 
 
 class Subject(ABC):
     """A generator, and what is timed of it: images, and the network calls of an image alone."""
 
-    def __init__(self, generator: Generator, steps: int, batch: int) -> None:
-        self.generator, self.steps, self.batch = generator, steps, batch
+    def __init__(self, generator: Generator, steps: int, batch: int, session: Session) -> None:
+        self.generator, self.steps, self.batch, self._session = generator, steps, batch, session
         label_map = generator.bundle.golden.label_map
         self._masks = np.broadcast_to(label_map, (batch, *label_map.shape)) if batch > 1 else label_map
 
@@ -143,13 +137,13 @@ class Subject(ABC):
     def draw(self) -> None:
         """Draw a batch."""
 
-    @abstractmethod
     def call(self) -> None:
-        """Make the network calls of a batch, on the buffers it is drawn in."""
+        """Make the network calls of a batch, on the buffers in which it is generated."""
+        self._session.call(self.steps)
 
-    @abstractmethod
     def settle(self) -> None:
         """Make two of them."""
+        self._session.call(2)
 
     @abstractmethod
     def step_seconds(self, calls: list[float]) -> list[float]:
@@ -159,9 +153,9 @@ class Subject(ABC):
     def overhead(self, images: list[float], calls: list[float]) -> Overhead:
         """Compare the latest batches with their calls, round by round, in seconds."""
 
-    @abstractmethod
     def profile(self, runs: int) -> LayerProfile:
         """Time the network's layers, on the buffers of the latest batch."""
+        return self._session.profile(runs)
 
     def cold_start(self, threads: int | None, require_signature: str | Path | None = None) -> ColdStart:
         """Draw the first batch in a fresh process, as this generator does. Its self-check is remembered from here."""
@@ -200,45 +194,24 @@ class Subject(ABC):
 
 
 class HostSubject(Subject):
-    """One on the CPU: a session in host memory, whose network calls are timed within the image."""
+    """One on the CPU: each step is timed, and the time outside the network's calls."""
 
-    def __init__(self, generator: Generator, steps: int, batch: int, session: HostSession) -> None:
-        super().__init__(generator, steps, batch)
+    def __init__(self, generator: Generator, steps: int, batch: int, session: Session) -> None:
+        super().__init__(generator, steps, batch, session)
         self._step_seconds: list[list[float]] = []
         self._outside_seconds: list[float] = []
-        self._network_seconds = 0.0
-        self._session, self._network = session, session.call
-        session.call = self._timed_network
 
     def draw(self) -> None:
-        """Draw a batch; keep how long each step took, and what passed outside the network."""
-        self._network_seconds = 0.0
-        marks = [time.perf_counter()]
+        """Generate a batch; keep how long each step took, and what passed outside the network."""
+        waited, marks = self._session.waited_s, [time.perf_counter()]
 
         def mark(_: Step) -> None:
             marks.append(time.perf_counter())
 
         self.generator(self._masks, steps=self.steps, on_step=mark)
-        self._outside_seconds.append(time.perf_counter() - marks[0] - self._network_seconds)
+        self._outside_seconds.append(time.perf_counter() - marks[0] - (self._session.waited_s - waited))
         # The first step also encodes the mask and draws the start: it counts only where there is no other.
         self._step_seconds.append(np.diff(marks[1:] if self.steps > 1 else marks).tolist())
-
-    def call(self) -> None:
-        """Make the network calls of a batch, on the buffers it is drawn in."""
-        for _ in range(self.steps):
-            self._network()
-
-    def settle(self) -> None:
-        """Make two of them."""
-        for _ in range(2):
-            self._network()
-
-    def profile(self, runs: int) -> LayerProfile:
-        """Time the network's layers, on the buffers of the latest batch."""
-        return self._session.profile(runs)
-
-    def _timed_network(self) -> None:
-        self._network_seconds += host_seconds(self._network)
 
     def step_seconds(self, calls: list[float]) -> list[float]:
         """Return the steps of as many batches as there were calls: warm-ups came before them."""
@@ -250,30 +223,17 @@ class HostSubject(Subject):
 
 
 class DeviceSubject(Subject):
-    """One on a GPU: a session whose loop is one graph. What the host does while it does not wait is timed apart."""
+    """One on a GPU, whose loop is one graph: what the host does while it does not wait is timed."""
 
-    def __init__(self, generator: Generator, steps: int, batch: int, session: CudaSession) -> None:
-        super().__init__(generator, steps, batch)
-        self._session = session
+    def __init__(self, generator: Generator, steps: int, batch: int, session: Session) -> None:
+        super().__init__(generator, steps, batch, session)
         self._host_seconds: list[float] = []
 
     def draw(self) -> None:
-        """Draw a batch; keep what the host did meanwhile."""
+        """Generate a batch; keep what the host did meanwhile."""
         waited, started = self._session.waited_s, time.perf_counter()
         self.generator(self._masks, steps=self.steps)
         self._host_seconds.append(time.perf_counter() - started - (self._session.waited_s - waited))
-
-    def call(self) -> None:
-        """Enqueue the network calls of a batch, and wait."""
-        self._session.call(self.steps)
-
-    def settle(self) -> None:
-        """Make two of them."""
-        self._session.call(2)
-
-    def profile(self, runs: int) -> LayerProfile:
-        """Time the network's layers, on the buffers of the latest batch."""
-        return self._session.profile(runs)
 
     def step_seconds(self, calls: list[float]) -> list[float]:
         """Return the bare calls: a graph's steps cannot be told apart."""

@@ -1,5 +1,6 @@
 """The contracts Network, Session and Engine, and what is true of every engine: its self-check, its profile, its CPU."""
 
+from seggd_rt.engine import registry
 from seggd_rt.engine.contract import (
     AnyNetwork,
     Availability,
@@ -20,6 +21,8 @@ from seggd_rt.engine.contract import (
     require_usable,
 )
 from seggd_rt.engine.cpu import check_threads, this_cpu
+from seggd_rt.engine.forks import bind_to_process, require_own
+from seggd_rt.engine.onnxruntime import failures, open_session, ports, require_own_session, session_options
 from seggd_rt.engine.profiling import (
     UNKNOWN,
     WARM_UPS,
@@ -33,7 +36,6 @@ from seggd_rt.engine.profiling import (
     medians,
     no_profile,
 )
-from seggd_rt.engine.quiet_onnxruntime import session_options
 from seggd_rt.engine.self_check import SelfCheck, require_equal_rows
 from seggd_rt.engine.signature import FLOAT32, Port, check_signature
 from seggd_rt.engine.timing import Spread, host_seconds, interleaved, peak_memory_bytes, spread
@@ -68,14 +70,21 @@ __all__ = [
     "Session",
     "Spread",
     "Step",
+    "bind_to_process",
     "check_signature",
     "check_threads",
+    "failures",
     "host_seconds",
     "interleaved",
     "medians",
     "no_profile",
+    "open_session",
     "peak_memory_bytes",
+    "ports",
+    "registry",
     "require_equal_rows",
+    "require_own",
+    "require_own_session",
     "require_usable",
     "session_options",
     "spread",

@@ -1,8 +1,8 @@
-"""The two contracts of this package, Network and Session, and what passes between them.
+"""The contracts of an engine, Network, Session and Engine, and what passes between them.
 
 A Network evaluates o = unet(concat(x, mask), t) on buffers it is given. A Session owns one run's buffers and drives a
-Network through a row table. A new engine is one file with one Network and one Engine; everything above is tested with
-`tests/engines/analytic.py`, which is a Network in a few lines.
+Network through a row table. A new engine is one file with one Network and one Engine, registered as `registry.py` says.
+`tests/engines/analytic.py` is a Network in a few lines.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -19,6 +19,9 @@ from numpy.typing import DTypeLike, NDArray
 from seggd_rt.bundle import OnnxGraph
 from seggd_rt.diffusion import Precision, RowTable
 from seggd_rt.errors import EngineUnavailableError
+
+if TYPE_CHECKING:
+    from seggd_rt.engine.profiling import LayerProfile
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,10 @@ class Network(Protocol):
     @property
     def shape(self) -> NetworkShape:
         """The sizes it is built for."""
+
+    @property
+    def max_batch(self) -> int | None:
+        """The largest batch it can be bound to, None for any."""
 
     def bind(self, sample: Buffer, timestep: Buffer, out: Buffer) -> Callable[[], None]:
         """Return a call that evaluates the network on these buffers, each time it is called.
@@ -194,6 +201,8 @@ class Engine(Protocol):
     name: str
     kind: DeviceKind
     """Where it runs."""
+    rank: int
+    """`auto` tries engines of a lower rank first: those of this project have 10 to 50, others 100 or more."""
 
     def availability(self, device: str) -> Availability:
         """Say whether it can run on a device ("cpu", "cuda:0") of this machine."""
@@ -311,8 +320,9 @@ Pixels = NDArray[np.float32] | NDArray[np.uint8]
 class Session(Protocol):
     """The buffers of one run on one device, for one thread at a time and one batch size.
 
-    `run` draws a batch at once. `start`, `advance` any number of times, `preview` where one wants to look, and `finish`
-    do so in parts.
+    `run` generates a batch at once. `start`, `advance` any number of times, `preview` to look, and `finish` do so in
+    parts. `wait_for`, `enqueue` and `synchronize` are for arrays in a GPU's memory; a session in host memory raises
+    `EngineError` from the first two and has nothing to wait for. `call`, `profile` and `waited_s` are for measurements.
     """
 
     @property
@@ -378,6 +388,67 @@ class Session(Protocol):
         ------
         EngineError
             An image was not finite.
+        """
+
+    def wait_for(self, stream: int) -> None:
+        """Let the next run wait for the work that a caller's CUDA stream already has.
+
+        Raises
+        ------
+        EngineError
+            The session is in host memory.
+        """
+
+    def enqueue(self, run: Run, out: DeviceArray, stream: int) -> None:
+        """Generate a batch into device memory, in the order of the caller's stream, and return before it is done.
+
+        `synchronize`, or the next `run`, raises what went wrong with the images.
+
+        Parameters
+        ----------
+        run
+            What to generate; its label maps and noise may be device arrays.
+        out
+            (N, H, W, C) float32 or uint8, overwritten after the work that `stream` already has.
+        stream
+            The caller's stream, a `CUstream`: its later work finds the images.
+
+        Raises
+        ------
+        EngineError
+            The session is in host memory.
+        """
+
+    def synchronize(self) -> None:
+        """Wait for what was enqueued.
+
+        Raises
+        ------
+        EngineError
+            An image is not finite.
+        LabelMapError
+            A label map in device memory held a label outside the classes.
+        """
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds for which callers waited for the network so far: the rest of a run is the session's own work."""
+
+    def call(self, times: int = 1) -> None:
+        """Evaluate the network on the session's buffers, as the latest run left them, and wait."""
+
+    def profile(self, runs: int) -> LayerProfile:
+        """Time the network's layers on the session's buffers, as the latest run left them.
+
+        Parameters
+        ----------
+        runs
+            How many evaluations.
+
+        Raises
+        ------
+        EngineUnavailableError
+            The engine does not tell how long its layers take.
         """
 
     def close(self) -> None:

@@ -8,12 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Unpack, cast
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from seggd_engines.cuda import CudaSession, stream_handle
 from seggd_rt.bundle import Bundle, Manifest
 from seggd_rt.diffusion import (
     OneHotWarning,
@@ -26,6 +25,7 @@ from seggd_rt.diffusion import (
 )
 from seggd_rt.engine import AnyNetwork, DeviceArray, EngineInfo, OnStep, Run, Session
 from seggd_rt.errors import DataError, OptionError
+from seggd_rt.gpu import stream_handle
 from seggd_rt.inference.request import Inputs, agree, image_seeds, is_whole, listed_seeds, stack
 from seggd_rt.inference.sampling_params import Drawing, HowToDraw
 from seggd_rt.inference.session_pool import SessionPool
@@ -73,6 +73,11 @@ class Generator:
     def engine(self) -> EngineInfo:
         """What really runs: engine, version, device, computed precision, and what was passed over."""
         return dataclasses.replace(self._pool.network.info, notes=self._notes)
+
+    @property
+    def max_batch(self) -> int | None:
+        """The most images of one call of the network, None for any number; guidance counts each image twice."""
+        return self._pool.network.max_batch
 
     def __call__(
         self,
@@ -173,7 +178,7 @@ class Generator:
     def _stream(self, run: Run, inputs: Inputs, every: int) -> Iterator[Preview]:
         shape, visible = inputs.shapes(1, batched=False)
         steps, done = len(run.table), 0
-        with self._lend(run, inputs) as session:
+        with self._session_for(run, inputs) as session:
             session.start(run)
             while done < steps:
                 part = min(every, steps - done)
@@ -250,11 +255,11 @@ class Generator:
         )
         shape, visible = inputs.shapes(count, batched=np.ndim(weight) == 1)
         images = np.empty(shape, np.float32)
-        with self._lend(run, inputs) as before, self._lend(rest, inputs) as after:
+        with self._session_for(run, inputs) as before, self._session_for(rest, inputs) as after:
             before.start(run)
             before.advance(first)
             left = before.latents()
-            if isinstance(after, CudaSession):
+            if left.stream:
                 after.wait_for(left.stream)
             after.run(
                 dataclasses.replace(rest, noise=stack(left.x, count, axes=3), last_x0=stack(left.x0, count, axes=3)),
@@ -480,11 +485,30 @@ class Generator:
         return run, bool(counts)
 
     @contextmanager
-    def _lend(self, run: Run, inputs: Inputs) -> Iterator[Session]:
-        """Lend a session for a run; it waits for the making of what the caller has in a GPU's memory."""
-        with self._pool.lend(len(run.seeds), run.lanes) as session:
+    def acquire(self, batch: int, lanes: int = 1) -> Iterator[Session]:
+        """Acquire a session for measurements and checks; it is released at the end of the block.
+
+        Parameters
+        ----------
+        batch
+            Images of one run.
+        lanes
+            Network lanes for each image: 2 with guidance.
+
+        Raises
+        ------
+        EngineError
+            The generator is closed.
+        """
+        with self._pool.acquire(batch, lanes) as session:
+            yield session
+
+    @contextmanager
+    def _session_for(self, run: Run, inputs: Inputs) -> Iterator[Session]:
+        """Acquire a session for a run; it waits until the caller's arrays in a GPU's memory are ready."""
+        with self._pool.acquire(len(run.seeds), run.lanes) as session:
             if isinstance(run.label_maps, DeviceArray) or isinstance(run.noise, DeviceArray):
-                cast(CudaSession, session).wait_for(inputs.stream)
+                session.wait_for(inputs.stream)
             yield session
 
     def _draw(self, run: Run, inputs: Inputs, out: object, *, batched: bool, on_step: OnStep | None) -> Any:
@@ -492,12 +516,12 @@ class Generator:
         count = len(run.seeds)
         shape, visible = inputs.shapes(count, batched=batched)
         target = np.empty(visible, np.float32) if out is None else inputs.output(out, visible)
-        with self._lend(run, inputs) as session:
+        with self._session_for(run, inputs) as session:
             if isinstance(target, DeviceArray):
                 if on_step is not None:
                     raise DataError("on_step cannot be told of images that are drawn into a GPU's memory")
                 whole = dataclasses.replace(target, shape=shape)
-                cast(CudaSession, session).enqueue(run, whole, inputs.stream)
+                session.enqueue(run, whole, inputs.stream)
                 return out
             session.run(run, target.reshape(shape), on_step)
         return target

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from seggd_engines.catalog import ENGINES, find_engine
-from seggd_engines.cuda import find_gpus
 from seggd_rt.bundle import Bundle, Manifest
 from seggd_rt.diffusion import IMAGE_PSNR_DB, Precision
 from seggd_rt.engine import (
@@ -18,9 +16,11 @@ from seggd_rt.engine import (
     SelfCheck,
     Session,
     check_threads,
+    registry,
     require_equal_rows,
 )
 from seggd_rt.errors import EngineError, EngineUnavailableError, OptionError
+from seggd_rt.gpu import find_gpus
 from seggd_rt.inference.generator import Generator
 
 AUTO = "auto"
@@ -86,14 +86,14 @@ def load_bundle(
     check_threads(threads)
     wanted = None if precision == AUTO else _precision(precision)
     if engine != AUTO:
-        chosen = find_engine(engine)
+        chosen = registry.find_engine(engine)
         place = next((place for place in devices if place.startswith(chosen.kind)), devices[0])
         if device == AUTO and chosen.kind is DeviceKind.CUDA:
             place = "cuda:0"  # where there is no GPU, the engine says why
         return _open(bundle, chosen, wanted, place, threads, ())
     passed_over: list[str] = []
     for place in devices:
-        for candidate in ENGINES:
+        for candidate in registry.engines():
             if not place.startswith(candidate.kind):
                 continue
             reason = _unfit(candidate, wanted, place)
@@ -124,14 +124,14 @@ def _open(
     for candidate in (precision,) if precision else own or there.precisions[:1]:
         generator = Generator(bundle, open_network(bundle, engine, candidate, device, threads), notes)
         try:
-            with generator._pool.lend(1) as session:
+            with generator.acquire(1) as session:
                 if precision is not None or candidate is Precision.FP32:
                     check.states(session, generator.engine).require(generator.engine)
                     flaw = None
                 else:
                     flaw = _flaw(check, session, generator.engine)
-            if flaw is None and _on_gpu_in_pairs(generator):
-                with generator._pool.lend(2) as pair:
+            if flaw is None and engine.kind is DeviceKind.CUDA and generator.max_batch != 1:
+                with generator.acquire(2) as pair:
                     require_equal_rows(check.equal_rows(pair, generator.engine), generator.engine)
         except BaseException:
             generator.close()
@@ -141,12 +141,6 @@ def _open(
         generator.close()
         notes = (*notes, f"{engine.name} in {candidate}: {flaw}")
     raise EngineUnavailableError(f"engine {engine.name} can use none of its precisions: {'; '.join(notes)}")
-
-
-def _on_gpu_in_pairs(generator: Generator) -> bool:
-    """Say whether the engine draws on a GPU, and two images at a time if it is to."""
-    largest: int | None = getattr(generator._pool.network, "max_batch", 1)  # only a CudaNetwork has it
-    return largest is None or largest > 1
 
 
 def _flaw(check: SelfCheck, session: Session, info: EngineInfo) -> str | None:

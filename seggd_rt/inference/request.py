@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from seggd_engines.cuda import is_guest, view
 from seggd_rt.bundle import Manifest
 from seggd_rt.diffusion import check_label_map, check_region, check_seed, derive_seed
 from seggd_rt.engine import DeviceArray
 from seggd_rt.errors import DataError, LabelMapError, OptionError
+from seggd_rt.gpu import is_guest, view
 
 HostOrDevice = NDArray[Any] | DeviceArray
 

@@ -1,4 +1,4 @@
-"""Sessions of one network, lent to one thread at a time and kept for the next call of their size."""
+"""Sessions of one network, each acquired by one thread at a time and kept for the next call of its size."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from seggd_engines.cuda import CudaSession
 from seggd_rt.engine import AnyNetwork, Session
 from seggd_rt.errors import EngineError
 
@@ -17,18 +16,18 @@ _MAX_SIZES = 4
 
 
 class SessionPool:
-    """Owns a network and its sessions; any number of threads may borrow."""
+    """Owns a network and its sessions; any number of threads may acquire them."""
 
     def __init__(self, network: AnyNetwork) -> None:
         self.network = network
         self._lock = threading.Lock()
         self._idle: list[Session] = []  # that of the latest call last
-        self._lent = 0
+        self._acquired = 0
         self._closed = False
 
     @contextmanager
-    def lend(self, batch: int, lanes: int = 1) -> Iterator[Session]:
-        """Lend a session of a size that no other thread has. One that failed is not lent again.
+    def acquire(self, batch: int, lanes: int = 1) -> Iterator[Session]:
+        """Acquire a session of a size that no other thread has; it is released at the end. One that failed is closed.
 
         Raises
         ------
@@ -40,26 +39,25 @@ class SessionPool:
             session = session or self.network.session(batch, lanes)
             yield session
         except BaseException:
-            self._give_back(session, keep=False)
+            self._release(session, keep=False)
             raise
-        self._give_back(session, keep=True)
+        self._release(session, keep=True)
 
     def synchronize(self) -> None:
         """Wait for what idle sessions still do on a GPU, and raise what went wrong with it."""
         with self._lock:
-            waiting = [session for session in self._idle if isinstance(session, CudaSession)]
-            for session in waiting:
+            for session in self._idle:
                 session.synchronize()
 
     def close(self) -> None:
-        """Give back what is held, as soon as no thread borrows any more."""
+        """Close sessions and network, as soon as no thread has a session any more."""
         with self._lock:
             if self._closed:
                 return
             self._closed = True
             while self._idle:
                 self._idle.pop().close()
-            if not self._lent:
+            if not self._acquired:
                 self.network.close()
 
     def _drop_oldest(self) -> None:
@@ -79,17 +77,17 @@ class SessionPool:
             session = next(fitting, None)
             if session is not None:
                 self._idle.remove(session)
-            self._lent += 1
+            self._acquired += 1
             return session
 
-    def _give_back(self, session: Session | None, *, keep: bool) -> None:
+    def _release(self, session: Session | None, *, keep: bool) -> None:
         with self._lock:
-            self._lent -= 1
+            self._acquired -= 1
             if session is not None:
                 self._idle.append(session)
                 if not keep or self._closed:
                     self._idle.pop().close()
                 else:
                     self._drop_oldest()
-            if self._closed and not self._lent:
+            if self._closed and not self._acquired:
                 self.network.close()

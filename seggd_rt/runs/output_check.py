@@ -17,10 +17,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from seggd_engines.onnxruntime import OnnxRuntimeEngine, failures, open_session, ports, require_own_session
 from seggd_rt.bundle import Bundle, Manifest, SegmenterGraph
 from seggd_rt.diffusion import Precision, check_label_map, select_classes
-from seggd_rt.engine import FLOAT32, check_threads, require_usable, session_options
+from seggd_rt.engine import (
+    FLOAT32,
+    check_threads,
+    failures,
+    open_session,
+    ports,
+    registry,
+    require_own_session,
+    require_usable,
+    session_options,
+)
 from seggd_rt.errors import DataError, EngineError
 from seggd_rt.imaging import CheckResult
 from seggd_rt.optional import require
@@ -64,7 +73,7 @@ class OutputCheck:
         check_threads(threads)
         graph, manifest = bundle.read_segmenter(), bundle.manifest
         ort = require("onnxruntime", extra="cpu", feature="checking images")
-        require_usable("onnxruntime", OnnxRuntimeEngine().availability("cpu"), Precision.FP32)
+        require_usable("onnxruntime", registry.find_engine("onnxruntime").availability("cpu"), Precision.FP32)
         session = open_session(ort, graph, session_options(ort, threads), ["CPUExecutionProvider"])
         found = {name: (port.type, *port.axes[1:]) for name, port in ports(session).items()}
         size = (manifest.image.height, manifest.image.width)

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,11 @@ from seggd_rt.bench.cold_start import ColdRequest, cold_start
 from seggd_rt.bench.profile import step_profile
 from seggd_rt.bundle import Bundle
 from seggd_rt.diffusion import Precision
-from seggd_rt.engine import Average, Clock, Layer, LayerProfile, NetworkShape, spread
+from seggd_rt.engine import Average, Buffer, Clock, Layer, LayerProfile, NetworkShape, spread
 from seggd_rt.errors import EngineError, EngineUnavailableError, OptionError
 from seggd_rt.inference import Generator
 from tests.commands import run_command
+from tests.engines.analytic import AnalyticNetwork, host_array
 from tests.engines.cuda.emulated import EmulatedNetwork
 
 pytestmark = pytest.mark.usefixtures("needs_onnxruntime")
@@ -73,40 +75,45 @@ def test_a_report_survives_its_json(report: Report) -> None:
     assert msgspec.json.decode(report.to_json(), type=Report) == report
 
 
-def test_images_and_calls_run_the_same_network_on_the_same_buffers(
-    tiny_generator: seggd_rt.Generator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with tiny_generator._pool.lend(3) as session:
-        network: Any = session
-    called: list[float] = []
-    real = network.call
+class CountedNetwork(AnalyticNetwork):
+    """Notes the timestep of each call, and takes its time."""
 
-    def call() -> None:
-        called.append(float(network._t[0]))
-        real()
+    def __init__(self, seconds: float = 0) -> None:
+        super().__init__(NetworkShape(1, 3, 24, 32), std=0.2)
+        self.seconds = seconds
+        self.called: list[float] = []
 
-    monkeypatch.setattr(network, "call", call)
-    subject = subject_of(tiny_generator, steps=5, batch=3)
-    subject.draw()
-    assert len(called) == len(set(called)) == 5
-    last = called[-1]
-    subject.call()
-    assert called[5:] == [last] * 5
-    subject.settle()
-    assert called[10:] == [last] * 2
-    with tiny_generator._pool.lend(3) as session:
-        assert session is network
+    def bind(self, sample: Buffer, timestep: Buffer, out: Buffer) -> Callable[[], None]:
+        evaluate, times = super().bind(sample, timestep, out), host_array(timestep)
+
+        def call() -> None:
+            self.called.append(float(times[0]))
+            time.sleep(self.seconds)
+            evaluate()
+
+        return call
 
 
-def test_time_in_the_network_is_not_outside_it(
-    tiny_generator: seggd_rt.Generator, monkeypatch: pytest.MonkeyPatch, report: Report
-) -> None:
-    with tiny_generator._pool.lend(1) as session:
-        network: Any = session
-    monkeypatch.setattr(network, "call", lambda: time.sleep(0.05))
-    subject = subject_of(tiny_generator, steps=4, batch=1)
-    subject.draw()
-    found = subject.figures([0.3], [0.2], report.engines[0].cold).overhead
+def test_images_and_calls_run_the_same_network_on_the_same_buffers(tiny_bundle: Path) -> None:
+    network = CountedNetwork()
+    called = network.called
+    with Generator(Bundle.open(tiny_bundle), network) as generator:
+        subject = subject_of(generator, steps=5, batch=3)
+        subject.draw()
+        assert len(called) == len(set(called)) == 5
+        last = called[-1]
+        subject.call()
+        assert called[5:] == [last] * 5
+        subject.settle()
+        assert called[10:] == [last] * 2
+    assert network.bound == 1
+
+
+def test_time_in_the_network_is_not_outside_it(tiny_bundle: Path, report: Report) -> None:
+    with Generator(Bundle.open(tiny_bundle), CountedNetwork(0.05)) as generator:
+        subject = subject_of(generator, steps=4, batch=1)
+        subject.draw()
+        found = subject.figures([0.3], [0.2], report.engines[0].cold).overhead
     assert 0 < found.outside_step_us < 50_000
 
 
@@ -132,7 +139,7 @@ def test_on_a_gpu_the_loop_is_one_graph_and_the_hosts_work_is_told(
     with Generator(opened, EmulatedNetwork(network)) as generator:  # type: ignore[arg-type]
         subject = subject_of(generator, steps=4, batch=2)
         assert isinstance(subject, DeviceSubject)
-        with generator._pool.lend(2) as session:
+        with generator.acquire(2) as session:
             assert isinstance(session, CudaSession)
         calls: list[int] = []
         monkeypatch.setattr(session, "call", calls.append)

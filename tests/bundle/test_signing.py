@@ -18,13 +18,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import seggd_rt
-from seggd_engines import catalog
 from seggd_engines.onnxruntime import OnnxRuntimeEngine
 from seggd_rt.bundle import MANIFEST, Bundle, OnnxGraph, SigningKey, Standing
 from seggd_rt.bundle.manifest import SIGNATURE
 from seggd_rt.bundle.signing import PublicKey, parse_signature, read_signature
 from seggd_rt.diffusion import Precision
-from seggd_rt.engine import Network, NetworkShape
+from seggd_rt.engine import Network, NetworkShape, registry
 from seggd_rt.errors import (
     BundleError,
     DataError,
@@ -86,7 +85,7 @@ class Engine(OnnxRuntimeEngine):
 
 
 def use(engine: Engine, patch: pytest.MonkeyPatch) -> Engine:
-    patch.setattr(catalog, "ENGINES", (engine,))
+    patch.setattr(registry, "engines", lambda: (engine,))
     return engine
 
 

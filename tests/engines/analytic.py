@@ -33,6 +33,7 @@ class AnalyticNetwork:
     std: float = 0.0
     schedule: NoiseSchedule = field(default_factory=NoiseSchedule)
     info: EngineInfo = INFO
+    max_batch: int | None = None
     bound: int = 0
     closed: bool = False
 

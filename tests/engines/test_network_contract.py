@@ -1,4 +1,4 @@
-"""One written contract, run over every Network. A new engine is one line in GRAPHS."""
+"""One written contract, run over every Network, also over those of engines that other packages register."""
 
 from __future__ import annotations
 
@@ -16,25 +16,30 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from seggd_engines.catalog import ENGINES, find_engine
-from seggd_engines.onnxruntime import open_session
 from seggd_rt.bundle import Bundle, OnnxGraph
 from seggd_rt.diffusion import PARITY_LIMIT, Precision, encode, encode_table, relative_errors
-from seggd_rt.engine import Buffer, DeviceKind, Network, NetworkShape, session_options
+from seggd_rt.engine import Buffer, DeviceKind, Network, NetworkShape, open_session, registry, session_options
 from seggd_rt.errors import EngineError, EngineUnavailableError
 from tests.bundles import TINY, TINY_RGB
 from tests.engines.analytic import AnalyticNetwork
 
 SHAPE = NetworkShape(1, 3, 24, 32)
-GRAPHS = [("onnxruntime", Precision.FP32), ("openvino", Precision.FP32), ("openvino", Precision.BF16)]
-"""Engines, and the precisions they have on some machine."""
+OURS = [("onnxruntime", Precision.FP32), ("openvino", Precision.FP32), ("openvino", Precision.BF16)]
+"""Engines of this project, and the precisions they have on some machine."""
+FOREIGN = [
+    (engine.name, precision)
+    for engine in registry.engines()
+    if engine.kind is DeviceKind.CPU and engine.name not in dict(OURS)
+    for precision in engine.availability("cpu").precisions
+]
+GRAPHS = OURS + FOREIGN
 ROW_LIMIT = {Precision.FP32: 1e-5, Precision.FP16: 1e-2, Precision.BF16: 5e-2}
 """How far an image may lie from itself in another batch: another order of sums, at the precision's resolution."""
 
 
 def open_graph(engine_name: str, precision: Precision, bundle: Path = TINY, shape: NetworkShape = SHAPE) -> Network:
     """Open a bundle's graph, or skip because this machine cannot, saying why."""
-    engine = find_engine(engine_name)
+    engine = registry.find_engine(engine_name)
     there = engine.availability("cpu")
     if not there.usable:
         pytest.skip(f"{engine_name}: {there.reason}")
@@ -80,7 +85,7 @@ def draw(batch: int, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.flo
 
 
 def test_every_engine_is_under_the_contract() -> None:
-    on_cpu = {engine.name for engine in ENGINES if engine.kind is DeviceKind.CPU}
+    on_cpu = {engine.name for engine in registry.engines() if engine.kind is DeviceKind.CPU}
     assert {name for name, _ in GRAPHS} == on_cpu  # test_gpu_contract.py has those of GPUs
 
 
@@ -166,7 +171,7 @@ print(*sorted(seen), sep=";")
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 def test_a_network_of_few_threads_takes_no_core_for_itself(engine: str) -> None:
     """Of several processes with one thread each, all would take the first. (Threads of other tests may be pinned.)"""
-    there = find_engine(engine).availability("cpu")
+    there = registry.find_engine(engine).availability("cpu")
     if not there.usable:
         pytest.skip(f"{engine}: {there.reason}")
     allowed = tuple(sorted(os.sched_getaffinity(0)))
@@ -210,10 +215,10 @@ def test_golden_states(name: str, precision: Precision) -> None:
         network.close()
 
 
-@pytest.mark.parametrize("name", [engine.name for engine in ENGINES])
+@pytest.mark.parametrize("name", [engine.name for engine in registry.engines()])
 def test_bad_graphs_are_refused(name: str, tmp_path: Path) -> None:
     open_graph(name, Precision.FP32).close()  # skips where the engine cannot run
-    engine = find_engine(name)
+    engine = registry.find_engine(name)
     whole = (TINY / "unet.fp32.onnx").read_bytes()
     (tmp_path / "cut.onnx").write_bytes(whole[:1500])
     (tmp_path / "text.onnx").write_text("no graph")
@@ -249,7 +254,7 @@ def test_only_onnx_is_opened(name: str, tmp_path: Path) -> None:
         options.optimized_model_filepath, options.log_severity_level = str(other), 3
         options.add_session_config_entry("session.save_model_format", "ORT")
         onnxruntime.InferenceSession(tmp_path / "unet.fp32.onnx", options)
-    engine = find_engine(name)
+    engine = registry.find_engine(name)
     graph = OnnxGraph("unet.fp32.onnx", "", other.read_bytes())
     with pytest.raises(EngineError, match=r"cannot open unet\.fp32\.onnx"):
         engine.open(graph, SHAPE, device="cpu", precision=Precision.FP32, threads=1)
@@ -263,7 +268,7 @@ def test_a_graph_that_bears_the_mark_of_another_format(name: str) -> None:
     model.producer_name = "ORTM"
     graph = OnnxGraph("unet.fp32.onnx", "", model.SerializeToString())
     assert graph.model[4:8] == b"ORTM"
-    opened = find_engine(name).open(graph, SHAPE, device="cpu", precision=Precision.FP32, threads=1)
+    opened = registry.find_engine(name).open(graph, SHAPE, device="cpu", precision=Precision.FP32, threads=1)
     np.testing.assert_array_equal(Bound(opened, 2).evaluate(*draw(2)), Bound(whole, 2).evaluate(*draw(2)))
 
 
@@ -290,7 +295,7 @@ def test_a_message_that_quotes_bytes_that_are_no_text(name: str) -> None:
     model.graph.node[0].attribute.append(onnx.helper.make_attribute("auto_pad", b"\xff\xfe"))
     graph = OnnxGraph("unet.fp32.onnx", "", model.SerializeToString())
     with pytest.raises(EngineError, match=r"cannot open unet\.fp32\.onnx"):
-        find_engine(name).open(graph, SHAPE, device="cpu", precision=Precision.FP32, threads=1)
+        registry.find_engine(name).open(graph, SHAPE, device="cpu", precision=Precision.FP32, threads=1)
 
 
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
@@ -302,7 +307,7 @@ def test_external_data_comes_from_memory(name: str, tmp_path: Path) -> None:
     graph = OnnxGraph.read(path)
     assert graph.external.keys() == {"weights"}
     (tmp_path / "weights").write_bytes(bytes(len(graph.external["weights"])))
-    opened = find_engine(name).open(graph, SHAPE, device="cpu", precision=Precision.FP32, threads=1)
+    opened = registry.find_engine(name).open(graph, SHAPE, device="cpu", precision=Precision.FP32, threads=1)
     np.testing.assert_array_equal(Bound(opened, 2).evaluate(*draw(2)), Bound(whole, 2).evaluate(*draw(2)))
 
 
@@ -326,7 +331,7 @@ def test_other_element_types_are_refused(name: str, port: str) -> None:
         model.graph.node.insert(0, onnx.helper.make_node("Cast", [port], [f"{port}_float"], to=onnx.TensorProto.FLOAT))
     graph = OnnxGraph("unet.fp32.onnx", "", model.SerializeToString())
     with pytest.raises(EngineError, match=rf"is not the network of this manifest .*{port} (f64|tensor\(double\))"):
-        find_engine(name).open(graph, SHAPE, device="cpu", precision=Precision.FP32, threads=1)
+        registry.find_engine(name).open(graph, SHAPE, device="cpu", precision=Precision.FP32, threads=1)
 
 
 def test_openvino_keeps_the_compiled_graphs_of_four_batch_sizes() -> None:

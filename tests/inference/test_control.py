@@ -198,7 +198,7 @@ def iter_from(generator: Generator, mask: NDArray[np.uint8], real: NDArray[np.fl
 
     generator._draw = caught  # type: ignore[method-assign]
     generator.translate(real, mask, at=at, seed=3, steps=10)
-    with generator._pool.lend(1) as session:
+    with generator.acquire(1) as session:
         session.start(runs[0])
         session.advance(1)
         look = np.zeros((1, 24, 32, 1), np.float32)

@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 
 import seggd_rt
-from seggd_engines import catalog
 from seggd_engines.host import HostSession
 from seggd_engines.onnxruntime import OnnxRuntimeEngine
 from seggd_rt.bundle import OnnxGraph
 from seggd_rt.diffusion import IMAGE_PSNR_DB, Precision
-from seggd_rt.engine import Availability, Buffer, DeviceKind, EngineInfo, Network, NetworkShape
+from seggd_rt.engine import Availability, Buffer, DeviceKind, EngineInfo, Network, NetworkShape, registry
 from seggd_rt.errors import BundleError, EngineCheckError, EngineUnavailableError, IntegrityError, OptionError
 from tests.bundles import TINY, copy_bundle, edit_manifest
 from tests.engines.analytic import host_array
@@ -85,8 +84,7 @@ def engines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., No
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
     def replace(*fakes: LossyEngine) -> None:
-        monkeypatch.setattr(catalog, "ENGINES", fakes)
-        monkeypatch.setattr("seggd_rt.inference.loading.ENGINES", fakes)
+        monkeypatch.setattr(registry, "engines", lambda: fakes)
 
     return replace
 
@@ -278,9 +276,9 @@ def test_a_bundle_without_the_graph(tmp_path: Path) -> None:
         seggd_rt.load(bundle, engine="onnxruntime")
 
 
-@pytest.mark.parametrize("name", [engine.name for engine in catalog.ENGINES])
+@pytest.mark.parametrize("name", [engine.name for engine in registry.engines()])
 def test_fp32_is_really_fp32(name: str) -> None:
-    engine = catalog.find_engine(name)
+    engine = registry.find_engine(name)
     there = engine.availability("cpu" if engine.kind is DeviceKind.CPU else "cuda:0")
     if not there.usable:
         pytest.skip(f"{name}: {there.reason}")

@@ -63,6 +63,8 @@ class CopyNetwork:
 class HostCopyNetwork:
     """The same in host memory: see `Network`."""
 
+    max_batch: int | None = None
+
     def __init__(self, network: CopyNetwork) -> None:
         self.shape, self.info = network.shape, network.info
 

@@ -24,23 +24,11 @@ from numpy.typing import NDArray
 from benchmarks.gpu.checks import sanitizer_driver
 from benchmarks.gpu.contenders.while_loop import WhileSession
 from benchmarks.gpu.machine.checkout import ROOT, portable
-from seggd_engines.catalog import ENGINES
-from seggd_engines.cuda import (
-    Bytes,
-    CudaSession,
-    CudaStream,
-    DeviceStream,
-    Kernel,
-    find_gpus,
-    is_guest,
-    make_current,
-    on_gpu,
-    view,
-    why_no_gpu,
-)
+from seggd_engines.cuda import Bytes, CudaSession, CudaStream, DeviceStream, Kernel
 from seggd_rt.diffusion import IMAGE_PSNR_DB, Precision, psnr_db
-from seggd_rt.engine import DeviceArray, DeviceKind, NetworkShape, Run
+from seggd_rt.engine import DeviceArray, DeviceKind, NetworkShape, Run, registry
 from seggd_rt.errors import DataError, EngineUnavailableError
+from seggd_rt.gpu import find_gpus, is_guest, make_current, on_gpu, view, why_no_gpu
 
 if TYPE_CHECKING:
     from seggd_rt.bundle import Bundle
@@ -385,8 +373,7 @@ def engine_layers(name: str, device: str = DEVICE) -> str:
 
     with load(_TINY, engine=name, precision=Precision.FP32, device=device) as generator:
         generator(generator.bundle.golden.label_map, steps=1)
-        with generator._pool.lend(1) as lent:
-            session: Any = lent
+        with generator.acquire(1) as session:
             try:
                 found = session.profile(3)
             except EngineUnavailableError as reason:
@@ -399,10 +386,10 @@ def engine_layers(name: str, device: str = DEVICE) -> str:
 
 def rtx_unlisted(capabilities: tuple[str, ...]) -> str:
     """Draw with TensorRT-RTX on a GPU that it does not list, by a plan for it or for others; skip where it lists it."""
-    from seggd_engines.cuda import find_gpu
     from seggd_engines.tensorrt import BuildOptions, Flavour, PlanCache, TensorRTNetwork, find_or_build
     from seggd_rt.bundle import Bundle
     from seggd_rt.engine import EngineInfo
+    from seggd_rt.gpu import find_gpu
     from seggd_rt.inference import network_shape
 
     flavour, gpu = Flavour.TENSORRT_RTX, find_gpu(DEVICE)
@@ -473,7 +460,7 @@ def items() -> list[Item]:
         Item("PyTorch: fp16 in a graph", lambda: torch_session(Precision.FP16)),
         Item("PyTorch: compiled, in a graph", lambda: torch_session(Precision.FP16, "default")),
     ]
-    for each in (each for each in ENGINES if each.kind is DeviceKind.CUDA):
+    for each in (each for each in registry.engines() if each.kind is DeviceKind.CUDA):
         there = each.availability(DEVICE)
         if there.usable:
             found.append(Item(f"{each.name}: fp32", lambda name=each.name: engine(name, Precision.FP32)))  # type: ignore[misc]

@@ -10,10 +10,9 @@ from benchmarks.gpu.contenders.while_loop import WhileSession
 from benchmarks.gpu.machine.device import Gpu
 from benchmarks.gpu.run import Context
 from benchmarks.torch_network import DTYPES, TorchNetwork
-from seggd_engines.catalog import ENGINES
 from seggd_engines.onnxruntime import OnnxRuntimeCudaEngine
 from seggd_rt.diffusion import Precision
-from seggd_rt.engine import DeviceKind
+from seggd_rt.engine import DeviceKind, registry
 
 COMPILE = "max-autotune"
 """Mode of torch.compile, and in the name of each contender that is compiled so."""
@@ -42,7 +41,7 @@ def makers(task: Task, context: Context) -> tuple[dict[str, Callable[[], Contend
         )
     absent = {}
     kind = DeviceKind(device.name.partition(":")[0])
-    for engine in (engine for engine in ENGINES if engine.kind is kind):
+    for engine in (engine for engine in registry.engines() if engine.kind is kind):
         there = engine.availability(device.name)
         if not there.usable:
             absent[engine.name] = there.reason

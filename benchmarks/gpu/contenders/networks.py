@@ -224,9 +224,9 @@ class BareCalls:
     """A session's network alone, called on its buffers once something was drawn; as a graph where that may be."""
 
     def __init__(self, session: CudaSession) -> None:
-        self._session, self.stream = session, session._stream
+        self._session, self.stream = session, session.stream
         with self.stream.active():
-            self._graph: DeviceGraph | None = self.stream.capture(self._repeat) if session._capturable else None
+            self._graph: DeviceGraph | None = self.stream.capture(self._repeat) if session.capturable else None
 
     def launch(self) -> None:
         """Enqueue `CALLS` of them."""
@@ -245,7 +245,7 @@ class BareCalls:
 
     def _repeat(self) -> None:
         for _ in range(CALLS):
-            self._session._call_network()
+            self._session.enqueue_call()
 
 
 def network_session(
@@ -277,8 +277,8 @@ def engine_session(task: Task, context: Context, engine: str) -> SessionContende
         generator = opened.enter_context(
             seggd_rt.load(bundle, engine=engine, precision=task.precision, device=device.name)
         )
-        # The generator lends this very session for every batch of this size, as nobody else uses it meanwhile.
-        with generator._pool.lend(task.batch) as session:
+        # The generator takes this very session for every batch of this size, as nobody else uses it meanwhile.
+        with generator.acquire(task.batch) as session:
             if not isinstance(session, CudaSession):
                 raise EngineError(f"{engine} does not run on a GPU")
         image = generator.manifest.image

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from seggd_engines.cuda import CudaGraph, CudaSession, CudaStream, DeviceStream, drive, kernel_source, nothing_collected
+from seggd_engines.cuda import CudaGraph, CudaSession, CudaStream, DeviceStream, kernel_source, nothing_collected
 from seggd_rt.engine import CudaNetwork
 from seggd_rt.errors import EngineError
+from seggd_rt.gpu import drive
 from seggd_rt.optional import require
 
 MORE = "seggd_more"
@@ -44,7 +45,7 @@ class WhileSession(CudaSession):
         if key not in self._graphs:
             if not self._called:
                 self._begin()
-                self._call_network()
+                self.enqueue_call()
                 self._stream.synchronize()
             self._graphs[key] = capture_while(
                 self._gpu, self._begin, lambda: self._loop(whole=False, steps=1), self._finish, self._inputs

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import atexit
+import importlib.metadata
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
-_SOURCES = (ROOT, ROOT / "engines", ROOT / "export", ROOT / "training")
+_SOURCES = (ROOT, ROOT / "engines", ROOT / "export", ROOT / "training", ROOT / "cli")
 _NEEDED = ("filelock", "numpy", "msgspec", "platformdirs", "rich", "torch", "diffusers")
+_ENGINES = "seggd_rt.engines"
 _ABSOLUTE = re.compile(r"(?<![\w.:/~-])/(?:[\w.+@~-]+/)+([\w.+@~-]+)")
 
 
 def use_checkout() -> None:
-    """Let this process and its children import the checkout's packages."""
+    """Let this process and its children import the checkout's packages, and find its engines."""
     folders = [str(folder) for folder in _SOURCES]
+    if not importlib.metadata.entry_points(group=_ENGINES):
+        folders.append(_metadata())
     sys.path[:0] = [folder for folder in folders if folder not in sys.path]
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([*folders, *([before] if before else [])])
@@ -27,6 +35,19 @@ def use_checkout() -> None:
     libraries = sorted(str(folder) for place in places for folder in place.glob("*/lib") if folder.is_dir())
     before = os.environ.get("LD_LIBRARY_PATH")
     os.environ["LD_LIBRARY_PATH"] = os.pathsep.join([*([before] if before else []), *libraries])
+
+
+def _metadata() -> str:
+    """Return a new folder that registers the checkout's engines, as an installed package would."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    folder = Path(tempfile.mkdtemp(prefix="seggd-rt-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    info = folder / f"seggd_rt-{project['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: seggd-rt\nVersion: {project['version']}\n")
+    engines = "\n".join(f"{name} = {value}" for name, value in project["entry-points"][_ENGINES].items())
+    (info / "entry_points.txt").write_text(f"[{_ENGINES}]\n{engines}\n")
+    return str(folder)
 
 
 def missing_packages() -> list[str]:

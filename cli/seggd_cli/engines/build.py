@@ -16,8 +16,8 @@ from seggd_rt.errors import EngineUnavailableError, OptionError
 from seggd_rt.wording import printable
 
 if TYPE_CHECKING:
-    from seggd_engines.cuda import Gpu
     from seggd_engines.tensorrt import BuildOptions, BuildProgress, Flavour
+    from seggd_rt.gpu import Gpu
 
 
 def build(
@@ -113,7 +113,7 @@ def gpu_to_build_on(options: BuildOptions, device: str | None = None) -> Gpu | N
     EngineUnavailableError
         It cannot be loaded, or there is no such GPU.
     """
-    from seggd_engines.cuda import find_gpu
+    from seggd_rt.gpu import find_gpu
 
     if device is not None and not options.needs_gpu:
         raise OptionError(
@@ -137,8 +137,8 @@ def choose_flavour(name: str | None) -> Flavour:
     OptionError
         There is no such engine, or it has no plans.
     """
-    from seggd_engines.cuda import why_no_gpu
     from seggd_engines.tensorrt import Flavour
+    from seggd_rt.gpu import why_no_gpu
 
     if name is None:
         return Flavour.TENSORRT if Flavour.TENSORRT.installed and why_no_gpu() is None else Flavour.TENSORRT_RTX

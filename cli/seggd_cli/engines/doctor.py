@@ -56,9 +56,10 @@ class GpuReport(msgspec.Struct, frozen=True):
 
 
 class EngineReport(msgspec.Struct, frozen=True):
-    """An engine on a device: whether it can run, in which precisions, else why not and what to do."""
+    """An engine of a package on a device: whether it can run, in which precisions, else why not and what to do."""
 
     name: str
+    package: str
     device: str
     usable: bool
     version: str
@@ -97,9 +98,8 @@ def doctor(
 
 def examine() -> Report:
     """Look at this machine. Packages are not imported, but for what an engine needs to answer."""
-    from seggd_engines.catalog import ENGINES
-    from seggd_engines.cuda import find_gpus, why_no_gpu
-    from seggd_rt.engine import DeviceKind, this_cpu
+    from seggd_rt.engine import DeviceKind, registry, this_cpu
+    from seggd_rt.gpu import find_gpus, why_no_gpu
 
     cpu, gpus = this_cpu(), find_gpus()
     devices = {
@@ -109,11 +109,21 @@ def examine() -> Report:
     }
     engines = tuple(
         EngineReport(
-            engine.name, device, there.usable, there.version, there.device_name, there.precisions, there.reason
+            engine.name,
+            registry.package_of(engine),
+            device,
+            there.usable,
+            there.version,
+            there.device_name,
+            there.precisions,
+            there.reason,
         )
-        for engine in ENGINES
+        for engine in registry.engines()
         for device in devices[engine.kind]
         for there in [engine.availability(device)]
+    ) + tuple(
+        EngineReport(each.name, each.package, "", False, "", "", (), f"cannot be loaded ({each.reason})")
+        for each in registry.failed_engines()
     )
     return Report(
         seggd_rt=seggd_rt.__version__,
@@ -175,10 +185,13 @@ def _print(report: Report) -> None:
     packages = Table("package", "version", "extra", box=None, padding=(0, 2, 0, 0))
     for package in report.packages:
         packages.add_row(package.name, package.version or "-", package.extra)
-    engines = Table("engine", "device", "runs", "precisions, own choice first", box=None, padding=(0, 2, 0, 0))
+    engines = Table(
+        "engine", "package", "device", "runs", "precisions, own choice first", box=None, padding=(0, 2, 0, 0)
+    )
     for engine in report.engines:
         engines.add_row(
             f"{engine.name} {engine.version}".strip(),
+            engine.package,
             engine.device,
             "yes" if engine.usable else "no",
             ", ".join(engine.precisions) if engine.usable else "see below",

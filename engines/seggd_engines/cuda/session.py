@@ -125,8 +125,18 @@ class CudaSession:
 
     @property
     def waited_s(self) -> float:
-        """How many seconds its callers have waited for the GPU, for those who time the host's own work."""
+        """Seconds for which callers waited for the GPU: see `Session.waited_s`."""
         return self._waited_s
+
+    @property
+    def stream(self) -> DeviceStream:
+        """The stream on which all of the session's work is enqueued."""
+        return self._stream
+
+    @property
+    def capturable(self) -> bool:
+        """Whether the network's calls may be captured in a CUDA graph."""
+        return self._capturable
 
     @_on_its_gpu
     def run(self, run: Run, out: Pixels, on_step: OnStep | None = None) -> None:
@@ -182,19 +192,7 @@ class CudaSession:
 
     @_on_its_gpu
     def enqueue(self, run: Run, out: DeviceArray, stream: int) -> None:
-        """Draw a batch into device memory, in the order of the caller's stream, and return before it is done.
-
-        What goes wrong with the images is found by `synchronize`, or by the next `run`.
-
-        Parameters
-        ----------
-        run
-            What to draw; its label maps and noise may be device arrays.
-        out
-            (N, H, W, C) float32 or uint8, overwritten once what is enqueued on `stream` before is done.
-        stream
-            The caller's stream, a `CUstream`: what it enqueues afterwards finds the images.
-        """
+        """Generate a batch in the order of the caller's stream: see `Session.enqueue`."""
         self._stream.wait_for(stream)
         self._unchecked = True
         self._upload(run, as_bytes=out.dtype == np.uint8)
@@ -204,20 +202,12 @@ class CudaSession:
 
     @_on_its_gpu
     def wait_for(self, stream: int) -> None:
-        """Let the next run wait for what a caller's stream was given before: the making of its arrays."""
+        """Let the next run wait for a caller's stream: see `Session.wait_for`."""
         self._stream.wait_for(stream)
 
     @_on_its_gpu
     def synchronize(self) -> None:
-        """Wait for what was enqueued.
-
-        Raises
-        ------
-        EngineError
-            An image is not finite.
-        LabelMapError
-            A label map in device memory held a label outside the classes.
-        """
+        """Wait for what was enqueued: see `Session.synchronize`."""
         if self._unchecked:
             self._collect(0)
 
@@ -236,7 +226,7 @@ class CudaSession:
             staged[:] = values.reshape(-1).view(np.uint8)
             self._stream.upload(buffer.address, staged)
             at += _padded(values.nbytes)
-        self._call_network()
+        self.enqueue_call()
         found = self._host_inputs[at : at + o.nbytes]
         self._stream.download(found, self._out.address)
         self._stream.synchronize()
@@ -254,20 +244,14 @@ class CudaSession:
 
     @_on_its_gpu
     def call(self, times: int = 1) -> None:
-        """Evaluate the network on the session's buffers, and wait: for those who time it alone."""
+        """Evaluate the network on the session's buffers, and wait: see `Session.call`."""
         for _ in range(times):
-            self._call_network()
+            self.enqueue_call()
         self._wait()
 
     @_on_its_gpu
     def profile(self, runs: int) -> LayerProfile:
-        """Time the network's layers on the session's buffers, in the state that they are in.
-
-        Raises
-        ------
-        EngineUnavailableError
-            The engine cannot tell them here.
-        """
+        """Time the network's layers: see `Session.profile`."""
         if not isinstance(self._network, CudaProfiledNetwork):
             raise no_profile(self._info)
         self.synchronize()
@@ -286,7 +270,7 @@ class CudaSession:
         if whole:
             self._begin()
         for _ in range(steps):
-            self._call_network()
+            self.enqueue_call()
             self._stream.launch(Kernel.STEP, self._grid, _BLOCK, self._inputs)
         if whole:
             self._finish()
@@ -300,7 +284,8 @@ class CudaSession:
         self._stream.launch(Kernel.FINISH, self._grid, _BLOCK, self._inputs)
 
     @in_range("network")
-    def _call_network(self) -> None:
+    def enqueue_call(self) -> None:
+        """Enqueue one evaluation of the network on the session's buffers; the session's GPU must be current."""
         self._call()
         self._called = True
 
@@ -311,7 +296,7 @@ class CudaSession:
             if not self._called:
                 # What an engine does at its first call cannot be captured; nor may it see a timestep that is none.
                 self._begin()
-                self._call_network()
+                self.enqueue_call()
                 self._stream.synchronize()
             while len(self._graphs) >= _MAX_GRAPHS:
                 self._graphs.popitem(last=False)[1].close()

@@ -15,8 +15,8 @@ from platformdirs import user_cache_path
 
 from seggd_engines.cuda.capture import ALLOCATING, nothing_collected
 from seggd_engines.cuda.device import Bytes, DeviceGraph, DeviceMark, Kernel
-from seggd_engines.cuda.gpus import drive, on_gpu, refuse_foreign_context
 from seggd_rt.errors import EngineError
+from seggd_rt.gpu import drive, on_gpu, refuse_foreign_context
 from seggd_rt.optional import require
 
 KERNELS = Path(__file__).parent / "kernels"

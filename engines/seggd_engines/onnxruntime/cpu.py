@@ -10,13 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from seggd_engines.forks import bind_to_process, require_own
 from seggd_engines.host import HostSession
 from seggd_engines.onnxruntime.trace import trace
 from seggd_rt.bundle import OnnxGraph
 from seggd_rt.diffusion import Precision
 from seggd_rt.engine import (
-    FLOAT32,
     Availability,
     Buffer,
     Clock,
@@ -25,10 +23,13 @@ from seggd_rt.engine import (
     LayerProfile,
     Network,
     NetworkShape,
-    Port,
     Session,
     check_signature,
+    failures,
     medians,
+    open_session,
+    ports,
+    require_own_session,
     require_usable,
     session_options,
     this_cpu,
@@ -63,6 +64,7 @@ class OnnxRuntimeEngine:
 
     name = "onnxruntime"
     kind = DeviceKind.CPU
+    rank = 50
 
     def availability(self, device: str) -> Availability:
         """Say whether ONNX Runtime can run on a device."""
@@ -115,6 +117,11 @@ class OnnxRuntimeNetwork:
         return self._info
 
     @property
+    def max_batch(self) -> int | None:
+        """None: any batch."""
+        return None
+
+    @property
     def shape(self) -> NetworkShape:
         """The sizes it is built for."""
         return self._shape
@@ -157,55 +164,3 @@ class OnnxRuntimeNetwork:
                 raise EngineError(f"ONNX Runtime failed: {error}") from error
 
         return call
-
-
-def open_session(ort: Any, graph: OnnxGraph, options: Any, providers: list[Any]) -> Any:
-    """Open a graph that is in memory, with options and execution providers; nothing is read from files.
-
-    Raises
-    ------
-    EngineError
-        It cannot be opened.
-    """
-    # Else it takes bytes for its own format, which nothing here checks, by four letters among them.
-    options.add_session_config_entry("session.load_model_format", "ONNX")
-    if graph.external:
-        names, data = zip(*graph.external.items(), strict=True)
-        options.add_external_initializers_from_files_in_memory(names, data, [len(each) for each in data])
-    try:
-        # Without its fallback, which prints to stdout and tries other providers.
-        session = ort.InferenceSession(graph.model, options, providers=providers, enable_fallback=0)
-    except failures(ort) as error:
-        raise EngineError(f"ONNX Runtime cannot open {graph.name}: {error}") from error
-    if options.intra_op_num_threads != 1:  # with 1 the calling thread computes alone, and a fork loses nothing
-        bind_to_process(session)
-    return session
-
-
-def require_own_session(session: Any) -> None:
-    """Refuse a session of several threads that was opened before this process was forked.
-
-    Raises
-    ------
-    EngineError
-        The message says what to do.
-    """
-    require_own(session, "ONNX Runtime opened this graph", "load the bundle in each process, or with threads=1")
-
-
-def ports(session: Any) -> dict[str, Port]:
-    """Return a session's inputs and outputs by name."""
-    return {
-        node.name: Port(FLOAT32 if node.type == "tensor(float)" else node.type, node.shape)
-        for node in (*session.get_inputs(), *session.get_outputs())
-    }
-
-
-def failures(ort: Any) -> tuple[type[Exception], ...]:
-    """Return what ONNX Runtime raises: exceptions of its own without a common root.
-
-    UnicodeDecodeError comes where a message quotes bytes of a graph that are no UTF-8.
-    """
-    state = ort.capi.onnxruntime_pybind11_state
-    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented")
-    return (*(getattr(state, name) for name in names), state.RuntimeException, RuntimeError, UnicodeDecodeError)

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from seggd_engines.cuda import ALLOCATING, CudaSession, CudaStream, find_gpu, nothing_collected
-from seggd_engines.onnxruntime.cpu import failures, installed_builds, open_session, ports, require_own_session
+from seggd_engines.cuda import ALLOCATING, CudaSession, CudaStream, nothing_collected
+from seggd_engines.onnxruntime.cpu import installed_builds
 from seggd_engines.onnxruntime.trace import trace
 from seggd_rt.bundle import OnnxGraph
 from seggd_rt.diffusion import Precision
@@ -31,11 +31,16 @@ from seggd_rt.engine import (
     NetworkShape,
     Session,
     check_signature,
+    failures,
     medians,
+    open_session,
+    ports,
+    require_own_session,
     require_usable,
     session_options,
 )
 from seggd_rt.errors import EngineError, EngineUnavailableError
+from seggd_rt.gpu import find_gpu
 from seggd_rt.optional import require
 
 _PROVIDER = "CUDAExecutionProvider"
@@ -55,6 +60,7 @@ class OnnxRuntimeCudaEngine:
 
     name = "onnxruntime-cuda"
     kind = DeviceKind.CUDA
+    rank = 30
 
     def __init__(self, provider: Mapping[str, str] | None = None) -> None:
         self._provider = dict(provider or {})

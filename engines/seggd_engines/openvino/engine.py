@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seggd_engines.forks import bind_to_process, require_own
 from seggd_engines.host import HostSession
 from seggd_engines.openvino.counters import COUNTING, profile_request
 from seggd_engines.openvino.rewrite import rewrite
@@ -36,7 +35,9 @@ from seggd_rt.engine import (
     NetworkShape,
     Port,
     Session,
+    bind_to_process,
     check_signature,
+    require_own,
     require_usable,
 )
 from seggd_rt.errors import EngineError, EngineUnavailableError
@@ -54,6 +55,7 @@ class OpenVinoEngine:
 
     name = "openvino"
     kind = DeviceKind.CPU
+    rank = 40
 
     def availability(self, device: str) -> Availability:
         """Say whether OpenVINO can run on a device, and in what precisions."""
@@ -114,6 +116,11 @@ class OpenVinoNetwork:
     def info(self) -> EngineInfo:
         """What really runs."""
         return self._info
+
+    @property
+    def max_batch(self) -> int | None:
+        """None: any batch."""
+        return None
 
     @property
     def shape(self) -> NetworkShape:

@@ -1,6 +1,6 @@
 """TensorRT and TensorRT-RTX: engine plans built from graphs, kept in a cache, and run."""
 
-from seggd_engines.tensorrt.engine import TensorRTEngine, TensorRTNetwork
+from seggd_engines.tensorrt.engine import TensorRTEngine, TensorRTNetwork, tensorrt_engine, tensorrt_rtx_engine
 from seggd_engines.tensorrt.flavor import Flavour
 from seggd_engines.tensorrt.options import BatchProfile, BuildOptions
 from seggd_engines.tensorrt.plan_cache import PlanCache
@@ -16,4 +16,6 @@ __all__ = [
     "TensorRTEngine",
     "TensorRTNetwork",
     "find_or_build",
+    "tensorrt_engine",
+    "tensorrt_rtx_engine",
 ]

@@ -12,7 +12,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from seggd_engines.cuda import Gpu, on_gpu, why_no_gpu
 from seggd_engines.tensorrt.flavor import Flavour, Said, TensorRT, tidy, type_name
 from seggd_engines.tensorrt.options import CURRENT, BuildOptions
 from seggd_engines.tensorrt.progress import OnProgress, run_build
@@ -20,6 +19,7 @@ from seggd_rt.bundle import OnnxGraph
 from seggd_rt.diffusion import Precision
 from seggd_rt.engine import NetworkShape, Port, check_signature
 from seggd_rt.errors import EngineError, EngineUnavailableError
+from seggd_rt.gpu import Gpu, on_gpu, why_no_gpu
 
 _DATA_TYPES = {Precision.FP32: "FLOAT", Precision.FP16: "HALF", Precision.BF16: "BF16"}
 _OVERHEAD = 16 << 20

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from seggd_engines.cuda import ALLOCATING, CudaSession, CudaStream, DeviceMemory, Gpu, find_gpu, on_gpu
+from seggd_engines.cuda import ALLOCATING, CudaSession, CudaStream, DeviceMemory
 from seggd_engines.tensorrt.build import given_to
 from seggd_engines.tensorrt.flavor import Flavour, Messages, TensorRT, type_name
 from seggd_engines.tensorrt.inspect import check_inspected, inspect, operators, why_invalid
@@ -35,6 +35,7 @@ from seggd_rt.engine import (
 )
 from seggd_rt.errors import EngineError, EngineUnavailableError, MissingExtraError, OutputError
 from seggd_rt.files import write_file
+from seggd_rt.gpu import Gpu, find_gpu, on_gpu
 
 _OLDEST_GPU = {Flavour.TENSORRT: (7, 5), Flavour.TENSORRT_RTX: (8, 0)}
 """TensorRT-RTX also builds for 7.5, but not the float32 products that every bundle's time embedding has."""
@@ -60,6 +61,7 @@ class TensorRTEngine:
 
     def __init__(self, flavour: Flavour, *, any_gpu: bool = False) -> None:
         self.name = flavour.value
+        self.rank = 10 if flavour is Flavour.TENSORRT else 20
         self._flavour, self._any_gpu = flavour, any_gpu
 
     def availability(self, device: str) -> Availability:
@@ -103,6 +105,16 @@ class TensorRTEngine:
         info = EngineInfo(self.name, there.version, device, there.device_name, precision, threads)
         with on_gpu(gpu.ordinal):
             return TensorRTNetwork(tensorrt, plan, graph, shape, info, gpu, cache)
+
+
+def tensorrt_engine() -> TensorRTEngine:
+    """Return the engine `tensorrt`, for its entry point."""
+    return TensorRTEngine(Flavour.TENSORRT)
+
+
+def tensorrt_rtx_engine() -> TensorRTEngine:
+    """Return the engine `tensorrt-rtx`, for its entry point."""
+    return TensorRTEngine(Flavour.TENSORRT_RTX)
 
 
 class TensorRTNetwork:

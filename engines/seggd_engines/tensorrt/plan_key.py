@@ -7,10 +7,10 @@ import platform
 
 import msgspec
 
-from seggd_engines.cuda import Gpu
 from seggd_engines.tensorrt.flavor import Flavour
 from seggd_engines.tensorrt.options import BuildOptions
 from seggd_rt.diffusion import Precision
+from seggd_rt.gpu import Gpu
 
 SCHEMA = "seggd-plan/1"
 

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from seggd_engines.cuda import Gpu
 from seggd_engines.tensorrt.build import build_plan
 from seggd_engines.tensorrt.flavor import Flavour
 from seggd_engines.tensorrt.options import BuildOptions
@@ -17,6 +16,7 @@ from seggd_rt.bundle import OnnxGraph
 from seggd_rt.diffusion import Precision
 from seggd_rt.engine import NetworkShape
 from seggd_rt.files import check_writable, write_file
+from seggd_rt.gpu import Gpu
 
 
 def newest_plan(

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from seggd_engines.cuda import Gpu, make_current
 from seggd_engines.tensorrt.flavor import TensorRT
 from seggd_rt.errors import EngineError
+from seggd_rt.gpu import Gpu, make_current
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,9 @@ from benchmarks.gpu.record import Record
 from benchmarks.gpu.results import Failed, Group, Timed
 from benchmarks.gpu.run import Context, Deadline, DeviceLostError, OutOfTime, work_through
 from benchmarks.reference_network import reference_network
-from seggd_engines import catalog
 from seggd_engines.onnxruntime import OnnxRuntimeEngine
 from seggd_rt.diffusion import Precision
-from seggd_rt.engine import Availability, DeviceKind
+from seggd_rt.engine import Availability, DeviceKind, registry
 from seggd_rt.errors import EngineError
 from tests.benchmarks.gpu.late import LateDevice, LateTorchNetwork
 from tests.benchmarks.gpu.test_record import a_run
@@ -63,8 +62,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundle: Path) -> Context:
     engines = (LateEngine(), AbsentEngine(), OtherEngine())
-    monkeypatch.setattr(catalog, "ENGINES", engines)
-    monkeypatch.setattr(lineup, "ENGINES", engines)
+    monkeypatch.setattr(registry, "engines", lambda: engines)
     monkeypatch.setattr(lineup, "TorchNetwork", LateTorchNetwork)
     monkeypatch.setattr(contenders, "bundle_of", lambda subject, context: bundle)
     record = Record(tmp_path / "out.json")

@@ -21,7 +21,7 @@ from benchmarks.gpu.command import PARTS, main
 from benchmarks.gpu.contenders.lineup import COMPILE
 from benchmarks.gpu.latency import TASKS, group_name
 from benchmarks.gpu.machine.checkout import ROOT
-from seggd_engines.catalog import ENGINES
+from seggd_rt.engine import registry
 
 pytestmark = pytest.mark.skipif(
     shutil.which("bash") is None or sys.platform != "linux", reason="bash and GNU coreutils"
@@ -108,7 +108,7 @@ def test_all_it_starts_exists(script: str, tmp_path: Path, capsys: pytest.Captur
         main(["--help"])
     help_text = capsys.readouterr().out
     groups = [f"latency/{group_name(task)}" for task in TASKS]
-    contenders = ["pytorch eager", f"pytorch {COMPILE}", *(engine.name for engine in ENGINES)]
+    contenders = ["pytorch eager", f"pytorch {COMPILE}", *(engine.name for engine in registry.engines())]
     items = [item.name for item in smoke.items()]
     known = {"--only": groups, "--contenders": contenders, "--part": [part.name for part in PARTS]}
     calls = run(script, tmp_path).calls

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from seggd_engines.cuda import gpus
+from seggd_rt.gpu import devices as gpus
 from tests.bundles import TINY, copy_bundle, edit_manifest
 from tests.commands import run_command
 from tests.engines.tensorrt.plans import needs_rtx

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 import seggd_rt
-from seggd_engines.cuda import gpus
 from seggd_engines.onnxruntime import OnnxRuntimeEngine
 from seggd_engines.onnxruntime import cpu as onnxruntime
 from seggd_rt.engine import cpu
 from seggd_rt.errors import EngineUnavailableError
+from seggd_rt.gpu import devices as gpus
 from tests.commands import run_command
 
 

@@ -7,6 +7,7 @@ NaN, so code that reads what nothing wrote is found too.
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -190,7 +191,7 @@ class EmulatedNetwork:
 
     @property
     def info(self) -> EngineInfo:
-        return self.network.info
+        return dataclasses.replace(self.network.info, device="cuda:0")
 
     @property
     def shape(self) -> NetworkShape:

@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from benchmarks.gpu.checks import smoke
 from benchmarks.gpu.checks.sanitizer_driver import make_run
 from benchmarks.gpu.contenders.while_loop import WhileSession
-from seggd_engines.cuda import CudaSession, CudaStream, DeviceMemory, drive, find_gpus, make_current, view
+from seggd_engines.cuda import CudaSession, CudaStream, DeviceMemory
 from seggd_engines.host import HostSession
 from seggd_rt.bundle import Bundle
 from seggd_rt.engine import Buffer, EngineInfo, NetworkShape, Run
 from seggd_rt.errors import DataError, EngineError, LabelMapError
+from seggd_rt.gpu import drive, find_gpus, make_current, view
 from seggd_rt.inference import Generator
 from tests.bundles import TINY
 from tests.engines.analytic import AnalyticNetwork

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from seggd_engines.cuda import is_guest, stream_handle, view
 from seggd_rt.bundle import Bundle
 from seggd_rt.engine import DeviceArray, NetworkShape
 from seggd_rt.errors import DataError, EngineError, LabelMapError, OptionError
+from seggd_rt.gpu import is_guest, stream_handle, view
 from seggd_rt.inference import Generator, request
 from tests.bundles import TINY
 from tests.engines.analytic import AnalyticNetwork

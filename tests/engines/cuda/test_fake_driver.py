@@ -72,6 +72,6 @@ def test_other_gpus_are_left_alone(environment: dict[str, str]) -> None:
 
 
 def test_a_driver_without_a_gpu_is_told(environment: dict[str, str]) -> None:
-    ask = "from seggd_engines.cuda.gpus import why_no_gpu; print(why_no_gpu())"
+    ask = "from seggd_rt.gpu.devices import why_no_gpu; print(why_no_gpu())"
     done = run({**environment, "FAKE_DRIVER_NO_DEVICE": "1"}, "-c", ask)
     assert "finds no GPU: check nvidia-smi and CUDA_VISIBLE_DEVICES" in done.stdout

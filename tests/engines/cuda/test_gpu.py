@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from seggd_engines.cuda import CudaSession, CudaStream, why_no_gpu
+from seggd_engines.cuda import CudaSession, CudaStream
 from seggd_engines.host import HostSession
 from seggd_rt.bundle import Bundle
 from seggd_rt.diffusion import (
@@ -34,6 +34,7 @@ from seggd_rt.diffusion import (
 )
 from seggd_rt.engine import Buffer, DeviceArray, EngineInfo, NetworkShape, Run, Step
 from seggd_rt.errors import EngineError, LabelMapError
+from seggd_rt.gpu import why_no_gpu
 from seggd_rt.inference import Generator
 from tests.bundles import TINY
 from tests.engines.analytic import AnalyticNetwork

@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from seggd_engines.catalog import ENGINES, find_engine
-from seggd_engines.cuda import why_no_gpu
 from seggd_rt.bundle import Bundle
 from seggd_rt.diffusion import IMAGE_PSNR_DB, PARITY_LIMIT, Precision, encode, encode_table, psnr_db, relative_errors
-from seggd_rt.engine import AnyNetwork, Clock, DeviceKind, NetworkShape
+from seggd_rt.engine import AnyNetwork, Clock, DeviceKind, NetworkShape, registry
 from seggd_rt.errors import EngineUnavailableError
+from seggd_rt.gpu import why_no_gpu
 from seggd_rt.inference import load
 from tests.bundles import TINY, TINY_RGB
 
@@ -25,14 +24,14 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(_NO_GPU is not None, reason=_N
 
 DEVICE = "cuda:0"
 GOLDEN_SHAPES = [(TINY, NetworkShape(1, 3, 24, 32)), (TINY_RGB, NetworkShape(3, 1, 16, 20))]
-GPU_ENGINES = [engine.name for engine in ENGINES if engine.kind is DeviceKind.CUDA]
+GPU_ENGINES = [engine.name for engine in registry.engines() if engine.kind is DeviceKind.CUDA]
 ROW_LIMIT = {Precision.FP32: 1e-5, Precision.FP16: 2e-3, Precision.BF16: 2e-2}
 """How far equal rows of one batch may lie apart, of max|o|."""
 
 
 def opened(name: str, precision: Precision, bundle: Bundle, shape: NetworkShape) -> AnyNetwork:
     """Open a bundle's graph, or skip because this machine cannot, saying why."""
-    engine = find_engine(name)
+    engine = registry.find_engine(name)
     there = engine.availability(DEVICE)
     if not there.usable:
         pytest.skip(f"{name}: {there.reason}")
@@ -143,7 +142,7 @@ def test_golden_states(name: str, precision: Precision, path: Path, shape: Netwo
 
 @pytest.mark.parametrize("name", GPU_ENGINES)
 def test_an_engine_draws_the_golden_image(name: str) -> None:
-    engine = find_engine(name)
+    engine = registry.find_engine(name)
     there = engine.availability(DEVICE)
     if not there.usable:
         pytest.skip(f"{name}: {there.reason}")

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 import seggd_rt
-from seggd_engines import catalog
-from seggd_engines.cuda import CudaSession, Gpu, gpus
+from seggd_engines.cuda import CudaSession
 from seggd_engines.onnxruntime import OnnxRuntimeEngine
 from seggd_rt.bundle import OnnxGraph
 from seggd_rt.diffusion import Precision
-from seggd_rt.engine import Availability, Buffer, DeviceKind, EngineInfo, Network, NetworkShape
+from seggd_rt.engine import Availability, Buffer, DeviceKind, EngineInfo, Network, NetworkShape, registry
 from seggd_rt.errors import EngineCheckError, EngineUnavailableError, OptionError
+from seggd_rt.gpu import Gpu
+from seggd_rt.gpu import devices as gpus
 from tests.bundles import TINY, copy_bundle, edit_manifest
 from tests.engines.cuda.emulated import STREAMS, EmulatedStream, Work
 
@@ -91,8 +92,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., No
     def give(*engines: object, count: int = 1) -> None:
         found = tuple(Gpu(i, "GPU", (9, 0), 1 << 30) for i in range(count))
         monkeypatch.setattr(gpus, "_look", lambda: (found, None if found else "there is none"))
-        monkeypatch.setattr(catalog, "ENGINES", engines)
-        monkeypatch.setattr("seggd_rt.inference.loading.ENGINES", engines)
+        monkeypatch.setattr(registry, "engines", lambda: engines)
 
     return give
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from seggd_engines.cuda import ALLOCATING, Gpu
+from seggd_engines.cuda import ALLOCATING
 from seggd_engines.onnxruntime import OnnxRuntimeCudaEngine
 from seggd_engines.onnxruntime import cuda as onnxruntime_cuda
 from seggd_engines.onnxruntime.cpu import installed_builds
@@ -21,6 +21,7 @@ from seggd_rt.bundle import OnnxGraph
 from seggd_rt.diffusion import Precision
 from seggd_rt.engine import WARM_UPS, Buffer, Clock, LayerProfile, NetworkShape
 from seggd_rt.errors import EngineError, EngineUnavailableError
+from seggd_rt.gpu import Gpu
 
 SHAPE = NetworkShape(1, 3, 24, 32)
 GRAPH = OnnxGraph("unet.fp16.onnx", "tiny.seggd", b"")

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from seggd_engines.cuda import Gpu
 from seggd_engines.tensorrt import BuildOptions, Flavour
 from seggd_rt.bundle import OnnxGraph
 from seggd_rt.diffusion import Precision
 from seggd_rt.engine import NetworkShape
+from seggd_rt.gpu import Gpu
 from tests.bundles import TINY
 
 GRAPH = OnnxGraph.read(TINY / "unet.fp32.onnx")

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from seggd_engines.cuda import Gpu, gpus
 from seggd_engines.tensorrt import (
     BatchProfile,
     BuildOptions,
@@ -35,6 +34,8 @@ from seggd_engines.tensorrt.profile import make_listener
 from seggd_rt.diffusion import Precision
 from seggd_rt.engine import WARM_UPS, Buffer, Clock, LayerProfile
 from seggd_rt.errors import EngineError, EngineUnavailableError
+from seggd_rt.gpu import Gpu
+from seggd_rt.gpu import devices as gpus
 from tests.engines.tensorrt import fake_tensorrt
 from tests.engines.tensorrt.fake_tensorrt import Script, layers, make_module
 from tests.engines.tensorrt.plans import ADA, GRAPH, SHAPE, needs_filelock, needs_rtx

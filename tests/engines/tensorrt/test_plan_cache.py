@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 
-from seggd_engines.cuda import Gpu
 from seggd_engines.tensorrt import BatchProfile, BuildOptions, Flavour, PlanCache, find_or_build
 from seggd_engines.tensorrt import plans as tensorrt_plans
 from seggd_engines.tensorrt.build import Plan
@@ -27,6 +26,7 @@ from seggd_engines.tensorrt.plans import newest_plan
 from seggd_rt.bundle import OnnxGraph
 from seggd_rt.diffusion import Precision
 from seggd_rt.errors import DataError, EngineError, OutputError
+from seggd_rt.gpu import Gpu
 from tests.bundles import TINY
 from tests.engines.tensorrt.plans import ADA, GRAPH, SHAPE, needs_filelock, needs_rtx, rtx
 

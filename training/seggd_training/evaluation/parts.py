@@ -15,10 +15,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from seggd_engines.catalog import ENGINES
 from seggd_rt.bundle import Bundle, sha256_of
 from seggd_rt.diffusion import Sampler
-from seggd_rt.engine import EngineInfo
+from seggd_rt.engine import EngineInfo, registry
 from seggd_rt.files import write_file
 from seggd_rt.imaging import png_bytes
 from seggd_rt.inference import Drawing, Generator, HowToDraw, load_bundle
@@ -326,7 +325,7 @@ class Evaluation:
         graphs = {graph.precision for graph in self.bundle.manifest.graphs}
         return [
             (engine.name, precision.value)
-            for engine in ENGINES
+            for engine in registry.engines()
             if info.device.startswith(engine.kind)
             for precision in engine.availability(info.device).precisions
             if engine.graph_precision(precision) in graphs and (engine.name, precision) != (info.engine, info.precision)

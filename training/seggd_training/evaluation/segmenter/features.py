@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from seggd_engines.onnxruntime import failures, open_session
 from seggd_rt.bundle import OnnxGraph, sha256_of
-from seggd_rt.engine import session_options
+from seggd_rt.engine import failures, open_session, session_options
 from seggd_rt.errors import DataError, EngineError
 from seggd_rt.optional import require
 from seggd_training.evaluation.segmenter.network import Segmenter, standardize

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from seggd_engines.cuda import DeviceMemory, drive, find_gpu, gpus
+from seggd_engines.cuda import DeviceMemory
 from seggd_rt.errors import EngineError, EngineUnavailableError
+from seggd_rt.gpu import devices as gpus
+from seggd_rt.gpu import drive, find_gpu
 from tests.engines.tensorrt.plans import ADA
 
 
@@ -55,7 +57,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], None]]:
     find = importlib.util.find_spec
 
     def use(fake: Any) -> None:
-        monkeypatch.setattr(gpus, "_driver", lambda: fake)
+        monkeypatch.setattr(gpus, "driver", lambda: fake)
         present = ModuleSpec("cuda", None)
         monkeypatch.setattr(
             "importlib.util.find_spec",
@@ -138,7 +140,8 @@ def test_device_memory_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     out_of_memory.name = "CUDA_ERROR_OUT_OF_MEMORY"
     fake.cuMemAlloc = lambda size: (0, 512) if size < 1 << 30 else (out_of_memory, 0)  # type: ignore[attr-defined]
     fake.cuMemFree = lambda pointer: (freed.append(pointer) or 0,)  # type: ignore[attr-defined]
-    monkeypatch.setattr(gpus, "_driver", lambda: fake)
+    for module in ("seggd_rt.gpu.devices", "seggd_engines.cuda.memory"):
+        monkeypatch.setattr(f"{module}.driver", lambda: fake)
     gpus._primary_context.cache_clear()
     memory = DeviceMemory(0, 1000, "a test")
     assert memory.address == 512

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from seggd_engines.cuda.capture import ALLOCATING
 from seggd_rt.errors import EngineError, EngineUnavailableError
 from seggd_rt.optional import require
 
@@ -98,7 +97,7 @@ def make_current(ordinal: int) -> None:
     EngineError
         The driver refuses.
     """
-    drive(_driver().cuCtxSetCurrent(_primary_context(ordinal)), "use its context")
+    drive(driver().cuCtxSetCurrent(_primary_context(ordinal)), "use its context")
 
 
 @contextmanager
@@ -112,12 +111,12 @@ def on_gpu(ordinal: int) -> Iterator[None]:
     EngineError
         The driver refuses.
     """
-    driver, before = _driver(), _current_context()
+    calls, before = driver(), _current_context()
     make_current(ordinal)
     try:
         yield
     finally:
-        driver.cuCtxSetCurrent(before)
+        calls.cuCtxSetCurrent(before)
 
 
 def refuse_foreign_context() -> None:
@@ -135,52 +134,11 @@ def refuse_foreign_context() -> None:
         return
     current = int(_current_context())
     # Of its own GPU alone: a primary context takes memory on each GPU that is asked for one.
-    if current and current != int(_primary_context(int(drive(_driver().cuCtxGetDevice(), "name its device")))):
+    if current and current != int(_primary_context(int(drive(driver().cuCtxGetDevice(), "name its device")))):
         raise EngineError(
             "this thread is in a CUDA context of its own, whose memory cannot be shared: use the primary context; with "
             "PyCUDA, import pycuda.autoprimaryctx in place of pycuda.autoinit"
         )
-
-
-class DeviceMemory:
-    """Memory of a GPU, given back with `close` or with the object.
-
-    Parameters
-    ----------
-    ordinal
-        Which GPU.
-    size
-        Bytes.
-    what
-        What it is for, to be said where there is not enough.
-
-    Raises
-    ------
-    EngineError
-        The GPU has not enough memory left.
-    """
-
-    def __init__(self, ordinal: int, size: int, what: str) -> None:
-        self._driver, self._ordinal = _driver(), ordinal
-        with ALLOCATING, on_gpu(ordinal):
-            self._pointer: Any = drive(self._driver.cuMemAlloc(size), f"allocate {size / 2**20:.0f} MiB for {what}")
-
-    @property
-    def address(self) -> int:
-        """Where it lies, at a multiple of 256."""
-        return int(self._pointer)
-
-    def close(self) -> None:
-        """Give it back, when all work that uses it is done."""
-        if self._pointer is not None:
-            pointer, self._pointer = self._pointer, None
-            with ALLOCATING, on_gpu(self._ordinal):  # this thread may never have used it
-                self._driver.cuMemFree(pointer)
-
-    def __del__(self) -> None:
-        """Give it back where it was not."""
-        if getattr(self, "_pointer", None) is not None:
-            self.close()
 
 
 def drive(result: tuple[Any, ...], purpose: str) -> Any:
@@ -207,15 +165,15 @@ def drive(result: tuple[Any, ...], purpose: str) -> Any:
 
 
 def _current_context() -> Any:
-    return drive(_driver().cuCtxGetCurrent(), "name its context")
+    return drive(driver().cuCtxGetCurrent(), "name its context")
 
 
 @cache
 def _primary_context(ordinal: int) -> Any:
     """Return the context that a GPU's users in this process share; it is held until the process ends."""
-    driver = _driver()
-    device = drive(driver.cuDeviceGet(ordinal), "be found")
-    return drive(driver.cuDevicePrimaryCtxRetain(device), "make a context")
+    calls = driver()
+    device = drive(calls.cuDeviceGet(ordinal), "be found")
+    return drive(calls.cuDevicePrimaryCtxRetain(device), "make a context")
 
 
 @cache
@@ -227,9 +185,9 @@ def _look() -> tuple[tuple[Gpu, ...], str | None]:
     if tuple(int(part) for part in re.findall(r"\d+", core)[:2]) < _OLDEST_CORE:
         oldest = ".".join(map(str, _OLDEST_CORE))
         return (), f"cuda-core {core} is too old: pip install 'cuda-core[cu13]>={oldest}'"
-    driver = _driver()
+    calls = driver()
     try:
-        (code,) = driver.cuInit(0)
+        (code,) = calls.cuInit(0)
     except RuntimeError:  # cuda.pathfinder's, where there is no libcuda
         return (), "no NVIDIA driver is installed here: install one, or run on a machine with an NVIDIA GPU"
     name = getattr(code, "name", str(code))
@@ -237,8 +195,8 @@ def _look() -> tuple[tuple[Gpu, ...], str | None]:
         return (), "the NVIDIA driver finds no GPU: check nvidia-smi and CUDA_VISIBLE_DEVICES"
     if int(code) != 0:
         return (), f"the NVIDIA driver does not start ({name}): check nvidia-smi, and update the driver"
-    count = drive(driver.cuDeviceGetCount(), "be counted")
-    return tuple(_describe(driver, ordinal) for ordinal in range(count)), None
+    count = drive(calls.cuDeviceGetCount(), "be counted")
+    return tuple(_describe(calls, ordinal) for ordinal in range(count)), None
 
 
 def _core_version() -> str | None:
@@ -248,20 +206,27 @@ def _core_version() -> str | None:
         return None
 
 
-def _describe(driver: Any, ordinal: int) -> Gpu:
-    attribute = driver.CUdevice_attribute
-    device = drive(driver.cuDeviceGet(ordinal), "be found")
+def _describe(calls: Any, ordinal: int) -> Gpu:
+    attribute = calls.CUdevice_attribute
+    device = drive(calls.cuDeviceGet(ordinal), "be found")
     major, minor = (
-        drive(driver.cuDeviceGetAttribute(which, device), "be described")
+        drive(calls.cuDeviceGetAttribute(which, device), "be described")
         for which in (
             attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
             attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
         )
     )
-    name = drive(driver.cuDeviceGetName(128, device), "be named").partition(b"\0")[0].decode(errors="replace")
-    return Gpu(ordinal, name, (major, minor), drive(driver.cuDeviceTotalMem(device), "be measured"))
+    name = drive(calls.cuDeviceGetName(128, device), "be named").partition(b"\0")[0].decode(errors="replace")
+    return Gpu(ordinal, name, (major, minor), drive(calls.cuDeviceTotalMem(device), "be measured"))
 
 
 @cache  # asked for at every call of a session
-def _driver() -> Any:
+def driver() -> Any:
+    """Return `cuda.bindings.driver`, the calls of the CUDA driver.
+
+    Raises
+    ------
+    MissingExtraError
+        cuda-core is not installed.
+    """
     return require("cuda.bindings.driver", extra="cuda", feature="running on a GPU")

@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 import pytest
-
 from seggd_engines.catalog import find_engine
+
 from tests.bundles import TINY
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from seggd_engines.cuda.gpus import find_gpu, on_gpu, refuse_foreign_context
 from seggd_rt.engine import DeviceArray
 from seggd_rt.errors import DataError, OptionError
+from seggd_rt.gpu.devices import find_gpu, on_gpu, refuse_foreign_context
 from seggd_rt.optional import require
 
 _ON_CUDA = (2, 13)
