@@ -25,7 +25,7 @@ using namespace seggd::core;
 
 void read_manifest(std::string_view data) {
   const Manifest manifest = parse_manifest(data, "bundle.json");
-  meaning_sha256(manifest);
+  meaning(manifest);
 }
 
 // Seven classes' label map, and names of classes to keep.

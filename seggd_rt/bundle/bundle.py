@@ -27,6 +27,7 @@ from seggd_rt.bundle.manifest import (
     FileRef,
     Graph,
     Manifest,
+    Meaning,
     SegmenterGraph,
     parse_manifest,
 )
@@ -381,7 +382,12 @@ class Bundle:
                 f"{path} does not say what {MANIFEST} meant at export, as a development version wrote it: "
                 "export the bundle again"
             )
-        if stated != self.manifest.meaning.metadata()[MEANING_KEY]:
+        try:
+            meaning = decode(stated, Meaning)
+        except ValueError as error:
+            problem = f"{path} has a damaged record of {MANIFEST} ({error})"
+            raise IntegrityError(f"{problem}: export the bundle again") from error
+        if meaning != self.manifest.meaning:
             raise IntegrityError(
                 f"{self.path / MANIFEST} was edited after export: its image, classes, mask, schedule, intensity range, "
                 "defaults or check steps are not those the network was exported with. Copy or export the bundle again"

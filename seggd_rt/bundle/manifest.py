@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +20,7 @@ MAX_MANIFEST_BYTES = 16 << 20
 MAX_PIXELS = 1 << 26
 """Largest height times width a manifest may state: a bound on what a bundle can make a reader allocate."""
 
-MEANING_KEY = "seggd-meaning-sha256"
+MEANING_KEY = "seggd-meaning"
 """Where `check.safetensors` keeps, in its metadata, the digest of what the manifest meant at export."""
 
 SAMPLER_EXTENSION = "sampler"
@@ -251,8 +250,8 @@ class Meaning(_Record, frozen=True):
     intensity_range: tuple[float, float] | None = None
 
     def metadata(self) -> dict[str, str]:
-        """Return the metadata of `check.safetensors`, which an export writes and every runtime compares."""
-        return {MEANING_KEY: hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()}
+        """Return the metadata of `check.safetensors`: JSON whose values every runtime compares with the manifest."""
+        return {MEANING_KEY: msgspec.json.encode(self, order="deterministic").decode()}
 
 
 class Manifest(_Record, frozen=True):

@@ -406,13 +406,34 @@ def test_what_does_not_decide_an_image_may_be_edited(copy: Path) -> None:
     assert Bundle.open(copy).check_file() == copy / "check.safetensors"
 
 
-def test_a_golden_run_that_does_not_state_the_meaning(copy: Path) -> None:
-    path = copy / "check.safetensors"
-    save_file(load_file(path), path)
+def with_meaning(bundle: Path, metadata: dict[str, str] | None) -> None:
+    """Give the golden run other metadata, and the manifest the file's new hash."""
+    path = bundle / "check.safetensors"
+    save_file(load_file(path), path, metadata)
     ref = file_ref(path)
     resealed = {"path": ref.path, "sha256": ref.sha256, "size": ref.size}
-    (copy / MANIFEST).write_bytes(edited(copy, {"check.file": resealed}))
+    (bundle / MANIFEST).write_bytes(edited(bundle, {"check.file": resealed}))
+
+
+def test_a_golden_run_that_does_not_state_the_meaning(copy: Path) -> None:
+    with_meaning(copy, None)
     with pytest.raises(IntegrityError, match="export the bundle again"):
+        Bundle.open(copy).check_file()
+
+
+def test_values_of_the_meaning_are_compared_not_how_they_are_written(copy: Path) -> None:
+    (key, stated), *_ = Bundle.open(copy).manifest.meaning.metadata().items()
+    assert '"beta_end":0.02,' in stated
+    written = json.dumps(json.loads(stated), indent=3, sort_keys=True).replace("0.02,", "2.0e-2,")
+    with_meaning(copy, {key: written})
+    assert Bundle.open(copy).check_file() == copy / "check.safetensors"
+
+
+@pytest.mark.parametrize("stated", ["", "{", "[]", "null", "{}", "\x1b[31m", '{"image": 1, "image": 2}', "[" * 100_000])
+def test_a_damaged_meaning_is_an_error(copy: Path, stated: str) -> None:
+    (key, _), *_ = Bundle.open(copy).manifest.meaning.metadata().items()
+    with_meaning(copy, {key: stated})
+    with pytest.raises(IntegrityError, match=r"check\.safetensors has a damaged record of bundle\.json"):
         Bundle.open(copy).check_file()
 
 

@@ -167,7 +167,16 @@ Golden Bundle::golden() const {
   if (meant == read.metadata.end())
     throw Error(SEGGD_INTEGRITY, path.u8string() + " does not say what " + std::string(kManifest) +
                                      " meant at export: export the bundle again");
-  if (meant->second != meaning_sha256(manifest_))
+  Json stated;
+  try {
+    stated = read_json(meant->second);
+  } catch (const std::bad_alloc&) {
+    throw;
+  } catch (const std::exception& error) {
+    throw Error(SEGGD_INTEGRITY, path.u8string() + " has a damaged record of " + std::string(kManifest) + " (" +
+                                     error.what() + "): export the bundle again");
+  }
+  if (stated != meaning(manifest_))
     throw Error(SEGGD_INTEGRITY, (folder_ / kManifest).u8string() +
                                      " was edited after export: its image, classes, mask, schedule, intensity range, "
                                      "defaults or check steps are not those the network was exported with. Copy or "

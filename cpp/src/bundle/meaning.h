@@ -1,23 +1,18 @@
-// What of a manifest decides how masks become images, as a digest: check.safetensors keeps the one of the export, so
-// that an edited schedule or swapped names are an error, not wrong images.
+// What of a manifest decides how masks become images. check.safetensors keeps it as JSON since the export, so that an
+// edited schedule or swapped names are an error, not wrong images.
 #pragma once
 
-#include <string>
 #include <string_view>
 
+#include "bundle/json.h"
 #include "bundle/manifest.h"
 
 namespace seggd::core {
 
 // Where check.safetensors keeps it, in its metadata.
-inline constexpr std::string_view kMeaningKey = "seggd-meaning-sha256";
+inline constexpr std::string_view kMeaningKey = "seggd-meaning";
 
-// The JSON that is hashed: byte for byte what msgspec writes of seggd_rt.bundle.bundle.Meaning.
-std::string meaning_json(const Manifest& manifest);
-
-std::string meaning_sha256(const Manifest& manifest);
-
-// A number as msgspec writes it: the shortest digits, a point in them from 1e-5 to below 1e16.
-std::string json_number(double number);
+// Returns the values of seggd_rt.bundle.Meaning: equal values, not equal text, are what a manifest must have.
+Json meaning(const Manifest& manifest);
 
 }  // namespace seggd::core
