@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _LONGEST = 2000
-"""Characters of a line that is said."""
+"""Maximum number of characters printed from one line."""
 _UNENCODABLE = "seggd-rt.escaped"
 """The error handler of streams that cannot encode a character, as stdout in ASCII."""
 

@@ -23,12 +23,16 @@ def main() -> None:
 
 
 def run_process() -> None:
-    """Run the command line as a process of its own: before and after the command, a signal ends it at once."""
+    """Run the command line as the main program of this process.
+
+    Before and after the command itself, Ctrl-C or SIGTERM ends the process at once.
+    """
     _open_standard_streams()
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell's background jobs do
             signal.signal(number, _end)
-    # Python would restore the system's handlers as it ends. What is registered first is called last.
+    # Python restores the system's signal handlers at exit, so ignore signals from then on.
+    # atexit calls the first registered function last.
     atexit.register(_ignore_signals)
     main()
 

@@ -83,7 +83,7 @@ def run() -> None:
         said = error.strerror or str(error)
         _fail(said if error.filename is None else f"{error.filename}: {said}")
     except MemoryError:
-        _fail("there is not enough memory: a smaller batch, or smaller files, need less")
+        _fail("memory is exhausted: use a smaller batch or smaller files")
     except KeyboardInterrupt:  # outside of the command, where Typer does not see it
         sys.exit(130)
     except ImportError as error:

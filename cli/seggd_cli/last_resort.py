@@ -20,7 +20,7 @@ def watch(reader: int, parent: int) -> None:
     poll.register(reader, select.POLLIN)
     unread = 0.0
     while os.getppid() == parent:
-        # Only an unread signal lets this wait end at once without an end of the socket.
+        # Block until a signal arrives or the socket closes. While a signal is unread, poll without blocking.
         ((_, events),) = poll.poll(None if not unread else 0) or [(reader, 0)]
         if events & ~select.POLLIN:
             return

@@ -63,7 +63,7 @@ def ending_on_signals() -> Iterator[None]:
 
 
 def _start_last_resort(reader: int) -> subprocess.Popen[bytes] | None:
-    """Start the process that kills this one if need be; return None where the system has none to give."""
+    """Start the helper that kills this process if native code blocks signals, or return None if it cannot start."""
     if os.name != "posix" or not sys.executable:
         return None
     code = Path(__file__).with_name("last_resort.py")

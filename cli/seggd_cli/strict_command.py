@@ -1,7 +1,7 @@
-"""A command that takes every word of its command line, or says why not.
+"""A command that refuses options that it would otherwise ignore.
 
-An option that would be ignored is refused: one with an empty value, one that is given again, of which the last value
-alone would count, and one that has an effect only beside another.
+It refuses an empty value, a repeated single-value option, and an option given without the option that it needs.
+For a repeated option, the parser alone would silently keep only the last value.
 """
 
 from __future__ import annotations

@@ -287,14 +287,14 @@ class _Reader:
             raise ValueError("no node")
         if message is _Message.OPSET:
             if self._bytes(found, 1) not in _DOMAINS:
-                raise self._refused(f"operators of {_shown(self._bytes(found, 1))}")
+                raise self._refused(f"operators of the domain {_shown(self._bytes(found, 1))}")
             if 2 in found and found[2].value > _MAX_OPSET:
                 raise self._refused(f"operator set {found[2].value}")
         if message is _Message.NODE:
             if 4 not in found:
                 raise ValueError("no operator")
             if self._bytes(found, 7) not in _DOMAINS:
-                raise self._refused(f"operators of {_shown(self._bytes(found, 7))}")
+                raise self._refused(f"operators of the domain {_shown(self._bytes(found, 7))}")
             if self._bytes(found, 4) in _CONTROL_FLOW and not self._control_flow:
                 raise self._refused(f"control flow, {_shown(self._bytes(found, 4))}")
 

@@ -217,7 +217,7 @@ class NewFile:
             self._part(self.path).file.write(data)
 
     def write_beside(self, path: Path, data: bytes, *, may_replace: MayReplace | None = None) -> None:
-        """Write a file that belongs to this one: it takes its place together with this one, and before it.
+        """Write a companion file, which is published together with this file and just before it.
 
         Parameters
         ----------

@@ -32,7 +32,7 @@ class Picture:
 
 
 def _printable(value: object) -> object:
-    """Escape what is invisible in a text of others, or turns the order of words; markup of templates stays."""
+    """Escape invisible and text-direction characters in untrusted strings; keep the templates' own markup."""
     if not isinstance(value, str) or hasattr(value, "__html__"):
         return value
     return "\n".join(map(printable, value.split("\n")))

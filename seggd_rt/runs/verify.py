@@ -67,12 +67,12 @@ _NEEDS = {
     "retries": "min_dice",
     "first_seed": "retries",
 }
-"""Of a record what is there only beside something else."""
+"""Maps a record's field to the field that it requires."""
 _EXCLUDES = {
     "real_sha256": ("noise_sha256",),
     "region_sha256": ("at", "weight", "guidance", "against"),
 }
-"""Of a record what is never beside something else, as the image would not depend on it."""
+"""Maps a record's field to the fields that it excludes: with it, they would not affect the image."""
 _COMPARED = 4096
 """Pixels by which the nearest of many images is found, before all of its pixels are compared."""
 _ROUNDING = 1e-6
@@ -189,14 +189,15 @@ def read_making(path: Path) -> tuple[Provenance, ...]:
     _check_one_run(path, made, [name for name in made[0].__struct_fields__ if name not in _OF_A_RUN])
     for name, needed in _NEEDS.items():
         if any(getattr(each, name) is not None and getattr(each, needed) is None for each in made):
-            raise DataError(f"{path} states {name} without {needed}: it was changed")
+            raise DataError(f"{path} states {name} without {needed}: the record was changed, use the original file")
     for name, others in _EXCLUDES.items():
         for other in others:
             unset = 0 if other == "guidance" else None
             if any(getattr(each, name) is not None and getattr(each, other) != unset for each in made):
-                raise DataError(f"{path} states {other} beside {name}, which excludes it: it was changed")
+                stated = f"{path} states {other} beside {name}, which excludes it"
+                raise DataError(f"{stated}: the record was changed, use the original file")
     if any(each.mark not in (None, MARK) for each in made):
-        raise DataError(f"{path} states another mark than '{MARK}', which is the only one: it was changed")
+        raise DataError(f"{path} has a changed record (the watermark is not '{MARK}'): use the original file")
     if writer_of(path) is not WRITERS[Format.DICOM] and any(each.mark or each.keep_patient for each in made):
         raise DataError(f"{path} states a mark or a kept patient, which only DICOM has: it was changed")
     if strange := [each.batch for each in made if each.batch is not None and not 1 <= each.batch <= _MAX_BATCH]:

@@ -111,10 +111,13 @@ def test_how_much_external_data_is_needed() -> None:
         (model(b"", field(25, b"")), "field 25 of ModelProto"),  # functions
         (model(b"", field(12, b"")), "field 12 of ModelProto"),
         (model(field(15, b"")), "field 15 of GraphProto"),  # sparse tensors
-        (model(b"", field(8, field(1, b"com.microsoft"))), "operators of 'com.microsoft'"),
+        (model(b"", field(8, field(1, b"com.microsoft"))), "operators of the domain 'com.microsoft'"),
         (model(b"", field(8, b"\x10" + varint(1025))), "operator set 1025"),  # OpenVINO counts down from it
         (model(b"", field(8, b"\x10" + varint(2**64 - 1))), "operator set 18446744073709551615"),
-        (model(field(1, field(4, b"EPContext") + field(7, b"com.microsoft"))), "operators of 'com.microsoft'"),
+        (
+            model(field(1, field(4, b"EPContext") + field(7, b"com.microsoft"))),
+            "operators of the domain 'com.microsoft'",
+        ),
         (model(field(1, field(4, b"Neg") + field(5, field(21, b"x")))), "field 21 of AttributeProto"),
         (model(field(1, field(4, b"If"))), "control flow, 'If'"),
         (model(field(1, field(4, b"Loop"))), "control flow, 'Loop'"),

@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from seggd_engines.catalog import find_engine
 
+from seggd_rt.engine import registry
 from tests.bundles import TINY
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -44,7 +44,7 @@ for _ in range(int(wanted)):
 
 def fork(engine: str, parent: str, child: str, *, threads: int = 1, times: int = 1) -> list[str]:
     """Run `parent` in a fresh process, then `child` in forks of it; return what was printed."""
-    there = find_engine(engine).availability("cpu")
+    there = registry.find_engine(engine).availability("cpu")
     if not there.usable:
         pytest.skip(f"{engine}: {there.reason}")
     ran = subprocess.run(
@@ -66,7 +66,7 @@ def test_openvino_refuses_after_it_was_used(child: str) -> None:
 
 
 def test_openvino_works_where_the_parent_has_not_used_it() -> None:
-    asks = "from seggd_engines.catalog import find_engine; find_engine(engine).availability('cpu')"
+    asks = "from seggd_rt.engine import registry; registry.find_engine(engine).availability('cpu')"
     assert fork("openvino", asks, "draw(load())") == ["status 0"]
 
 

@@ -65,7 +65,7 @@ def run_on_each(devices: Sequence[str], arguments: Sequence[str]) -> int:
 
 
 def _without_device(arguments: Sequence[str]) -> list[str]:
-    """Return a command line without its --device, of which each process gets one of its own."""
+    """Return the arguments without `--device`: each process gets its own."""
     kept, rest = [], iter(arguments)
     for argument in rest:
         if argument == "--device":

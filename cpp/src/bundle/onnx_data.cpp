@@ -313,13 +313,13 @@ class Reader {
     if (message == Message::kModel && !(found.count(1) && found.count(7) && found.count(8))) throw Broken();
     if (message == Message::kGraph && !found.count(1)) throw Broken();
     if (message == Message::kOpset) {
-      if (!is_default(bytes(found, 1))) refuse("operators of " + shown(bytes(found, 1)));
+      if (!is_default(bytes(found, 1))) refuse("operators of the domain " + shown(bytes(found, 1)));
       const uint64_t version = found.count(2) ? found.at(2).value : 0;
       if (version > kMaxOpset) refuse("operator set " + std::to_string(version));
     }
     if (message != Message::kNode) return;
     if (!found.count(4)) throw Broken();
-    if (!is_default(bytes(found, 7))) refuse("operators of " + shown(bytes(found, 7)));
+    if (!is_default(bytes(found, 7))) refuse("operators of the domain " + shown(bytes(found, 7)));
     if (is_control_flow(bytes(found, 4)) && !control_flow_) refuse("control flow, " + shown(bytes(found, 4)));
   }
 

@@ -106,10 +106,11 @@ TEST(OnnxData, WhatIsNoPlainGraphIsRefused) {
         std::pair{model("", field(20, "")), "field 20 of ModelProto"},
         std::pair{model("", field(25, "")), "field 25 of ModelProto"},
         std::pair{model(field(15, "")), "field 15 of GraphProto"},
-        std::pair{model("", field(8, field(1, "com.microsoft"))), "operators of 'com.microsoft'"},
+        std::pair{model("", field(8, field(1, "com.microsoft"))), "operators of the domain 'com.microsoft'"},
         std::pair{model("", field(8, "\x10" + varint(1025))), "operator set 1025"},
         std::pair{model("", field(8, "\x10" + varint(UINT64_MAX))), "operator set 18446744073709551615"},
-        std::pair{model(field(1, field(4, "EPContext") + field(7, "com.microsoft"))), "operators of 'com.microsoft'"},
+        std::pair{model(field(1, field(4, "EPContext") + field(7, "com.microsoft"))),
+                  "operators of the domain 'com.microsoft'"},
         std::pair{model(field(1, field(4, "Neg") + field(5, field(21, "x")))), "field 21 of AttributeProto"},
         std::pair{model(field(1, field(4, "Loop"))), "control flow, 'Loop'"},
         std::pair{model(field(1, field(4, "Unheard") + field(5, field(6, kNode)))), "control flow"}})

@@ -428,7 +428,7 @@ def test_an_array_of_the_other_byte_order_is_the_same(kind: str, mask: Path, tmp
         ({"region_classes": ["cavity"]}, "states region_classes without region_sha256"),
         ({"mark": "SYNTHETIC"}, "states a mark or a kept patient, which only DICOM has"),
         ({"keep_patient": True}, "states a mark or a kept patient, which only DICOM has"),
-        ({"mark": "REAL"}, "states another mark than 'SYNTHETIC'"),
+        ({"mark": "REAL"}, "the watermark is not 'SYNTHETIC'"),
         ({"first_seed": 5}, "states first_seed without retries"),
         ({"retries": 3}, "states retries without min_dice"),
         ({"min_dice": 0.99}, "states min_dice without retries"),

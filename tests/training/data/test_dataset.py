@@ -321,9 +321,9 @@ def test_float_mask_is_refused(folder: Path) -> None:
         (
             {"class_names": np.array([b"background", b"a", b"b"])},
             DataError,
-            "class_names of type .*: give a list of texts",
+            "class_names of a wrong type .*: store strings",
         ),
-        ({"class_names": np.zeros(3, "M8")}, DataError, "class_names of type .*: give a list of texts"),
+        ({"class_names": np.zeros(3, "M8")}, DataError, "class_names of a wrong type .*: store strings"),
         ({"class_names": np.array([{}, {}, {}])}, DataError, "cannot be read as an .npz of plain arrays"),
     ],
 )

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 import seggd_rt
-from seggd_engines.catalog import find_engine
 from seggd_rt.bundle import Bundle
 from seggd_rt.diffusion import derive_seed, draw_subset
+from seggd_rt.engine import registry
 from seggd_rt.errors import EngineError, LabelMapError, OptionError, SignatureError
 from seggd_rt.inference import HowToDraw
 from seggd_training import SyntheticDataset, SyntheticDictDataset
@@ -135,7 +135,7 @@ def test_workers_refuse_an_engine_that_a_fork_would_hang(tiny_bundle: Path, mask
 
 
 def _by_openvino(bundle: Path, masks: NDArray[np.uint8]) -> SyntheticDataset:
-    there = find_engine("openvino").availability("cpu")
+    there = registry.find_engine("openvino").availability("cpu")
     if not there.usable:
         pytest.skip(f"openvino: {there.reason}")
     return SyntheticDataset(bundle, masks, engine="openvino", precision="fp32", random_classes=True, how=HOW)

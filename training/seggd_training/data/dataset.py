@@ -245,7 +245,7 @@ def _load_npz(
     if arrays["split"].dtype.kind not in "biuf":
         raise DataError(f"{path} has a split of type {arrays['split'].dtype}: give 0 (train), 1 (val) or 2 (test)")
     if names is None and arrays["class_names"].dtype.kind != "U":
-        raise DataError(f"{path} has class_names of type {arrays['class_names'].dtype}: give a list of texts")
+        raise DataError(f"{path} has class_names of a wrong type ({arrays['class_names'].dtype}): store strings")
     if names is None and arrays["class_names"].ndim > 1:
         raise DataError(f"{path} has class_names of shape {arrays['class_names'].shape}: give a list of names")
     classes = _name_classes(names if names is not None else [str(n) for n in np.atleast_1d(arrays["class_names"])])
