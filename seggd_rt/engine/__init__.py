@@ -22,20 +22,9 @@ from seggd_rt.engine.contract import (
 )
 from seggd_rt.engine.cpu import check_threads, this_cpu
 from seggd_rt.engine.forks import bind_to_process, require_own
+from seggd_rt.engine.layers import UNKNOWN, Average, Clock, Layer, LayerCall, LayerProfile
 from seggd_rt.engine.onnxruntime import failures, open_session, ports, require_own_session, session_options
-from seggd_rt.engine.profiling import (
-    UNKNOWN,
-    WARM_UPS,
-    Average,
-    Clock,
-    CudaProfiledNetwork,
-    Layer,
-    LayerCall,
-    LayerProfile,
-    ProfiledNetwork,
-    medians,
-    no_profile,
-)
+from seggd_rt.engine.profiling import WARM_UPS, CudaProfiledNetwork, ProfiledNetwork, medians, no_profile
 from seggd_rt.engine.self_check import SelfCheck, require_equal_rows
 from seggd_rt.engine.signature import FLOAT32, Port, check_signature
 from seggd_rt.engine.timing import Spread, host_seconds, interleaved, peak_memory_bytes, spread

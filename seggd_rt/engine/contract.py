@@ -11,17 +11,15 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from seggd_rt.bundle import OnnxGraph
 from seggd_rt.diffusion import Precision, RowTable
+from seggd_rt.engine.layers import LayerProfile
 from seggd_rt.errors import EngineUnavailableError
-
-if TYPE_CHECKING:
-    from seggd_rt.engine.profiling import LayerProfile
 
 
 @dataclass(frozen=True)

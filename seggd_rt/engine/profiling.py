@@ -1,4 +1,4 @@
-"""Where a network's time goes, layer by layer: what an engine tells, and the contract of networks that can tell it.
+"""The contract of networks that can time their layers, and the median of several profiles.
 
 A profile is made by calls of its own, beside those that are timed: every engine is slower while it counts.
 """
@@ -7,78 +7,15 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from statistics import median
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from seggd_rt.engine.contract import Buffer, EngineInfo
+from seggd_rt.engine.layers import Average, Clock, Layer, LayerCall, LayerProfile
 from seggd_rt.errors import EngineError, EngineUnavailableError
 
 WARM_UPS = 2
 """Untimed runs before those of a profile: engines choose kernels and allocate in the first."""
-UNKNOWN = "unknown"
-"""The operator of a layer whose engine does not tell it."""
-
-
-class Clock(StrEnum):
-    """Which clock timed the layers."""
-
-    HOST = "host"
-    DEVICE = "device"
-
-
-class Average(StrEnum):
-    """What is left of many runs."""
-
-    MEDIAN = "median"
-    MEAN = "mean"
-
-
-class LayerCall(NamedTuple):
-    """A layer that ran once, and how long."""
-
-    name: str
-    operator: str
-    ms: float
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A layer of the network that runs: the engine may have fused, split and added some."""
-
-    name: str
-    operator: str
-    """As the engine calls it: most are named as in ONNX."""
-    calls: int
-    """How often it runs in one evaluation of the network."""
-    ms: float
-    """How long it takes in one evaluation, all its calls together."""
-
-
-@dataclass(frozen=True)
-class LayerProfile:
-    """The layers of a network, in the order in which they ran.
-
-    Attributes
-    ----------
-    clock
-        What timed the layers.
-    average, runs
-        What each figure is, and of how many runs.
-    step_ms
-        One evaluation while it is profiled, by the host's clock: longer than without a profile.
-    between_ms
-        What of an evaluation passes in no layer. Medians do not add up to `step_ms`: what interrupts single runs, on a
-        busy machine, is in none of the layers' medians.
-    """
-
-    clock: Clock
-    average: Average
-    runs: int
-    step_ms: float
-    between_ms: float
-    layers: tuple[Layer, ...]
 
 
 @runtime_checkable
