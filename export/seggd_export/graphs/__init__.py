@@ -2,7 +2,6 @@
 
 from seggd_export.graphs.half import OPSETS, to_half
 from seggd_export.graphs.network import Network
-from seggd_export.graphs.rounded import rounded_twin
 from seggd_export.graphs.sampler import sampler_graph
 from seggd_export.graphs.segmenter import MakeSegmenter, ShippedSegmenter, write_segmenter
 from seggd_export.graphs.tracing import trace
@@ -12,7 +11,6 @@ __all__ = [
     "MakeSegmenter",
     "Network",
     "ShippedSegmenter",
-    "rounded_twin",
     "sampler_graph",
     "to_half",
     "trace",

@@ -13,8 +13,8 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from seggd_export.graphs import rounded_twin
 from seggd_export.parity.golden import EVERY, Evaluate, Run, sample_run
+from seggd_export.parity.rounded import rounded_twin
 from seggd_rt.bundle import Parity
 from seggd_rt.diffusion import PARITY_LIMIT, Precision, RowTable, psnr_db, relative_errors
 from seggd_rt.engine import session_options
