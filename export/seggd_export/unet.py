@@ -8,7 +8,7 @@ from typing import Any
 
 from diffusers import UNet2DModel
 
-from seggd_export.forms.source import StateDict
+from seggd_export.source import StateDict
 from seggd_export.unet_settings import plan_unet
 from seggd_rt.errors import CheckpointError
 

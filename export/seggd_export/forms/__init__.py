@@ -9,10 +9,10 @@ from typing import Any
 from seggd_export.checkpoint import FORMAT
 from seggd_export.forms.native import read_native
 from seggd_export.forms.pipeline_folder import INDEX, read_pipeline_folder
-from seggd_export.forms.source import Source
 from seggd_export.forms.state_dict import read_state_dict
 from seggd_export.forms.unet_folder import CONFIG, read_unet_folder
 from seggd_export.forms.weights import read_weights
+from seggd_export.source import Source
 from seggd_rt.errors import CheckpointError, OptionError
 
 __all__ = ["Source", "read_checkpoint"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from seggd_export.checkpoint import Checkpoint
-from seggd_export.forms.source import Source
+from seggd_export.source import Source
 from seggd_rt.bundle import sha256_of
 
 

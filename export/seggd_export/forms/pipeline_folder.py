@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from seggd_export.forms.scheduler import read_schedule
-from seggd_export.forms.source import Source
 from seggd_export.forms.unet_folder import read_json, read_unet_folder
+from seggd_export.source import Source
 from seggd_rt.errors import CheckpointError
 
 INDEX = "model_index.json"

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from seggd_export.forms.source import Source
 from seggd_export.forms.weights import as_state_dict
+from seggd_export.source import Source
 from seggd_export.unet import ASSUMED, check_assumed, derive_config
 from seggd_rt.bundle import sha256_of
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from seggd_export.forms.source import Source
 from seggd_export.forms.weights import as_state_dict, read_weights
+from seggd_export.source import Source
 from seggd_rt.bundle import sha256_of
 from seggd_rt.diffusion import MaskEncoding
 from seggd_rt.errors import CheckpointError

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 
 from seggd_export.checkpoint import check_plain, load_weights_only
-from seggd_export.forms.source import StateDict
+from seggd_export.source import StateDict
 from seggd_rt.errors import CheckpointError
 from seggd_rt.files import open_regular
 

@@ -13,7 +13,8 @@ import pytest
 import torch
 from diffusers import UNet2DModel
 
-from seggd_export.graphs import Network, rounded_twin, to_half, trace
+from seggd_export.graphs import Network, to_half, trace
+from seggd_export.parity.rounded import rounded_twin
 from seggd_rt.diffusion import PARITY_LIMIT, Precision, relative_errors
 from seggd_rt.errors import ExportError
 
