@@ -8,6 +8,7 @@ from seggd_rt.runs.output import check_apart, check_own, grid_file, is_folder
 from seggd_rt.runs.output_check import OutputCheck, shown_dice, shown_medians
 from seggd_rt.runs.plan import Item, Plan, Settings, Shard, SliceNoise, check_random_classes, plan_run
 from seggd_rt.runs.records import Record, check_all_replaceable, check_replaceable, record_making, require_all_same
+from seggd_rt.runs.retry import draw_checked
 from seggd_rt.runs.verify import Comparison, Inputs, compare, load_as_recorded, making_as_json, read_making
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "check_replaceable",
     "checked",
     "compare",
+    "draw_checked",
     "fitted",
     "grid_file",
     "is_folder",

@@ -1,6 +1,6 @@
 """What a session asks of a GPU: memory, copies, kernels, graphs, all on one stream.
 
-`cuda_stream.py` is the real one; `tests/engines/cuda/emulated.py` runs the same kernels, compiled for the host, so that
+`stream.py` is the real one; `tests/engines/cuda/emulated.py` runs the same kernels, compiled for the host, so that
 everything above is tested where no GPU is.
 """
 

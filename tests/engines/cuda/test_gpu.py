@@ -1,7 +1,7 @@
 """On a real GPU: the session, its kernels and graphs, guests, memory and threads.
 
 Networks here are PyTorch's: an analytic one, whose answers are known, and a tiny UNet2DModel. The same session around
-emulated streams is tested in `test_cuda_session.py`, without a GPU; engines on a GPU in `test_gpu_contract.py`.
+emulated streams is tested in `test_session.py`, without a GPU; engines on a GPU in `test_gpu_contract.py`.
 """
 
 from __future__ import annotations

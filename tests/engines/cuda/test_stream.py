@@ -1,4 +1,4 @@
-"""What of `cuda_stream.py` and `recording.py` needs no driver; the rest is in `on_fake_driver.py`."""
+"""What of `stream.py` and `capture.py` needs no driver; the rest is in `on_fake_driver.py`."""
 
 from __future__ import annotations
 

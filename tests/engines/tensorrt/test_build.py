@@ -1,4 +1,4 @@
-"""Plans built by the real TensorRT-RTX, which needs no GPU for it. What TensorRT is told: `test_tensorrt.py`."""
+"""Plans built by the real TensorRT-RTX, which needs no GPU for it. What TensorRT is told: `test_engine.py`."""
 
 from __future__ import annotations
 
