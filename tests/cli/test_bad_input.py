@@ -287,4 +287,4 @@ def test_memory_that_is_not_there(folder: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("seggd_engines.host.np.zeros", fail)
     done = run_command(*GO.split(), "-m", "mask.png", "--engine", "onnxruntime")
     assert (done.code, done.out) == (2, "")
-    assert done.error_lines == ["error: there is not enough memory: a smaller batch, or smaller files, need less"]
+    assert done.error_lines == ["error: memory is exhausted: use a smaller batch or smaller files"]

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from tests.bundles import TINY
-from tests.cli.test_bad_files import VOLUME, inflating_text, nifti, png, stated
+from tests.cli.bad_files import VOLUME, inflating_text, nifti, png, stated
 from tests.commands import run_command
 
 pytestmark = pytest.mark.usefixtures("needs_onnxruntime")

@@ -19,7 +19,7 @@ from seggd_cli.bundles.slim import slim
 from seggd_cli.training.train import train
 from seggd_export.checkpoint import Checkpoint
 from seggd_rt.errors import CheckpointError, OptionError, OutputError
-from seggd_training.loop import TrainOptions, trainer
+from seggd_training.loop import TrainOptions
 from seggd_training.loop.trainer import Outcome
 
 runner = CliRunner()
@@ -40,7 +40,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[TrainOptions]:
         options.append(given)
         return Outcome(step=given.steps)
 
-    monkeypatch.setattr(trainer, "train", record)
+    monkeypatch.setattr("seggd_training.loop.train", record)
     return options
 
 
@@ -104,7 +104,7 @@ def test_a_finished_run_prints_what_to_export(npz: Path, tmp_path: Path) -> None
 
 def test_an_interrupted_run_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = Outcome(step=7, signal=2, checkpoint=Path("out/best.pt"))
-    monkeypatch.setattr(trainer, "train", lambda options, *, command: outcome)
+    monkeypatch.setattr("seggd_training.loop.train", lambda options, *, command: outcome)
     result = _invoke(train, "--data", "d.npz", "-o", "out")
     assert (result.exit_code, result.stdout) == (130, "")
     assert result.stderr == "interrupted: saved at step 7 in out: --resume continues\n"
