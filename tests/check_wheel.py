@@ -1,4 +1,4 @@
-"""Check what a built wheel holds: the four packages, typed, with their licence, and nothing else.
+"""Check what a built wheel holds: the five packages, typed, with their licence, and nothing else.
 
 python tests/check_wheel.py WHEEL
 """
@@ -6,7 +6,7 @@ python tests/check_wheel.py WHEEL
 import sys
 import zipfile
 
-PACKAGES = {"seggd_rt", "seggd_engines", "seggd_export", "seggd_training"}
+PACKAGES = {"seggd_cli", "seggd_rt", "seggd_engines", "seggd_export", "seggd_training"}
 
 
 def main(wheel: str) -> None:
