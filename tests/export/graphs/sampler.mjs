@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 
-const ort = createRequire(new URL("../../examples/node/package.json", import.meta.url))("onnxruntime-node");
+const ort = createRequire(new URL("../../../examples/node/package.json", import.meta.url))("onnxruntime-node");
 const [folder, ...sizes] = process.argv.slice(2);
 const [n, c, h, w, classes] = sizes.map(Number);
 const bytes = (name) => new Uint8Array(readFileSync(join(folder, name)));
