@@ -38,7 +38,7 @@ def run_process() -> None:
 
 
 def _open_standard_streams() -> None:
-    """Open stdin, stdout and stderr on nothing where a caller closed them: other files would get their numbers."""
+    """Open closed standard streams on the null device: other files would get their numbers."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)

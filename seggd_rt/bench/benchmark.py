@@ -57,7 +57,8 @@ def bench(
     machine = this_machine()
     steps = bundle.manifest.defaults.steps if settings.steps is None else settings.steps
     with ExitStack() as opened:
-        subjects, skipped = {}, {}
+        subjects = {}
+        skipped = {each.name: each.reason for each in registry.failed_engines()} if settings.engine == ALL else {}
         for name in [engine.name for engine in registry.engines()] if settings.engine == ALL else [settings.engine]:
             say(f"{name}: loading and checking")
             try:

@@ -1,7 +1,7 @@
-"""What a forked process must not use: objects whose threads stayed in the process that it was forked from.
+"""Refuse, in a forked process, objects whose threads stayed in the parent process.
 
-A fork copies memory, but of all threads the calling one alone. A library that then waits for another thread waits for
-ever: OpenVINO where it compiles a graph or ends, ONNX Runtime where a session of several threads is destroyed.
+A fork copies the memory, but only the calling thread. A library that then waits for another thread never returns:
+OpenVINO when it compiles a graph or ends, ONNX Runtime when a session of several threads is destroyed.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from seggd_rt.errors import EngineError
 _threaded: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 """Objects that have threads in this process, by id: not all of them can be hashed."""
 _inherited: set[int] = set()
-"""The ids of objects that this process has by a fork. They are never destroyed, so no other object gets their ids."""
+"""Ids of registered objects that a fork copied. They are never destroyed, so no other object gets their ids."""
 
 
 def bind_to_process(value: Any) -> None:
-    """Note that an object has threads, or starts them now: a forked process must not use it and does not destroy it."""
+    """Register an object that has threads: a forked process must not use it and never destroys it."""
     _threaded[id(value)] = value
 
 
 def require_own(value: Any, event: str, advice: str) -> None:
-    """Refuse an object that this process has by a fork, if it was bound to its process before.
+    """Refuse an object that was registered by `bind_to_process` before this process was forked.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def require_own(value: Any, event: str, advice: str) -> None:
 def _after_fork() -> None:
     for value in list(_threaded.values()):
         _inherited.add(id(value))
-        # One reference too many: also the end of the interpreter, which empties every module, does not destroy it.
+        # The extra reference keeps the object alive, even when the interpreter ends and empties every module.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
 
 

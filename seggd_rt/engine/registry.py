@@ -33,7 +33,7 @@ class FailedEngine:
     package
         The package that registers it.
     reason
-        Why it gives no engine.
+        Why it gives no engine, in one line.
     """
 
     name: str
@@ -71,7 +71,7 @@ def find_engine(name: str) -> Engine:
         return by_name[name]
     for failed in failed_engines():
         if failed.name == name:
-            raise EngineUnavailableError(f"engine {name} of {failed.package} cannot be loaded ({failed.reason})")
+            raise EngineUnavailableError(f"engine {name} of {failed.package} {failed.reason}")
     near = difflib.get_close_matches(name, by_name, n=1)
     hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(by_name)} and auto"
     raise OptionError(f"there is no engine '{name}': {hint}")
@@ -91,7 +91,7 @@ def _load() -> tuple[tuple[Engine, ...], tuple[FailedEngine, ...]]:
             if engine.name in found:
                 raise ValueError("another package registers an engine of this name")
         except Exception as error:  # noqa: BLE001  # another package's code: `doctor` and `find_engine` report it
-            failed.append(FailedEngine(point.name, package, f"{type(error).__name__}: {error}"))
+            failed.append(FailedEngine(point.name, package, f"cannot be loaded ({type(error).__name__}: {error})"))
         else:
             found[engine.name] = engine
     return tuple(sorted(found.values(), key=lambda engine: (engine.rank, engine.name))), tuple(failed)

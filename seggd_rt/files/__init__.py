@@ -1,4 +1,4 @@
-"""Files that nobody trusts, read within limits; files that appear whole or not at all, with one writer at a time."""
+"""Untrusted files, read within limits, and output files, which appear whole or not at all."""
 
 from seggd_rt.files.atomic import (
     MayReplace,

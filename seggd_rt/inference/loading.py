@@ -91,7 +91,7 @@ def load_bundle(
         if device == AUTO and chosen.kind is DeviceKind.CUDA:
             place = "cuda:0"  # where there is no GPU, the engine says why
         return _open(bundle, chosen, wanted, place, threads, ())
-    passed_over: list[str] = []
+    passed_over = [f"{failed.name}: {failed.reason}" for failed in registry.failed_engines()]
     for place in devices:
         for candidate in registry.engines():
             if not place.startswith(candidate.kind):
@@ -100,7 +100,8 @@ def load_bundle(
             if reason is None:
                 return _open(bundle, candidate, wanted, place, threads, tuple(passed_over))
             passed_over.append(f"{candidate.name}: {reason}")
-    raise EngineUnavailableError(f"no engine can run on {' or '.join(devices)}: " + "; ".join(passed_over))
+    reasons = "; ".join(passed_over) or "no engine is registered, so install seggd-rt with pip"
+    raise EngineUnavailableError(f"no engine can run on {' or '.join(devices)}: {reasons}")
 
 
 def _open(

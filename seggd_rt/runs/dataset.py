@@ -115,11 +115,9 @@ def run(
     for lines in (manifest, rejected):
         lines.check()
     there = set[str]()
-    for lines in (manifest, rejected):
+    for lines in () if force else (manifest, rejected):
         if lines.path.exists():
-            there |= lines.finished(planned_records(plan, generator, checking), force=force)
-    if force:
-        there.clear()
+            there |= lines.finished(planned_records(plan, generator, checking))
     missing = [target for target in plan.targets() if plan.output.file_name(target.name) not in there]
     if there:
         finished = len(plan) - sum(len(target.items) for target in missing)

@@ -15,6 +15,7 @@ from msgspec.structs import replace as struct_replace
 from numpy.typing import NDArray
 
 import seggd_rt
+from seggd_rt.bundle import sha256_of
 from seggd_rt.engine import EngineInfo, this_cpu
 from seggd_rt.errors import DataError, OptionError
 from seggd_rt.files import append, check_output, decode, open_regular, output_lock, unwritable, write_file
@@ -252,8 +253,7 @@ def hash_of(path: Path) -> str:
         files = sorted(each for each in path.rglob("*") if each.is_symlink() or not each.is_dir())
         listed = "".join(f"{hash_of(each)}  {each.relative_to(path).as_posix()}\n" for each in files)
         return hashlib.sha256(listed.encode()).hexdigest()
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(path)
 
 
 def _hash_if_there(path: Path) -> str | None:
@@ -311,7 +311,7 @@ class ManifestFile:
         with output_lock(self.path):  # other shards of the run may be adding lines
             self._keep(lambda record: record.file not in again)
 
-    def finished(self, records: Iterable[Record], *, force: bool = False) -> set[str]:
+    def finished(self, records: Iterable[Record]) -> set[str]:
         """Return which files are there, as they were written, and were made as these records say.
 
         A file that was changed or damaged since it was written is not among them.
@@ -319,8 +319,7 @@ class ManifestFile:
         Raises
         ------
         OptionError
-            A file that is there was made with other settings, unless `force` says that it may be replaced; the message
-            names them.
+            A file that is there was made with other settings; the message names them.
         DataError
             See `records`.
         """
@@ -329,12 +328,12 @@ class ManifestFile:
         hash_there = cache(_hash_if_there)  # one file may hold many images
         for record in records:
             before, path = old.get((record.file, record.file_index)), self.path.with_name(record.file)
-            if before is None or (self._has_files and (before.file_sha256 or "") != hash_there(path)):
+            is_intact = before is not None and before.file_sha256 is not None and before.file_sha256 == hash_there(path)
+            if before is None or (self._has_files and not is_intact):
                 lacking.add(record.file)
                 continue
-            if not force:
-                require_same(path, before, record, place="folder")
-                there.add(record.file)
+            require_same(path, before, record, place="folder")
+            there.add(record.file)
         return there - lacking
 
     def append(self, records: Sequence[Record]) -> list[Record]:
@@ -350,7 +349,7 @@ class ManifestFile:
         OutputError
             The file cannot be written.
         """
-        with output_lock(self.path):  # also for the hash: another run that replaces the file lists it after this one
+        with output_lock(self.path):  # a run that replaces the file after this hash also lists it after this line
             if self._has_files:
                 hashes = {name: _hash_if_there(self.path.with_name(name)) for name in {each.file for each in records}}
                 records = [struct_replace(record, file_sha256=hashes[record.file]) for record in records]

@@ -262,7 +262,7 @@ def load_as_recorded(
 
 
 def _why_unavailable(made: Provenance, engine: str | None, precision: str | None, error: EngineUnavailableError) -> str:
-    """Say why the recorded settings cannot be had here, or which given ones do not go with them."""
+    """Return why the recorded settings cannot be used here, or which given option does not fit them."""
     pairs = (("engine", engine, made.engine), ("precision", precision, made.precision))
     given = [name for name, value, recorded in pairs if value not in (None, recorded)]
     if not given:
@@ -528,7 +528,7 @@ class _Source:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """What differs from a file drawn again from one source, beside its pixels, and those."""
+    """A file compared with one regenerated from a source: what differs in the header, and the pixels of both."""
 
     problems: tuple[str, ...]
     pixels: _Pixels | None

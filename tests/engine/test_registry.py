@@ -117,3 +117,6 @@ def fails(): raise RuntimeError("no licence")
     done = run(environment, sys.executable, "-c", code)
     assert EngineUnavailableError.__name__ in done.stderr
     assert "engine theirs of broken cannot be loaded (RuntimeError: no licence)" in done.stderr
+    code = "import sys, seggd_rt; print(*seggd_rt.load(sys.argv[1]).engine.notes, sep='\\n')"
+    done = run(environment, sys.executable, "-c", code, TINY)
+    assert "theirs: cannot be loaded (RuntimeError: no licence)" in done.stdout, "auto does not hide it"

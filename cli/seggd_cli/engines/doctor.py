@@ -122,8 +122,7 @@ def examine() -> Report:
         for device in devices[engine.kind]
         for there in [engine.availability(device)]
     ) + tuple(
-        EngineReport(each.name, each.package, "", False, "", "", (), f"cannot be loaded ({each.reason})")
-        for each in registry.failed_engines()
+        EngineReport(each.name, each.package, "", False, "", "", (), each.reason) for each in registry.failed_engines()
     )
     return Report(
         seggd_rt=seggd_rt.__version__,

@@ -1,4 +1,4 @@
-"""NVIDIA GPUs: the session that captures the sampling loop as one CUDA graph, and the arrays of other libraries."""
+"""NVIDIA GPUs: the session that captures the sampling loop as one CUDA graph, its stream and its memory."""
 
 from seggd_engines.cuda.capture import ALLOCATING, nothing_collected
 from seggd_engines.cuda.device import Bytes, DeviceGraph, DeviceStream, Kernel

@@ -9,7 +9,7 @@ from seggd_rt.gpu import drive, driver, on_gpu
 
 
 class DeviceMemory:
-    """Memory of a GPU, given back with `close` or with the object.
+    """GPU memory, freed by `close` or with the object.
 
     Parameters
     ----------
@@ -18,7 +18,7 @@ class DeviceMemory:
     size
         Bytes.
     what
-        What it is for, to be said where there is not enough.
+        What it is for, for the message if there is not enough.
 
     Raises
     ------
@@ -37,13 +37,13 @@ class DeviceMemory:
         return int(self._pointer)
 
     def close(self) -> None:
-        """Give it back, when all work that uses it is done."""
+        """Free the memory, once all work that uses it is done."""
         if self._pointer is not None:
             pointer, self._pointer = self._pointer, None
             with ALLOCATING, on_gpu(self._ordinal):  # this thread may never have used it
                 self._calls.cuMemFree(pointer)
 
     def __del__(self) -> None:
-        """Give it back where it was not."""
+        """Free the memory if `close` was not called."""
         if getattr(self, "_pointer", None) is not None:
             self.close()

@@ -106,6 +106,8 @@ class OnnxRuntimeNetwork:
         The graph cannot be opened, or is not the network of this shape.
     """
 
+    max_batch: int | None = None
+
     def __init__(self, ort: Any, graph: OnnxGraph, shape: NetworkShape, info: EngineInfo) -> None:
         self._ort, self._graph, self._shape, self._info = ort, graph, shape, info
         self._session = session = self._open()
@@ -115,11 +117,6 @@ class OnnxRuntimeNetwork:
     def info(self) -> EngineInfo:
         """What really runs."""
         return self._info
-
-    @property
-    def max_batch(self) -> int | None:
-        """None: any batch."""
-        return None
 
     @property
     def shape(self) -> NetworkShape:

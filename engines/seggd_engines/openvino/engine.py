@@ -107,6 +107,8 @@ class OpenVinoNetwork:
     batch size has its own copy of the weights, so only the latest few are kept.
     """
 
+    max_batch: int | None = None
+
     def __init__(self, model: Any, options: dict[str, str], shape: NetworkShape, info: EngineInfo) -> None:
         self._model, self._options, self._shape, self._info = model, options, shape, info
         self._by_batch: OrderedDict[int, Any] = OrderedDict()
@@ -116,11 +118,6 @@ class OpenVinoNetwork:
     def info(self) -> EngineInfo:
         """What really runs."""
         return self._info
-
-    @property
-    def max_batch(self) -> int | None:
-        """None: any batch."""
-        return None
 
     @property
     def shape(self) -> NetworkShape:

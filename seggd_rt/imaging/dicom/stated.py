@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _CHARACTERS = "SpecificCharacterSet"
 """An archive may change it when it stores a file in another encoding; texts are compared decoded."""
 _PIXELS = "PixelData"
-"""Compared as pixels, whatever the encoding; in a sequence, as an icon's, they are nobody's."""
+"""Compared as decoded pixels. Pixel data inside a sequence, such as an icon, is a mismatch."""
 _PADDING = "DataSetTrailingPadding"
 _EXACT = "FrameOfReferenceUID"
 """It comes from the label map alone, and not from the pixels."""
